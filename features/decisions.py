@@ -1,0 +1,62 @@
+"""Decisions: one chosen intervention for one seat, with the probability of every one that could have been chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
+
+
+class Stage(StrEnum):
+    """How far the person followed an intervention; later stages imply delivery."""
+
+    DELIVERED = "delivered"
+    SEEN = "seen"
+    ACCEPTED = "accepted"
+    DISMISSED = "dismissed"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row of the decision log, complete enough to be replayed and to be valued under another policy.
+
+    probabilities: intervention to probability after guardrails, over the eligible ones; sums to 1.
+    features: the packed vector (catalogue order) that the decision was made on, NaN where missing.
+    """
+
+    decision_id: str
+    seat_id: str
+    decided_at: datetime
+    intervention: str
+    probabilities: Mapping[str, float]
+    workflow: str | None = None
+    target_person_id: str | None = None
+    holdout: bool = False
+    policy: str = ""
+    model: str = ""
+    as_of: datetime | None = None
+    expires_at: datetime | None = None
+    features: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+    catalogue_hash: str = ""
+    risk: Mapping[str, float] = field(default_factory=dict)
+    effects: Mapping[str, float] = field(default_factory=dict)
+    guardrails: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.intervention not in self.probabilities:
+            raise ValueError(
+                f"decision {self.decision_id}: intervention {self.intervention!r} is not among those it has a "
+                f"probability for ({', '.join(self.probabilities)})"
+            )
+        total = sum(self.probabilities.values())
+        if abs(total - 1) > 1e-6 or min(self.probabilities.values()) <= 0:
+            raise ValueError(
+                f"decision {self.decision_id}: probabilities must be positive and sum to 1, came {self.probabilities}"
+            )
+
+    @property
+    def probability(self) -> float:
+        """The probability with which the chosen intervention was chosen."""
+        return self.probabilities[self.intervention]

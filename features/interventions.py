@@ -1,0 +1,78 @@
+"""The catalogue of interventions: what can be done for a seat, what it costs, and what we expect of it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.decisions import NONE
+from features.events import invalid_item
+
+SHIPPED = Path(__file__).with_name("interventions.yaml")
+
+
+class FailureMode(StrEnum):
+    """Why adoption stalls (design: diagnosis)."""
+
+    ONE_SHOT_TRAINING = "one_shot_training"
+    NO_ROLE_USE_CASES = "no_role_use_cases"
+    LEADERSHIP_ABSENT = "leadership_absent"
+    SURFACE_USE = "surface_use"
+    SILENT_STRUGGLE = "silent_struggle"
+    COMPLEXITY = "complexity"
+    WRONG_METRIC = "wrong_metric"
+
+
+Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Effect = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
+class Intervention(BaseModel):
+    """An action that can be taken for a seat. Effects are changes in the probability of keeping it, in [-1, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    title: Annotated[str, Field(min_length=1)]
+    channel: str
+    target: Literal["seat", "manager", "champion"]
+    cost: Money
+    capacity_per_day: Annotated[int, Field(ge=0)] | None
+    cooldown_days: Annotated[int, Field(ge=0, le=365)]
+    base_effect: Effect
+    answers: dict[FailureMode, Effect]
+    requires: tuple[Literal["manager", "champion"], ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.id == NONE and (self.cost or self.base_effect or self.answers or self.capacity_per_day is not None):
+            raise ValueError("id: the intervention 'none' has no cost, effect, answers or capacity")
+        return self
+
+
+def load_interventions(path: Path) -> tuple[Intervention, ...]:
+    """The catalogue in `path`, in its order, `none` among them. Raises ValueError naming the file, line and field."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        document = yaml.safe_load(text)
+        root = yaml.compose(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("interventions"), list):
+        raise ValueError(f"{path}: expected a mapping with a list 'interventions'")
+    assert isinstance(root, yaml.MappingNode)
+    nodes = next(value for key, value in root.value if key.value == "interventions").value
+    catalogue: dict[str, Intervention] = {}
+    for entry, node in zip(document["interventions"], nodes, strict=True):
+        line = node.start_mark.line + 1
+        try:
+            intervention = Intervention.model_validate(entry)
+        except ValidationError as error:
+            raise ValueError(f"{path}, line {line}: {invalid_item(error)}") from None
+        if intervention.id in catalogue:
+            raise ValueError(f"{path}, line {line}: id: {intervention.id!r} is there twice")
+        catalogue[intervention.id] = intervention
+    if NONE not in catalogue:
+        raise ValueError(f"{path}: the intervention {NONE!r} is missing; it is always eligible")
+    return tuple(catalogue.values())

@@ -1,0 +1,57 @@
+"""Tool profiles: what a tool was bought for, and how its use, silence and opportunity are judged."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.events import Kind, invalid_item
+
+SHIPPED = Path(__file__).with_name("tools.yaml")
+
+
+class ToolProfile(BaseModel):
+    """How one tool is judged. `silence_days` is W and `horizons_days` are the H of the label (features.labels)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: str
+    high_value_workflows: dict[str, str] = {}
+    meaningful_kinds: tuple[Kind, ...]
+    any_workflow: bool
+    opportunity_kinds: tuple[Kind, ...]
+    quick_close_seconds: Annotated[float, Field(gt=0)]
+    silence_days: Annotated[int, Field(ge=1, le=365)]
+    horizons_days: tuple[Annotated[int, Field(ge=0, le=56, multiple_of=7)], ...]
+    activation_days: Annotated[int, Field(ge=7, le=365)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.any_workflow and not self.high_value_workflows:
+            raise ValueError("high_value_workflows: expected at least one workflow, or any_workflow: true")
+        if len(self.high_value_workflows) > 5:
+            raise ValueError(f"high_value_workflows: expected at most five, came {len(self.high_value_workflows)}")
+        if list(self.horizons_days) != sorted(set(self.horizons_days)):
+            raise ValueError(f"horizons_days: expected ascending days, came {self.horizons_days}")
+        return self
+
+
+def load_tools(*overrides: Path) -> dict[str, ToolProfile]:
+    """The shipped profiles, overridden by each existing file in turn. Raises ValueError naming file, tool and field."""
+    profiles: dict[str, ToolProfile] = {}
+    defaults: Mapping[str, object] = {}
+    for path in (SHIPPED, *(path for path in overrides if path.exists())):
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(document, dict) or not isinstance(document.get("tools", {}), dict):
+            raise ValueError(f"{path}: expected a mapping with 'tools', came {type(document).__name__}")
+        defaults = {**defaults, **document.get("defaults", {})}
+        for tool, fields in document.get("tools", {}).items():
+            try:
+                profiles[tool] = ToolProfile.model_validate({**defaults, **(fields or {})})
+            except ValidationError as error:
+                raise ValueError(f"{path}: tool {tool}: {invalid_item(error)}") from None
+    return profiles
