@@ -6,7 +6,7 @@ local identifiers without ever seeing each other.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
@@ -212,12 +212,16 @@ class Batch:
     """What a connector hands over at a time: tables in SEAT_SCHEMA and EVENT_SCHEMA, and what was set aside.
 
     `decisions` are past decisions with their logged probabilities, where the source has them (features.decisions).
+    `lags`: how late each source in `events` is by its nature; a source that is not named has none. `complete_until`: by
+    source, up to when the connector knows that it has told everything, where that is later than its last event.
     """
 
     seats: pa.Table
     events: pa.Table
     rejected: tuple[Rejected, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    lags: Mapping[str, timedelta] = field(default_factory=dict)
+    complete_until: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def organization_of(qualified_id: str) -> str:
@@ -299,9 +303,7 @@ def events_table(events: Sequence[Event]) -> pa.Table:
 
 def seats_table(seats: Sequence[Seat]) -> pa.Table:
     """The seats as a table in SEAT_SCHEMA, one row each, in the order given."""
-    return pa.table(
-        {name: [getattr(seat, name) for seat in seats] for name in SEAT_SCHEMA.names}, schema=SEAT_SCHEMA
-    )
+    return pa.table({name: [getattr(seat, name) for seat in seats] for name in SEAT_SCHEMA.names}, schema=SEAT_SCHEMA)
 
 
 def batches(items: Iterable[Seat | Event | Rejected], rows: int = BATCH_ROWS) -> Iterator[Batch]:

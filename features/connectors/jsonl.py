@@ -14,22 +14,22 @@ from features.events import Batch, Event, InvalidItem, Rejected, Seat, batches, 
 SOURCE = "jsonl"
 
 
-def open_jsonl(
-    paths: Iterable[Path], *, organization: str, tools: Iterable[str], now: datetime
-) -> Iterator[Batch]:
+def open_jsonl(paths: Iterable[Path], *, organization: str, tools: Iterable[str], now: datetime) -> Iterator[Batch]:
     """Batches of what the files hold; a broken line becomes a Rejected with its file and number, the rest goes in.
 
     organization: of items that do not name their own. now: aware; later events are refused.
     Raises ValueError if a file cannot be opened.
     """
-    known_tools = tuple(tools)
-    for path in paths:
-        yield from batches(_items(path, organization=organization, tools=known_tools, now=now))
+    known_tools, paths = tuple(tools), tuple(paths)
+    for wanted in (Seat, Event):  # seats of every file first: an event may stand before its seat
+        for path in paths:
+            items = _items(path, organization=organization, tools=known_tools, now=now)
+            yield from batches(
+                item for item in items if isinstance(item, wanted) or (wanted is Event and isinstance(item, Rejected))
+            )
 
 
-def _items(
-    path: Path, *, organization: str, tools: Iterable[str], now: datetime
-) -> Iterator[Seat | Event | Rejected]:
+def _items(path: Path, *, organization: str, tools: Iterable[str], now: datetime) -> Iterator[Seat | Event | Rejected]:
     try:
         lines = path.open("rb")
     except OSError as error:

@@ -1,0 +1,447 @@
+"""FEATURES: the one table from which Feast views, model inputs, reasons, docs and monitors derive.
+
+To add a feature, add a row. Its function gets a Snapshots block and returns one float per snapshot; missing is NaN.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from features.history import (
+    DAY,
+    EVER,
+    HOUR,
+    KIND_CODES,
+    LAST_HOUR,
+    MAX_WORKFLOWS,
+    Booleans,
+    Channel,
+    Events,
+    Floats,
+    History,
+    Integers,
+    Mask,
+    Window,
+    last_days,
+    life_days,
+    ratio,
+)
+from features.events import Kind
+from features.interventions import FailureMode
+
+MISSING_CATEGORY = ""
+ENGINE_VERSION = "1"  # raise it when a shared definition below changes what features mean
+FIRST_WEEKS_DAYS = 14
+PROFICIENCY_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
+VOICE_WEEKS = 8
+
+
+class Group(StrEnum):
+    """Feature groups; each is one Feast view offline."""
+
+    USAGE = "usage"
+    DEPTH = "depth"
+    FRICTION = "friction"
+    OPPORTUNITY = "opportunity"
+    CONFIDENCE = "confidence"
+    VOICE = "voice"
+    ONBOARDING = "onboarding"
+    CONTEXT = "context"
+    HISTORY = "history"
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """A block of (n,) snapshots: the histories behind them, and what the roster said at the time.
+
+    role, function, region, tool: (n,) text, MISSING_CATEGORY where unknown. hired: (n,) microseconds, NaN if unknown.
+    """
+
+    history: History
+    tool: np.ndarray
+    role: np.ndarray
+    function: np.ndarray
+    region: np.ndarray
+    hired: Floats
+    has_manager: Floats
+
+    @property
+    def life(self) -> Floats:
+        """(n,) days from assignment to the snapshot's end; negative where the data does not reach that far yet."""
+        return (self.history.end - self.history.assigned) / DAY
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column: what it is called, what it means, and how it is computed.
+
+    says: a phrase for people, with the value as `{}`; empty where the value alone would tell a person nothing.
+    """
+
+    name: str
+    group: Group
+    unit: str
+    meaning: str
+    compute: Callable[[Snapshots], np.ndarray]
+    missing: str = "never"
+    mode: FailureMode | None = None
+    says: str = ""
+    is_category: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """`category` (text) or `float64`."""
+        return "category" if self.is_category else "float64"
+
+
+def _kind(*kinds: Kind) -> Mask:
+    codes = np.array([KIND_CODES[kind] for kind in kinds])
+    return lambda events: np.isin(events.kind, codes)
+
+
+def _counted(mask: Mask) -> Channel:
+    return lambda events: np.where(mask(events), events.count, 0)
+
+
+def _amount(mask: Mask) -> Channel:
+    return lambda events: np.where(mask(events) & (events.value >= 0), events.value * events.count, 0)
+
+
+def _weight(mask: Mask) -> Channel:
+    return lambda events: np.where(mask(events) & (events.value >= 0), events.count, 0)
+
+
+def _is_meaningful(events: Events) -> Booleans:
+    return events.is_meaningful
+
+
+def _is_opportunity(events: Events) -> Booleans:
+    return events.is_opportunity
+
+
+def _is_quick_close(events: Events) -> Booleans:
+    return events.is_quick_close
+
+
+def _is_work_evidence(events: Events) -> Booleans:
+    return events.is_opportunity | IS_USE(events)
+
+
+def _is_completed(events: Events) -> Booleans:
+    return events.completed != 0
+
+
+def _is_assisted(events: Events) -> Booleans:
+    return _IS_TASK(events) & events.is_meaningful
+
+
+def _has_workflow(number: int) -> Mask:
+    return lambda events: events.is_meaningful & (events.workflow == number)
+
+
+def _reaction(stage: int) -> Mask:
+    return lambda events: _IS_REACTION(events) & (events.category == stage)
+
+
+REACTION_STAGES = ("delivered", "seen", "accepted", "dismissed")
+
+IS_USE = _kind(Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK)
+_IS_SESSION = _kind(Kind.SESSION)
+_IS_PROMPT = _kind(Kind.PROMPT)
+_IS_TASK = _kind(Kind.TASK)
+_IS_WORK = _kind(Kind.WORK)
+_IS_TRAINING = _kind(Kind.TRAINING)
+_IS_VOICE = _kind(Kind.TICKET, Kind.CONFIDENCE, Kind.NPS)
+_IS_CONFIDENCE = _kind(Kind.CONFIDENCE)
+_IS_NPS = _kind(Kind.NPS)
+_IS_INTERVENTION = _kind(Kind.INTERVENTION)
+_IS_REACTION = _kind(Kind.REACTION)
+_IS_SURVEY = _kind(Kind.CONFIDENCE, Kind.NPS)
+
+USE = _counted(IS_USE)
+SESSIONS = _counted(_IS_SESSION)
+PROMPTS = _counted(_IS_PROMPT)
+ACCEPTED = _counted(_kind(Kind.ACCEPTED))
+REJECTED = _counted(_kind(Kind.REJECTED))
+TASKS = _counted(_IS_TASK)
+ASSISTED = _counted(_is_assisted)
+WORK = _counted(_IS_WORK)
+ERRORS = _counted(_kind(Kind.ERROR))
+HELP = _counted(_kind(Kind.HELP))
+TRAININGS = _counted(_IS_TRAINING)
+TICKETS = _counted(_kind(Kind.TICKET))
+INTERVENTIONS = _counted(_IS_INTERVENTION)
+MEANINGFUL = _counted(_is_meaningful)
+QUICK_CLOSES = _counted(_is_quick_close)
+PROMPT_LENGTH = _amount(_IS_PROMPT)
+PROMPTS_MEASURED = _weight(_IS_PROMPT)
+SESSION_SECONDS = _amount(_IS_SESSION)
+SESSIONS_MEASURED = _weight(_IS_SESSION)
+WORKFLOWS = tuple(_counted(_has_workflow(number)) for number in range(MAX_WORKFLOWS))
+DELIVERED, SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in range(len(REACTION_STAGES)))
+
+H1 = LAST_HOUR
+D7, D14, D28, D56 = (last_days(days) for days in (7, 14, 28, 56))
+WEEKS = tuple(last_days(7, until=7 * week) for week in range(VOICE_WEEKS))
+WEEKS_1_2, WEEKS_3_4 = life_days(0, 14), life_days(14, 28)
+
+
+def _frustration(events: Events) -> Integers:
+    return np.where(_IS_VOICE(events), np.maximum(events.frustration, 0), 0)
+
+
+def _uncertainty(events: Events) -> Integers:
+    return np.where(_IS_VOICE(events), np.maximum(events.uncertainty, 0), 0)
+
+
+def _survey_value(events: Events) -> Integers:
+    return events.value
+
+
+def count(channel: Channel, window: Window) -> Callable[[Snapshots], Floats]:
+    """How many in the window."""
+    return lambda s: s.history.count(channel, window)
+
+
+def days(mask: Mask, window: Window) -> Callable[[Snapshots], Floats]:
+    """On how many distinct UTC days in the window."""
+    return lambda s: s.history.days(mask, window)
+
+
+def since(mask: Mask) -> Callable[[Snapshots], Floats]:
+    """Days since the last one."""
+    return lambda s: s.history.since_last(mask)
+
+
+def share(part: Channel, whole: Channel, window: Window) -> Callable[[Snapshots], Floats]:
+    """Part of the whole in the window, in [0, 1]; missing where there is no whole."""
+    return lambda s: ratio(s.history.count(part, window), s.history.count(whole, window))
+
+
+def _trend(mask: Mask, window: Window, before: Window) -> Callable[[Snapshots], Floats]:
+    """(now - before) / (now + before) of active days, in [-1, 1]; missing where there were none in either."""
+
+    def compute(s: Snapshots) -> Floats:
+        now, then = s.history.days(mask, window), s.history.days(mask, before)
+        return ratio(now - then, now + then)
+
+    return compute
+
+
+def _used_share(window: Window) -> Callable[[Snapshots], Floats]:
+    return lambda s: ratio(s.history.days(IS_USE, window), s.history.days(_is_work_evidence, window))
+
+
+def _assisted_share(window: Window) -> Callable[[Snapshots], Floats]:
+    def compute(s: Snapshots) -> Floats:
+        assisted = s.history.count(ASSISTED, window)
+        return ratio(assisted, assisted + s.history.count(WORK, window))
+
+    return compute
+
+
+def _assisted_trend(s: Snapshots) -> Floats:
+    """Assisted share of the last 14 days less that of the 28 days before."""
+    return _assisted_share(D14)(s) - _assisted_share(last_days(28, until=14))(s)
+
+
+def _active_weeks(mask: Mask) -> Callable[[Snapshots], Floats]:
+    return lambda s: sum((s.history.days(mask, week) > 0).astype(np.float64) for week in WEEKS)
+
+
+def _gap_mean(s: Snapshots) -> Floats:
+    return s.history.day_gaps(_is_meaningful, D56)[0]
+
+
+def _gap_variation(s: Snapshots) -> Floats:
+    mean, deviation = s.history.day_gaps(_is_meaningful, D56)
+    return ratio(deviation, mean)
+
+
+def _overdue(s: Snapshots) -> Floats:
+    return ratio(s.history.since_last(_is_meaningful), s.history.day_gaps(_is_meaningful, D56)[0])
+
+
+def _against_first_weeks(s: Snapshots) -> Floats:
+    share_of_first = ratio(s.history.days(IS_USE, D14), s.history.days(IS_USE, WEEKS_1_2))
+    return np.where(s.life >= 2 * FIRST_WEEKS_DAYS, share_of_first, np.nan)
+
+
+def _weeks_3_4_drop(s: Snapshots) -> Floats:
+    share_of_first = ratio(s.history.days(IS_USE, WEEKS_3_4), s.history.days(IS_USE, WEEKS_1_2))
+    return np.where(s.life >= 2 * FIRST_WEEKS_DAYS, share_of_first, np.nan)
+
+
+def _no_early_meaningful_use(s: Snapshots) -> Floats:
+    none = (s.history.count(MEANINGFUL, WEEKS_1_2) == 0).astype(np.float64)
+    return np.where((s.life >= FIRST_WEEKS_DAYS) | (none == 0), none, np.nan)
+
+
+def _distinct_workflows(window: Window) -> Callable[[Snapshots], Floats]:
+    return lambda s: sum((s.history.count(flow, window) > 0).astype(np.float64) for flow in WORKFLOWS)
+
+
+def _surface_days(s: Snapshots) -> Floats:
+    active = s.history.days(IS_USE, D28)
+    return np.where(s.history.count(MEANINGFUL, D28) == 0, active, 0)
+
+
+def _decayed(channel: Channel) -> Callable[[Snapshots], Floats]:
+    """Sum of scores, halved every PROFICIENCY_HALF_LIFE_WEEKS; whole weights in 1/1024, so that the sum is exact."""
+
+    def compute(s: Snapshots) -> Floats:
+        weights = [round(1024 * 0.5 ** (week / PROFICIENCY_HALF_LIFE_WEEKS)) for week in range(VOICE_WEEKS)]
+        parts = (weight * s.history.total(channel, week) for weight, week in zip(weights, WEEKS, strict=True))
+        return np.asarray(sum(parts), np.float64) / (1024 * 1000)
+
+    return compute
+
+
+def _frustrated_and_uncertain(s: Snapshots) -> Floats:
+    return _decayed(_frustration)(s) * _decayed(_uncertainty)(s)
+
+
+def _confidence_change(s: Snapshots) -> Floats:
+    last = s.history.last_value(_IS_CONFIDENCE, _survey_value)
+    return last - s.history.last_value(_IS_CONFIDENCE, _survey_value, back=1)
+
+
+def _training_to_use(s: Snapshots) -> Floats:
+    """Days from the latest training that came before the first meaningful use to that use."""
+    first_use = s.history.first_at(_is_meaningful)
+    first_training = s.history.first_at(_IS_TRAINING)
+    return np.where(first_training <= first_use, (first_use - first_training) / DAY, np.nan)
+
+
+def _days_to_first_use(s: Snapshots) -> Floats:
+    return (s.history.first_at(_is_meaningful) - s.history.assigned) / DAY
+
+
+def _work_trend(s: Snapshots) -> Floats:
+    return _trend(_is_opportunity, D14, last_days(14, until=14))(s)
+
+
+def _tenure_days(s: Snapshots) -> Floats:
+    return (s.history.end - s.hired) / DAY
+
+
+_NO_WORK = "no evidence of work in the window"
+_NO_USE = "no use in the window"
+_MODE = FailureMode
+_G = Group
+
+FEATURES: tuple[Feature, ...] = (
+    # usage
+    Feature("active_days_7", _G.USAGE, "days", "Days of use in 7 days.", days(IS_USE, D7), says="active on {} of the last 7 days"),
+    Feature("active_days_14", _G.USAGE, "days", "Days of use in 14 days.", days(IS_USE, D14)),
+    Feature("active_days_28", _G.USAGE, "days", "Days of use in 28 days.", days(IS_USE, D28), says="active on {} of the last 28 days"),
+    Feature("active_days_56", _G.USAGE, "days", "Days of use in 56 days.", days(IS_USE, D56)),
+    Feature("uses_7", _G.USAGE, "uses", "Interactions of any kind in 7 days.", count(USE, D7)),
+    Feature("uses_28", _G.USAGE, "uses", "Interactions of any kind in 28 days.", count(USE, D28)),
+    Feature("sessions_7", _G.USAGE, "sessions", "Sessions in 7 days.", count(SESSIONS, D7), says="{} sessions in 7 days"),
+    Feature("sessions_28", _G.USAGE, "sessions", "Sessions in 28 days.", count(SESSIONS, D28), says="{} sessions in 28 days"),
+    Feature("prompts_28", _G.USAGE, "prompts", "Prompts in 28 days.", count(PROMPTS, D28), says="{} prompts in 28 days"),
+    Feature("days_since_use", _G.USAGE, "days", "Days since the last use of any kind.", since(IS_USE), missing="never used", says="last used {} days ago"),
+    Feature("use_trend_14", _G.USAGE, "-1 to 1", "Days of use in the last 14 days against the 14 before.", _trend(IS_USE, D14, last_days(14, until=14)), missing="no use in 28 days", says="use changed by {} against the two weeks before (-1 stopped, 1 new)"),
+    Feature("use_against_first_weeks", _G.USAGE, "ratio", "Days of use in the last 14 days over those in the first 14 days of the seat.", _against_first_weeks, missing="seat younger than 28 days or unused in its first 14", says="{} times the activity of the first two weeks"),
+    Feature("weeks_3_4_ratio", _G.USAGE, "ratio", "Days of use in weeks 3 and 4 of the seat over those in weeks 1 and 2.", _weeks_3_4_drop, missing="seat younger than 28 days or unused in its first 14", mode=_MODE.ONE_SHOT_TRAINING, says="weeks 3 and 4 had {} times the active days of weeks 1 and 2"),
+    Feature("active_weeks_8", _G.USAGE, "weeks", "Of the last 8 weeks, those with use.", _active_weeks(IS_USE), says="active in {} of the last 8 weeks"),
+    Feature("used_share_14", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 14 days.", _used_share(D14), missing=_NO_WORK),
+    Feature("used_share_28", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 28 days.", _used_share(D28), missing=_NO_WORK, says="used on {:%} of the days with work in 28 days"),
+    Feature("used_share_56", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 56 days.", _used_share(D56), missing=_NO_WORK),
+    # depth
+    Feature("meaningful_7", _G.DEPTH, "uses", "Meaningful uses in 7 days.", count(MEANINGFUL, D7), says="{} meaningful uses in 7 days"),
+    Feature("meaningful_14", _G.DEPTH, "uses", "Meaningful uses in 14 days.", count(MEANINGFUL, D14), says="{} meaningful uses in 14 days"),
+    Feature("meaningful_28", _G.DEPTH, "uses", "Meaningful uses in 28 days.", count(MEANINGFUL, D28), mode=_MODE.SURFACE_USE, says="{} meaningful uses in 28 days"),
+    Feature("meaningful_56", _G.DEPTH, "uses", "Meaningful uses in 56 days.", count(MEANINGFUL, D56), says="{} meaningful uses in 56 days"),
+    Feature("meaningful_ever", _G.DEPTH, "uses", "Meaningful uses so far.", count(MEANINGFUL, EVER), says="{} meaningful uses so far"),
+    Feature("meaningful_days_14", _G.DEPTH, "days", "Days with meaningful use in 14 days.", days(_is_meaningful, D14)),
+    Feature("meaningful_days_28", _G.DEPTH, "days", "Days with meaningful use in 28 days.", days(_is_meaningful, D28), says="meaningful use on {} of the last 28 days"),
+    Feature("meaningful_days_56", _G.DEPTH, "days", "Days with meaningful use in 56 days.", days(_is_meaningful, D56)),
+    Feature("meaningful_weeks_8", _G.DEPTH, "weeks", "Of the last 8 weeks, those with meaningful use.", _active_weeks(_is_meaningful), says="meaningful use in {} of the last 8 weeks"),
+    Feature("days_since_meaningful", _G.DEPTH, "days", "Days since the last meaningful use.", since(_is_meaningful), missing="no meaningful use yet", mode=_MODE.SURFACE_USE, says="last meaningful use {} days ago"),
+    Feature("meaningful_trend_14", _G.DEPTH, "-1 to 1", "Days with meaningful use in the last 14 days against the 14 before.", _trend(_is_meaningful, D14, last_days(14, until=14)), missing="no meaningful use in 28 days", says="days with meaningful use changed by {} against the two weeks before (-1 stopped, 1 new)"),
+    Feature("meaningful_gap_mean", _G.DEPTH, "days", "Mean gap between days with meaningful use, 56 days.", _gap_mean, missing="fewer than three such days", says="usually {} days between meaningful uses"),
+    Feature("meaningful_gap_variation", _G.DEPTH, "ratio", "Standard deviation of that gap over its mean: regularity.", _gap_variation, missing="fewer than three such days"),
+    Feature("meaningful_overdue", _G.DEPTH, "ratio", "Days since the last meaningful use over the usual gap.", _overdue, missing="fewer than three such days", says="{} times the usual pause"),
+    Feature("high_value_share_28", _G.DEPTH, "share", "Assisted tasks that were high-value ones, 28 days.", share(ASSISTED, TASKS, D28), missing="no assisted task", mode=_MODE.NO_ROLE_USE_CASES, says="{:%} of assisted tasks were high-value ones"),
+    Feature("workflows_28", _G.DEPTH, "workflows", "Distinct high-value workflows completed with AI in 28 days.", _distinct_workflows(D28), mode=_MODE.NO_ROLE_USE_CASES, says="{} distinct high-value workflows in 28 days"),
+    Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 14 days.", _assisted_share(D14), missing=_NO_WORK),
+    Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 28 days.", _assisted_share(D28), missing=_NO_WORK, mode=_MODE.WRONG_METRIC, says="{:%} of the work in 28 days was done with AI"),
+    Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 56 days.", _assisted_share(D56), missing=_NO_WORK),
+    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing=_NO_WORK, says="share of work done with AI changed by {}"),
+    Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING),
+    Feature("surface_days_28", _G.DEPTH, "days", "Days of use in 28 days where none of it was meaningful, else 0.", _surface_days, mode=_MODE.SURFACE_USE, says="{} active days in 28 without meaningful use"),
+    # friction
+    Feature("quick_close_share_7", _G.FRICTION, "share", "Sessions in 7 days that were closed quickly with nothing completed.", share(QUICK_CLOSES, SESSIONS, D7), missing="no session in 7 days", mode=_MODE.SILENT_STRUGGLE, says="{:%} of sessions in 7 days closed quickly with nothing completed"),
+    Feature("quick_close_share_28", _G.FRICTION, "share", "Sessions in 28 days that were closed quickly with nothing completed.", share(QUICK_CLOSES, SESSIONS, D28), missing="no session in 28 days", mode=_MODE.SILENT_STRUGGLE, says="{:%} of sessions in 28 days closed quickly with nothing completed"),
+    Feature("quick_closes_1h", _G.FRICTION, "sessions", "Quick closes within the last hour: struggling right now.", count(QUICK_CLOSES, H1), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes within the hour"),
+    Feature("errors_1h", _G.FRICTION, "errors", "Failures or undone results within the last hour.", count(ERRORS, H1), mode=_MODE.SILENT_STRUGGLE, says="{} failures within the hour"),
+    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(_IS_SESSION, _is_completed), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
+    Feature("session_seconds_28", _G.FRICTION, "seconds", "Mean length of a session, 28 days.", lambda s: s.history.mean(SESSION_SECONDS, SESSIONS_MEASURED, D28), missing="no measured session"),
+    Feature("rejected_share_28", _G.FRICTION, "share", "Suggestions refused, of those taken or refused, 28 days.", lambda s: ratio(s.history.count(REJECTED, D28), s.history.count(REJECTED, D28) + s.history.count(ACCEPTED, D28)), missing="nothing offered", mode=_MODE.COMPLEXITY, says="{:%} of suggestions refused"),
+    Feature("errors_28", _G.FRICTION, "errors", "Failures or undone results, 28 days.", count(ERRORS, D28), mode=_MODE.SILENT_STRUGGLE, says="{} failures in 28 days"),
+    Feature("help_28", _G.FRICTION, "lookups", "Help lookups, 28 days.", count(HELP, D28), mode=_MODE.COMPLEXITY, says="{} help lookups in 28 days"),
+    Feature("help_per_session_28", _G.FRICTION, "ratio", "Help lookups per session, 28 days.", share(HELP, SESSIONS, D28), missing="no session in 28 days", mode=_MODE.COMPLEXITY, says="{} help lookups per session"),
+    Feature("prompts_per_task_28", _G.FRICTION, "ratio", "Prompts per assisted task, 28 days: retries.", share(PROMPTS, TASKS, D28), missing="no assisted task", mode=_MODE.COMPLEXITY, says="{} prompts per completed task"),
+    # opportunity
+    Feature("work_days_7", _G.OPPORTUNITY, "days", "Days with work that the tool could have helped with, 7 days.", days(_is_opportunity, D7), says="work seen on {} of the last 7 days"),
+    Feature("work_days_28", _G.OPPORTUNITY, "days", "Days with work that the tool could have helped with, 28 days.", days(_is_opportunity, D28), says="work seen on {} of the last 28 days"),
+    Feature("work_days_56", _G.OPPORTUNITY, "days", "Days with work that the tool could have helped with, 56 days.", days(_is_opportunity, D56)),
+    Feature("unassisted_7", _G.OPPORTUNITY, "tasks", "Pieces of work done without AI, 7 days.", count(WORK, D7), says="{} pieces of work without AI in 7 days"),
+    Feature("unassisted_28", _G.OPPORTUNITY, "tasks", "Pieces of work done without AI, 28 days.", count(WORK, D28), mode=_MODE.WRONG_METRIC, says="{} pieces of work without AI in 28 days"),
+    Feature("days_since_work", _G.OPPORTUNITY, "days", "Days since the last sign of work.", since(_is_opportunity), missing="no work seen yet", says="last sign of work {} days ago"),
+    Feature("work_trend_14", _G.OPPORTUNITY, "-1 to 1", "Days with work in the last 14 days against the 14 before.", _work_trend, missing="no work in 28 days"),
+    # confidence
+    Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_CONFIDENCE, _survey_value), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
+    Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
+    Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_NPS, _survey_value), missing="never answered", says="would recommend it {} of 10"),
+    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_SURVEY), missing="never answered"),
+    Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters"),
+    # voice
+    Feature("tickets_28", _G.VOICE, "tickets", "Support tickets about the tool, 28 days.", count(TICKETS, D28), says="{} tickets in 28 days"),
+    Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(_frustration), says="frustration of {} in tickets and surveys"),
+    Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(_uncertainty), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys"),
+    Feature("frustration_and_uncertainty", _G.VOICE, "score", "Frustration times uncertainty: the two together.", _frustrated_and_uncertain, mode=_MODE.COMPLEXITY, says="frustration and uncertainty together ({})"),
+    # onboarding
+    Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life, says="seat assigned {} days ago"),
+    Feature("days_since_training", _G.ONBOARDING, "days", "Days since the last training.", since(_IS_TRAINING), missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="last training {} days ago"),
+    Feature("trainings", _G.ONBOARDING, "trainings", "Trainings attended so far.", count(TRAININGS, EVER), mode=_MODE.ONE_SHOT_TRAINING, says="{} trainings so far"),
+    Feature("training_to_use_days", _G.ONBOARDING, "days", "Days from the first training to the first meaningful use.", _training_to_use, missing="no training before the first meaningful use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first meaningful use"),
+    Feature("days_to_first_meaningful", _G.ONBOARDING, "days", "Days from assignment to the first meaningful use.", _days_to_first_use, missing="no meaningful use yet", mode=_MODE.ONE_SHOT_TRAINING, says="first meaningful use {} days after assignment"),
+    # history
+    Feature("interventions_28", _G.HISTORY, "interventions", "Interventions delivered in 28 days.", count(INTERVENTIONS, D28)),
+    Feature("days_since_intervention", _G.HISTORY, "days", "Days since the last intervention.", since(_IS_INTERVENTION), missing="none yet"),
+    Feature("taken_56", _G.HISTORY, "reactions", "Interventions accepted in 56 days.", count(TAKEN, D56)),
+    Feature("dismissed_56", _G.HISTORY, "reactions", "Interventions dismissed in 56 days.", count(DISMISSED, D56), says="{} offers dismissed in 56 days"),
+    # context
+    Feature("tenure_days", _G.CONTEXT, "days", "Days since the person was hired.", _tenure_days, missing="hire date unknown"),
+    Feature("has_manager", _G.CONTEXT, "0 or 1", "The roster names a manager.", lambda s: s.has_manager),
+    Feature("tool", _G.CONTEXT, "category", "The tool.", lambda s: s.tool, is_category=True),
+    Feature("role", _G.CONTEXT, "category", "The person's role.", lambda s: s.role, missing="unknown", is_category=True),
+    Feature("function", _G.CONTEXT, "category", "The person's function.", lambda s: s.function, missing="unknown", is_category=True),
+    Feature("region", _G.CONTEXT, "category", "The person's region.", lambda s: s.region, missing="unknown", is_category=True),
+)  # fmt: skip
+
+NUMERIC = tuple(feature for feature in FEATURES if not feature.is_category)
+CATEGORIES = tuple(feature for feature in FEATURES if feature.is_category)
+BY_NAME = {feature.name: feature for feature in FEATURES}
+
+
+def catalogue_hash() -> str:
+    """Identifies what the vector means: names, order, units and definitions. Travels with every vector and model."""
+    described = "\n".join(f"{f.name}|{f.dtype}|{f.unit}|{f.meaning}|{f.missing}" for f in FEATURES)
+    return hashlib.sha256(f"{ENGINE_VERSION}\n{described}".encode()).hexdigest()[:16]
+
+
+def say(feature: Feature, value: float) -> str:
+    """The feature's value as a phrase for people, or an empty text where it has none."""
+    if not feature.says or value != value:
+        return ""
+    if "{:%}" in feature.says:
+        return feature.says.replace("{:%}", f"{value:.0%}")
+    number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
+    return feature.says.replace("{}", number)

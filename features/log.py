@@ -1,0 +1,501 @@
+"""The log of seats, events, decisions and what was served: append once, read back as tables.
+
+One SQL database, SQLite embedded or PostgreSQL, through SQLAlchemy Core. Instants are stored as microseconds since
+1970 UTC. Nothing is ever updated in place but a source's watermark: a roster change is a new version of the seat, so
+that a past snapshot still sees the role that was known then.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.dialects import postgresql, sqlite
+
+from features.decisions import Decision
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Rejected, organization_of
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
+READ_ROWS = 50_000
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+_metadata = sa.MetaData()
+_INSTANTS = frozenset({"occurred_at", "available_at", "assigned_at", "removed_at", "known_at"})
+
+
+def _table(name: str, *columns: str, key: Sequence[str]) -> sa.Table:
+    types: dict[str, Any] = {"hired_on": sa.Date()}
+    return sa.Table(
+        name, _metadata, *(sa.Column(column, types.get(column), primary_key=column in key) for column in columns)
+    )
+
+
+_seats = _table("seats", "known_at", *SEAT_SCHEMA.names, key=("seat_id", "known_at"))
+_events = _table("events", *EVENT_SCHEMA.names, key=("event_id",))
+_sources = _table(
+    "sources", "organization", "tool", "source", "lag", "first_available_at", "watermark",
+    key=("organization", "tool", "source"),
+)  # fmt: skip
+_decisions = _table(
+    "decisions",
+    "decision_id",
+    "seat_id",
+    "target_person_id",
+    "decided_at",
+    "intervention",
+    "holdout",
+    "body",
+    key=("decision_id",),
+)
+_served = _table(
+    "served", "id", "seat_id", "served_at", "as_of", "model", "catalogue_hash", "risk", "vector", "categories",
+    key=("id",),
+)  # fmt: skip
+_set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
+
+ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch."""
+
+    seats: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    decisions: int = 0
+    rejected: tuple[Rejected, ...] = ()
+
+    def __add__(self, other: "Appended") -> "Appended":
+        return Appended(
+            self.seats + other.seats,
+            self.accepted + other.accepted,
+            self.duplicates + other.duplicates,
+            self.decisions + other.decisions,
+            self.rejected + other.rejected,
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """One snapshot that was served, with the score it got."""
+
+    seat_id: str
+    served_at: datetime
+    as_of: datetime | None
+    model: str
+    catalogue_hash: str
+    risk: dict[str, float]
+    vector: npt.NDArray[np.float64]
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A feed of one organisation about one tool.
+
+    lag: how late it is by its nature. first_available_at, watermark: when the first and the last thing that it told us
+    became known; what happened before `watermark - lag` is complete.
+    """
+
+    organization: str
+    tool: str
+    source: str
+    lag: timedelta
+    first_available_at: datetime
+    watermark: datetime
+
+
+def to_microseconds(instant: datetime) -> int:
+    """Microseconds since 1970 UTC of an aware instant, exact."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """The aware UTC instant of `value` microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=int(value))
+
+
+class EventLog:
+    """The log in one database. Safe for several threads and processes; every write is one transaction."""
+
+    def __init__(self, url: str) -> None:
+        """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened."""
+        self._engine = sa.create_engine(url)
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        if self._is_sqlite:
+            _make_sqlite_durable(self._engine)
+        try:
+            self._migrate()
+        except sa.exc.OperationalError as error:
+            raise ValueError(f"cannot open the event log at {url}: {error.orig}") from None
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()
+
+    def append(self, batch: Batch, *, now: datetime, source: str = "") -> Appended:
+        """Store a batch: known events are skipped, events of unassigned seats are set aside, the rest goes in.
+
+        One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
+        """
+        with self._write() as connection:
+            seats = self._append_seats(connection, batch.seats, now)
+            events, unknown = self._split_by_roster(connection, batch.events)
+            accepted = self._append_events(connection, events)
+            decisions = self._insert_new(
+                connection, _decisions, [_decision_row(decision) for decision in batch.decisions]
+            )
+            self._advance_sources(connection, events, batch)
+            rejected = batch.rejected + unknown
+            self._set_aside_rows(connection, rejected, now=now, source=source)
+        return Appended(seats, accepted, events.num_rows - accepted, decisions, rejected)
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        """Store decisions durably; those already there are left as they are. Returns how many were new."""
+        with self._write() as connection:
+            return self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions])
+
+    def record_served(self, served: Sequence[Served]) -> None:
+        """Store what was served, one row each."""
+        rows = [
+            {
+                **{name: getattr(item, name) for name in ("seat_id", "model", "catalogue_hash")},
+                "served_at": to_microseconds(item.served_at),
+                "as_of": None if item.as_of is None else to_microseconds(item.as_of),
+                "risk": json.dumps(item.risk),
+                "vector": item.vector.astype("<f8").tobytes(),
+                "categories": json.dumps(item.categories),
+            }
+            for item in served
+        ]
+        if rows:
+            with self._write() as connection:
+                connection.execute(sa.insert(_served), rows)
+
+    def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
+        """What was served in [since, until), oldest first; the latest `limit` of it where a limit is given."""
+        query = (
+            sa.select(_served)
+            .where(_served.c.served_at >= to_microseconds(since), _served.c.served_at < to_microseconds(until))
+            .order_by(_served.c.served_at.desc(), _served.c.id.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [_served_of(row) for row in reversed(rows)]
+
+    def roster(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
+        """Every known version of the seats, in ROSTER_SCHEMA, by seat and then by `known_at`."""
+        tables = [
+            self._read(sa.select(*(_seats.c[name] for name in ROSTER_SCHEMA.names)).where(condition), ROSTER_SCHEMA)
+            for condition in _conditions(_seats.c.seat_id, seat_ids)
+        ]
+        table = pa.concat_tables(tables) if tables else ROSTER_SCHEMA.empty_table()
+        return table.sort_by([("seat_id", "ascending"), ("known_at", "ascending")])
+
+    def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
+        """The latest version of each seat, in SEAT_SCHEMA, by seat."""
+        return latest_seats(self.roster(seat_ids))
+
+    def events(
+        self, seat_ids: Iterable[str] | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> pa.Table:
+        """The events that occurred in [since, until), in EVENT_SCHEMA, in no particular order."""
+        query = sa.select(*(_events.c[name] for name in EVENT_SCHEMA.names))
+        if since is not None:
+            query = query.where(_events.c.occurred_at >= to_microseconds(since))
+        if until is not None:
+            query = query.where(_events.c.occurred_at < to_microseconds(until))
+        tables = [
+            self._read(query.where(condition), EVENT_SCHEMA) for condition in _conditions(_events.c.seat_id, seat_ids)
+        ]
+        return pa.concat_tables(tables) if tables else EVENT_SCHEMA.empty_table()
+
+    def decisions(self, seat_ids: Iterable[str] | None = None) -> list[Decision]:
+        """The decisions of the seats, oldest first."""
+        rows: list[Any] = []
+        with self._engine.connect() as connection:
+            for condition in _conditions(_decisions.c.seat_id, seat_ids):
+                rows += connection.execute(sa.select(_decisions.c.decided_at, _decisions.c.body).where(condition)).all()
+        return [_decision_of(row.body) for row in sorted(rows, key=lambda row: int(row.decided_at))]
+
+    def decision(self, decision_id: str) -> Decision | None:
+        """The decision of that id, or None."""
+        query = sa.select(_decisions.c.body).where(_decisions.c.decision_id == decision_id)
+        with self._engine.connect() as connection:
+            body = connection.execute(query).scalar()
+        return None if body is None else _decision_of(body)
+
+    def sources(self) -> list[Source]:
+        """Every feed of every organisation."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_sources).order_by(*_sources.primary_key.columns)).all()
+        return [
+            Source(
+                row.organization,
+                row.tool,
+                row.source,
+                timedelta(microseconds=row.lag),
+                from_microseconds(row.first_available_at),
+                from_microseconds(row.watermark),
+            )
+            for row in rows
+        ]
+
+    def set_aside(self, limit: int = 100) -> list[Rejected]:
+        """The latest items that were set aside."""
+        query = sa.select(_set_aside).order_by(_set_aside.c.id.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [Rejected(row.place, row.field, row.reason) for row in connection.execute(query)]
+
+    def event_count(self) -> int:
+        """How many events there are."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(_events)).scalar_one())
+
+    def is_reachable(self) -> bool:
+        """Whether the database answers."""
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(sa.select(1))
+        except sa.exc.SQLAlchemyError:
+            return False
+        return True
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with self._write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _insert_ignore(self, table: sa.Table) -> sa.Insert:
+        dialect = sqlite if self._is_sqlite else postgresql
+        return dialect.insert(table).on_conflict_do_nothing()
+
+    def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+        """Insert the rows whose key is not there yet; returns how many were. Keys repeated in `rows` count once."""
+        (key,) = table.primary_key.columns
+        new = 0
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
+            known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
+            fresh = [row for identifier, row in chunk.items() if identifier not in known]
+            if fresh:
+                connection.execute(self._insert_ignore(table), fresh)
+            new += len(fresh)
+        return new
+
+    def _append_seats(self, connection: sa.Connection, seats: pa.Table, now: datetime) -> int:
+        known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
+        rows = []
+        for seat in seats.to_pylist():
+            before = known.get(seat["seat_id"])
+            if before is not None and {name: before[name] for name in SEAT_SCHEMA.names} == seat:
+                continue
+            known_at = seat["assigned_at"] if before is None else max(now, before["known_at"] + MICROSECOND)
+            known[seat["seat_id"]] = {**seat, "known_at": known_at}
+            rows.append(_stored({**seat, "known_at": known_at}))
+        if rows:
+            connection.execute(self._insert_ignore(_seats), rows)
+        return len(rows)
+
+    def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
+        latest: dict[str, dict[str, Any]] = {}
+        for condition in _conditions(_seats.c.seat_id, seat_ids):
+            query = sa.select(*(_seats.c[name] for name in ROSTER_SCHEMA.names)).where(condition)
+            rows = _as_table(connection.execute(query).all(), ROSTER_SCHEMA)
+            for row in rows.sort_by("known_at").to_pylist():
+                latest[row["seat_id"]] = row
+        return list(latest.values())
+
+    def _split_by_roster(self, connection: sa.Connection, events: pa.Table) -> tuple[pa.Table, tuple[Rejected, ...]]:
+        wanted = pc.unique(events.column("seat_id")).to_pylist()
+        known: set[str] = set()
+        for condition in _conditions(_seats.c.seat_id, wanted):
+            known.update(connection.execute(sa.select(_seats.c.seat_id).where(condition)).scalars())
+        missing = pa.array([seat for seat in wanted if seat not in known], pa.string())
+        if not len(missing):
+            return events, ()
+        is_missing = pc.is_in(events.column("seat_id"), value_set=missing)
+        rejected = tuple(
+            Rejected(f"event {event_id}", "seat_id", f"seat {seat_id} was never assigned; send the seat first")
+            for event_id, seat_id in zip(
+                *(events.filter(is_missing).column(name).to_pylist() for name in ("event_id", "seat_id")), strict=True
+            )
+        )
+        return events.filter(pc.invert(is_missing)), rejected
+
+    def _append_events(self, connection: sa.Connection, events: pa.Table) -> int:
+        stored = events.set_column(3, "occurred_at", events.column("occurred_at").cast(pa.int64()))
+        stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
+        return self._insert_new(connection, _events, stored.to_pylist())
+
+    def _advance_sources(self, connection: sa.Connection, events: pa.Table, batch: Batch) -> None:
+        tools = {
+            row["seat_id"]: row["tool"]
+            for row in self._latest_in(connection, pc.unique(events.column("seat_id")).to_pylist())
+        }
+        for (organization, tool, source), (first, last) in _availability(events, tools).items():
+            key = {"organization": organization, "tool": tool, "source": source}
+            where = sa.and_(*(_sources.c[name] == value for name, value in key.items()))
+            before = connection.execute(sa.select(_sources).where(where)).first()
+            lag = batch.lags.get(source, timedelta(0)) // MICROSECOND
+            if source in batch.complete_until:
+                last = max(last, to_microseconds(batch.complete_until[source]))
+            if before is None:
+                row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
+                connection.execute(sa.insert(_sources), [row])
+            else:
+                values = {
+                    "lag": max(lag, before.lag),
+                    "first_available_at": min(first, before.first_available_at),
+                    "watermark": max(last, before.watermark),
+                }
+                connection.execute(sa.update(_sources).where(where).values(values))
+
+    def _set_aside_rows(
+        self, connection: sa.Connection, rejected: Sequence[Rejected], *, now: datetime, source: str
+    ) -> None:
+        rows = [
+            {
+                "at": to_microseconds(now),
+                "source": source,
+                "place": item.where,
+                "field": item.field[:64],
+                "reason": item.reason,
+            }
+            for item in rejected
+        ]
+        if rows:
+            connection.execute(sa.insert(_set_aside), rows)
+
+    def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
+        with self._engine.connect() as connection:
+            result = connection.execution_options(stream_results=True).execute(query)
+            tables = [_as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def latest_seats(roster: pa.Table) -> pa.Table:
+    """The latest version of each seat of a roster that is sorted by seat and `known_at`, in SEAT_SCHEMA."""
+    seat_id = roster.column("seat_id").combine_chunks()
+    if len(seat_id) == 0:
+        return SEAT_SCHEMA.empty_table()
+    is_last = np.append(pc.not_equal(seat_id[1:], seat_id[:-1]).to_numpy(zero_copy_only=False), True)
+    return roster.filter(pa.array(is_last)).select(SEAT_SCHEMA.names)
+
+
+def _conditions(column: sa.Column[Any], values: Iterable[str] | None) -> Iterator[sa.ColumnElement[bool]]:
+    """One condition per chunk of values; the one that always holds where there is no restriction."""
+    if values is None:
+        yield sa.true()
+        return
+    wanted = sorted(set(values))
+    for start in range(0, len(wanted), CHUNK_ROWS):
+        yield column.in_(wanted[start : start + CHUNK_ROWS])
+
+
+def _as_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = []
+    for field, values in zip(schema, columns, strict=True):
+        if pa.types.is_timestamp(field.type):
+            arrays.append(pa.array(values, pa.int64()).cast(field.type))
+        elif pa.types.is_boolean(field.type):  # SQLite has 0 and 1
+            arrays.append(pa.array([None if value is None else bool(value) for value in values], field.type))
+        else:
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _stored(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: to_microseconds(value) if name in _INSTANTS and value is not None else value
+        for name, value in row.items()
+    }
+
+
+def _availability(events: pa.Table, tools: Mapping[str, str]) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """First and last `available_at` of each feed among the events, by organisation, tool and source."""
+    spans: dict[tuple[str, str, str], tuple[int, int]] = {}
+    grouped = events.select(["seat_id", "source", "available_at"]).group_by(["seat_id", "source"])
+    for row in grouped.aggregate([("available_at", "min"), ("available_at", "max")]).to_pylist():
+        key = (organization_of(row["seat_id"]), tools[row["seat_id"]], row["source"])
+        first, last = (to_microseconds(row[name]) for name in ("available_at_min", "available_at_max"))
+        before = spans.get(key, (first, last))
+        spans[key] = (min(first, before[0]), max(last, before[1]))
+    return spans
+
+
+def _decision_row(decision: Decision) -> dict[str, Any]:
+    body = {
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(decision).items()
+    }
+    body["features"] = [None if value != value else value for value in decision.features]  # NaN is not JSON
+    return {
+        "decision_id": decision.decision_id,
+        "seat_id": decision.seat_id,
+        "target_person_id": decision.target_person_id,
+        "decided_at": to_microseconds(decision.decided_at),
+        "intervention": decision.intervention,
+        "holdout": decision.holdout,
+        "body": json.dumps(body),
+    }
+
+
+def _decision_of(body: str) -> Decision:
+    fields = json.loads(body)
+    for name in ("decided_at", "as_of", "expires_at"):
+        fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
+    fields["features"] = tuple(float("nan") if value is None else value for value in fields["features"])
+    fields["categories"] = tuple(fields["categories"])
+    return Decision(**fields)
+
+
+def _served_of(row: Any) -> Served:
+    return Served(
+        row.seat_id,
+        from_microseconds(row.served_at),
+        None if row.as_of is None else from_microseconds(row.as_of),
+        row.model,
+        row.catalogue_hash,
+        json.loads(row.risk),
+        np.frombuffer(row.vector, dtype="<f8"),
+        tuple(json.loads(row.categories)),
+    )
+
+
+def _make_sqlite_durable(engine: sa.Engine) -> None:
+    """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
