@@ -10,10 +10,10 @@ from enum import StrEnum
 
 import numpy as np
 
+from features.events import Kind
 from features.history import (
     DAY,
     EVER,
-    HOUR,
     KIND_CODES,
     LAST_HOUR,
     MAX_WORKFLOWS,
@@ -29,7 +29,6 @@ from features.history import (
     life_days,
     ratio,
 )
-from features.events import Kind
 from features.interventions import FailureMode
 
 MISSING_CATEGORY = ""

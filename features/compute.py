@@ -1,7 +1,6 @@
 """Events before `as_of` to features: the same functions for one seat online and a million in a batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC, REACTION_STAGES, Snapshots
 from features.events import Kind
-from features.history import DAY, FIXED_POINT, KIND_CODES, MAX_WORKFLOWS, Events, History, Integers
+from features.history import FIXED_POINT, KIND_CODES, Events, History, Integers
 from features.log import Source, to_microseconds
 from features.tools import ToolProfile
 

@@ -7,7 +7,7 @@ local identifiers without ever seeing each other.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
 
@@ -27,7 +27,7 @@ from features.decisions import Decision
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 CLOCK_SKEW = timedelta(minutes=5)  # our choice: a sender's clock may run this far ahead of ours
-EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)  # our choice: before any tool that we know of
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # our choice: before any tool that we know of
 BATCH_ROWS = 20_000
 
 
@@ -290,13 +290,13 @@ def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str
 def events_table(events: Sequence[Event]) -> pa.Table:
     """The events as a table in EVENT_SCHEMA, one row each, in the order given."""
     scores = [event.scores or Scores() for event in events]
-    columns = {
+    columns: dict[str, list[object]] = {
         "frustration": [score.frustration for score in scores],
         "uncertainty": [score.uncertainty for score in scores],
     }
-    for field in EVENT_SCHEMA:
-        if field.name not in columns:
-            columns[field.name] = [getattr(event, field.name) for event in events]
+    for name in EVENT_SCHEMA.names:
+        if name not in columns:
+            columns[name] = [getattr(event, name) for event in events]
     columns["kind"] = [str(event.kind) for event in events]
     return pa.table({name: columns[name] for name in EVENT_SCHEMA.names}, schema=EVENT_SCHEMA)
 

@@ -8,9 +8,10 @@ intervention is exact given its path, and so is each counterfactual outcome.
 All strengths are our choice: they are set so that the mechanisms of the brief are there to be found, not measured.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +28,7 @@ Keys = NDArray[np.uint64]
 KEPT_DAYS = (
     28  # an intervention works for this long, and this is when "kept" is judged (design: horizon of the product)
 )
-EFFECT_SEED_DAYS = KEPT_DAYS  # latent days beyond the last shown one, so that every truth is known
+TRUTH_DAYS = KEPT_DAYS  # days beyond the last shown one, so that every truth is known
 CALIBRATION_DAYS = 90  # "after three months"
 LAST_WAVE_DAY = 18
 PILOT_SEATS = 12_000  # the share of silent seats in the pilot has a standard error of about 0.7 points
@@ -76,7 +77,7 @@ FUNCTION_MODE: tuple[str, ...] = (
     HEALTHY,
     HEALTHY,
 )
-OWN_MODE_SHARE, OTHER_MODE_SHARE = 0.65, 0.15  # of the teams of a function; the others are healthy
+OWN_MODE_SHARE, OTHER_MODE_SHARE = 0.75, 0.15  # of the teams of a function; the others are healthy
 MEMBER_SHARE = 0.85  # of a team's people who carry its mode
 
 REGIONS: tuple[str, ...] = ("emea", "americas", "apac")
@@ -101,7 +102,7 @@ class Rollout:
 
     seats: int = 2000
     days: int = 120
-    start: datetime = datetime(2026, 1, 5, tzinfo=timezone.utc)
+    start: datetime = datetime(2026, 1, 5, tzinfo=UTC)
     seed: int = 7
     organization: str = "simulated"
     tool: str = "m365_copilot"
@@ -114,6 +115,8 @@ class Rollout:
     interventions: bool = True
 
     def __post_init__(self) -> None:
+        named = re.fullmatch(r"[A-Za-z0-9._:~-]{1,100}", self.organization) is not None
+        _expect(named, "organization", "up to 100 letters, digits and . _ : ~ -", self.organization)
         _expect(3 <= self.seats <= 50_000_000, "seats", "from 3 to 50 000 000", self.seats)
         _expect(1 <= self.days <= MAX_DAYS, "days", f"from 1 to {MAX_DAYS}", self.days)
         aware = self.start.tzinfo is not None
@@ -157,12 +160,12 @@ class ModeTraits:
 TRAITS: Mapping[str, ModeTraits] = {
     HEALTHY: ModeTraits(60, 0.3, 0.80, 1.0, -0.6, 0.08, 0.30, 0.03, 0.06, 1.0, 0.15, 5.0, 180, 2),
     FailureMode.ONE_SHOT_TRAINING: ModeTraits(12, 0.1, 0.75, 0.4, 0.2, 0.12, 0.30, 0.05, 0.01, 0.6, 0.15, 4.0, 150, 14),
-    FailureMode.NO_ROLE_USE_CASES: ModeTraits(40, 0.2, 0.42, 0.6, 0.2, 0.10, 0.30, 0.04, 0.05, 0.8, 0.60, 3.0, 120, 3),
-    FailureMode.LEADERSHIP_ABSENT: ModeTraits(40, -0.4, 0.70, 0.7, 0.3, 0.10, 0.20, 0.04, 0.05, 0.6, 0.15, 4.0, 160, 3),
-    FailureMode.SURFACE_USE: ModeTraits(40, 0.8, 0.25, 0.9, 0.3, 0.10, 0.30, 0.03, 0.03, 0.3, 0.85, 2.0, 60, 3),
-    FailureMode.SILENT_STRUGGLE: ModeTraits(30, 0.3, 0.75, -0.7, 0.1, 0.75, 0.70, 0.30, 0.0, 0.0, 0.10, 3.0, 130, 3),
-    FailureMode.COMPLEXITY: ModeTraits(30, 0.1, 0.70, -0.6, 0.1, 0.30, 0.40, 0.12, 0.45, 3.0, 0.10, 8.0, 55, 2),
-    FailureMode.WRONG_METRIC: ModeTraits(40, 1.2, 0.40, -0.2, 0.2, 0.05, 0.60, 0.05, 0.04, 0.5, 0.20, 4.0, 110, 3),
+    FailureMode.NO_ROLE_USE_CASES: ModeTraits(40, 0.3, 0.55, 0.6, 0.2, 0.10, 0.30, 0.04, 0.05, 0.8, 0.60, 3.0, 120, 3),
+    FailureMode.LEADERSHIP_ABSENT: ModeTraits(40, -0.2, 0.80, 0.8, 0.3, 0.10, 0.20, 0.04, 0.05, 0.6, 0.15, 4.0, 160, 3),
+    FailureMode.SURFACE_USE: ModeTraits(40, 0.9, 0.38, 1.0, 0.3, 0.10, 0.30, 0.03, 0.03, 0.3, 0.85, 2.0, 60, 3),
+    FailureMode.SILENT_STRUGGLE: ModeTraits(30, 0.5, 0.85, -0.3, 0.1, 0.75, 0.70, 0.30, 0.0, 0.0, 0.10, 3.0, 130, 3),
+    FailureMode.COMPLEXITY: ModeTraits(30, 0.4, 0.85, -0.2, 0.1, 0.30, 0.40, 0.12, 0.45, 3.0, 0.10, 8.0, 55, 2),
+    FailureMode.WRONG_METRIC: ModeTraits(40, 1.3, 0.45, 0.1, 0.2, 0.05, 0.60, 0.05, 0.04, 0.5, 0.20, 4.0, 110, 3),
 }
 SURFACE, ABSENT = MODES.index(FailureMode.SURFACE_USE), MODES.index(FailureMode.LEADERSHIP_ABSENT)
 KEEPS_LIGHT_USE = (SURFACE, MODES.index(FailureMode.WRONG_METRIC))  # still open the tool when silent
@@ -170,18 +173,18 @@ KEEPS_LIGHT_USE = (SURFACE, MODES.index(FailureMode.WRONG_METRIC))  # still open
 # By how much an intervention lowers the log-odds of falling silent, each day for KEPT_DAYS, where the mode is present.
 # Near the shipped expert effects but not equal to them, so that there is something to learn.
 RELIEF: Mapping[str, Mapping[str, float]] = {
-    "in_context_guidance": {"silent_struggle": 0.40, "complexity": 0.24, "one_shot_training": 0.26},
-    "role_use_cases": {"no_role_use_cases": 0.40, "surface_use": 0.15, "wrong_metric": 0.24},
-    "peer_champion": {"no_role_use_cases": 0.28, "surface_use": 0.30, "silent_struggle": 0.15},
-    "leader_participation": {"leadership_absent": 0.42},
-    "safe_practice": {"surface_use": 0.36, "complexity": 0.15},
-    "guided_start": {"complexity": 0.38, "silent_struggle": 0.15, "wrong_metric": 0.18},
-    "refresher": {"one_shot_training": 0.38},
-    "coach_call": {"silent_struggle": 0.36, "complexity": 0.30, "one_shot_training": 0.22},
+    "in_context_guidance": {"silent_struggle": 0.26, "complexity": 0.17, "one_shot_training": 0.18},
+    "role_use_cases": {"no_role_use_cases": 0.30, "surface_use": 0.13, "wrong_metric": 0.18},
+    "peer_champion": {"no_role_use_cases": 0.21, "surface_use": 0.20, "silent_struggle": 0.12},
+    "leader_participation": {"leadership_absent": 0.34},
+    "safe_practice": {"surface_use": 0.26, "complexity": 0.13},
+    "guided_start": {"complexity": 0.26, "silent_struggle": 0.12, "wrong_metric": 0.14},
+    "refresher": {"one_shot_training": 0.26},
+    "coach_call": {"silent_struggle": 0.24, "complexity": 0.21, "one_shot_training": 0.16},
 }
-CONTACT_COST = -0.04  # any intervention that does not answer the seat's mode
-CONFIDENT_COST = -0.28  # contact of a confident regular user: an interruption
-WORRIED_MANAGER_COST = -0.50  # the manager's involvement, to a worried person: a threat
+CONTACT_COST = -0.03  # any intervention that does not answer the seat's mode
+CONFIDENT_COST = -0.40  # contact of a confident regular user: an interruption
+WORRIED_MANAGER_COST = -0.25  # the manager's involvement, to a worried person: a threat
 WORRIED = 0.7  # worry above this
 RETURN_PER_WORKDAY = 0.0025  # a silent seat comes back by itself
 LAPSED_LOGIT = 0.7  # and is readier to fall silent again
@@ -217,7 +220,8 @@ def keys(seed: int, index: Ints) -> Keys:
 
 def uniforms(key: Keys, day: Ints | int, purpose: int) -> tuple[Floats, Floats]:
     """Two fixed uniforms in (0, 1) per key, day and purpose; key and day broadcast. 23 bits each."""
-    counter = np.asarray(day, dtype=np.uint64) * np.uint64(PURPOSES_PER_DAY) + np.uint64(purpose + 1)
+    # At least one dimension: NumPy warns when a scalar wraps around, which is what a hash does.
+    counter = np.atleast_1d(np.asarray(day, dtype=np.uint64)) * np.uint64(PURPOSES_PER_DAY) + np.uint64(purpose + 1)
     bits = _mix(key + counter * _GOLDEN)
     scale = np.float32(2.0**-23)
     first = ((bits >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * scale
@@ -227,13 +231,13 @@ def uniforms(key: Keys, day: Ints | int, purpose: int) -> tuple[Floats, Floats]:
 
 def bell(u: Floats) -> Floats:
     """A uniform as a draw of mean 0 and standard deviation 1 (logistic quantile)."""
-    scaled: Floats = np.log(u / (1 - u)) * np.float32(0.5513)  # sqrt(3) / pi
+    scaled: Floats = (np.log(u / (1 - u)) * np.float32(0.5513)).astype(np.float32)  # sqrt(3) / pi
     return scaled
 
 
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + exp(-x))."""
-    value: Floats = 1 / (1 + np.exp(-x))
+    value: Floats = np.float32(1) / (np.float32(1) + np.exp(-x))
     return value
 
 
@@ -292,8 +296,7 @@ def people(rollout: Rollout, starts: Ints, first: int, last: int) -> People:
     number = np.arange(starts[first], starts[last])
     key, team_key = keys(rollout.seed, number), keys(rollout.seed, np.arange(first, last) + TEAM_SPACE)
     function, team_mode = _team_modes(team_key)
-    u_function, u_region = uniforms(team_key, TRAIT_DAY, 3)
-    del u_function
+    _, u_region = uniforms(team_key, TRAIT_DAY, 3)
     region = np.searchsorted(np.array([0.5, 0.8]), u_region)
     u_wave, u_holdout = uniforms(team_key, TRAIT_DAY, 4)
     u_champion, _ = uniforms(team_key, TRAIT_DAY, 5)
@@ -311,7 +314,7 @@ def people(rollout: Rollout, starts: Ints, first: int, last: int) -> People:
     skill = bell(u_skill)
     worry = np.clip(u_worry * 0.75 + 0.3 * (mode == SURFACE), 0, 1).astype(np.float32)
     # The most able and least worried member is the champion of a team that has one.
-    fitness = np.where(is_manager, -100, skill - 2 * worry + 1e-6 * np.arange(len(number)) % 1e-3)
+    fitness = np.where(is_manager, -100, skill - 2 * worry)
     best = np.maximum.reduceat(fitness, local)
     is_champion = (fitness == np.repeat(best, sizes)) & np.repeat(u_champion < 0.7, sizes)
     champion = np.full(last - first, -1)
@@ -363,7 +366,7 @@ def _team_modes(team_key: Keys) -> tuple[Ints, Ints]:
 
 def _leave(key: Keys, days: int) -> tuple[Ints, Ints]:
     """Start and length of a holiday per quarter of a year that has one, (n, 90-day periods)."""
-    periods = (days + EFFECT_SEED_DAYS) // 90 + 1
+    periods = (days + TRUTH_DAYS) // 90 + 1
     start = np.zeros((len(key), periods), dtype=np.int64)
     length = np.zeros((len(key), periods), dtype=np.int64)
     for period in range(periods):
@@ -377,9 +380,9 @@ def _relief(mode: Ints, skill: Floats, worry: Floats, is_champion: Bools) -> Flo
     table = np.full((len(MODES), len(ARMS)), CONTACT_COST, dtype=np.float32)
     table[:, 0] = 0
     for arm, answers in RELIEF.items():
-        for name, relief in answers.items():
-            table[MODES.index(name), ARMS.index(arm)] = relief
-    relief = table[mode]
+        for name, log_odds in answers.items():
+            table[MODES.index(name), ARMS.index(arm)] = log_odds
+    relief: Floats = table[mode]
     relief[confident(mode, skill) | is_champion, 1:] = CONFIDENT_COST
     worried = worry > WORRIED
     relief[worried, LEADER] = WORRIED_MANAGER_COST
@@ -388,7 +391,8 @@ def _relief(mode: Ints, skill: Floats, worry: Floats, is_champion: Bools) -> Flo
 
 def confident(mode: Ints, skill: Floats) -> Bools:
     """Regular users whom nothing ails and who know it: contact is an interruption."""
-    return (mode == 0) & (skill > 0)
+    healthy: Bools = mode == 0
+    return healthy & (skill > 0)
 
 
 @dataclass(frozen=True)
@@ -446,7 +450,7 @@ def walk(rollout: Rollout, group: People) -> Paths:
     risk_logit = (
         _of_mode("risk_logit", group.mode)
         + f4(0.8) * (group.worry - f4(0.4))
-        + f4(0.5 * rollout.noise) * group.untraced
+        + f4(0.4 * rollout.noise) * group.untraced
         + f4(rollout.confounding) * group.hidden
         + f4(2) * absent_manager
         - f4(1) * group.is_champion
@@ -522,7 +526,7 @@ def _calibrated(pilot: Rollout) -> float:
     starts = team_starts(pilot)
     group = people(pilot, starts, 0, len(starts) - 1)
     odds = walk(pilot, group).odds
-    low, high = -14.0, 4.0
+    low, high = -14.0, 4.0  # from nobody silent to everybody
     for _ in range(22):
         middle = (low + high) / 2
         silent = _undisturbed(group, odds * np.float32(np.exp(middle)))
@@ -690,7 +694,7 @@ def propensities(counts: Floats, hidden: Floats, eligible: Bools) -> NDArray[np.
     weight[:, 0] = 0
     others = (eligible[:, 1:]).sum(axis=1, keepdims=True)
     spread = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
-    arms = np.where(eligible, FLOOR, 0) + (contact[:, None] - FLOOR * others) * spread
+    arms: NDArray[np.float64] = np.where(eligible, FLOOR, 0) + (contact[:, None] - FLOOR * others) * spread
     arms[:, 0] = 0
     arms[:, 0] = 1 - arms.sum(axis=1)
     return arms
@@ -748,18 +752,16 @@ def effects(rollout: Rollout, group: People, odds: Floats, came: Course) -> Effe
 
 
 def _next_boost(logged: Logged, own: Floats) -> tuple[Floats, Ints]:
-    """For each decision, the factor of the seat's next intervention within KEPT_DAYS and the day on which it starts."""
-    factor = np.ones(len(logged.seat), dtype=np.float32)
-    start = np.full(len(logged.seat), 100 * MAX_DAYS)
+    """For each decision, the factor of the seat's next intervention and the day on which it starts (never: far away)."""
+    n = len(logged.seat)
     order = np.lexsort((logged.day, logged.seat))
-    taken = own[np.arange(len(order)), logged.arm]
-    next_factor, next_day, next_seat = np.float32(1), 100 * MAX_DAYS, -1
-    for row in order[::-1]:
-        if logged.seat[row] != next_seat:
-            next_factor, next_day, next_seat = np.float32(1), 100 * MAX_DAYS, logged.seat[row]
-        factor[row], start[row] = next_factor, next_day
-        if logged.arm[row] > 0:
-            next_factor, next_day = taken[row], logged.day[row]
+    acted = np.flatnonzero(logged.arm[order] > 0)
+    following = np.searchsorted(acted, np.arange(n), side="right")
+    later = order[np.append(acted, 0)[following]] if n else order
+    exists = (following < len(acted)) & (logged.seat[later] == logged.seat[order])
+    factor, start = np.ones(n, dtype=np.float32), np.full(n, 100 * MAX_DAYS)
+    factor[order] = np.where(exists, own[later, logged.arm[later]], np.float32(1))
+    start[order] = np.where(exists, logged.day[later], 100 * MAX_DAYS)
     return factor, start
 
 

@@ -1,0 +1,106 @@
+"""The three early warnings as a plain rule: baseline, fallback and cold start.
+
+Source: the brief, "When to intervene": no meaningful use in the first two weeks; a drop of use in weeks three and four
+after an initial period; frustration and uncertainty together in a ticket or survey.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as distributions
+
+from features.catalogue import NUMERIC
+
+Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
+
+DROP_BELOW = 0.5  # weeks 3 and 4 below half of weeks 1 and 2 (design: risk)
+TOGETHER_ABOVE = 0.1  # our choice: scores of about a third each in a recent ticket or survey
+
+
+class Warning(IntEnum):
+    """The early warnings, in the order of their columns."""
+
+    NO_EARLY_MEANINGFUL_USE = 0
+    DROP_IN_WEEKS_3_AND_4 = 1
+    FRUSTRATED_AND_UNCERTAIN = 2
+
+
+SENTENCES = {
+    Warning.NO_EARLY_MEANINGFUL_USE: "no meaningful use in the first two weeks",
+    Warning.DROP_IN_WEEKS_3_AND_4: "use in weeks 3 and 4 fell below half of weeks 1 and 2",
+    Warning.FRUSTRATED_AND_UNCERTAIN: "a ticket or survey shows frustration and uncertainty together",
+}
+
+# Chance of abandonment by H = 0, 7, 14, 28 days with 0, 1, 2, 3 warnings, before anything was learned: our choice,
+# an expert guess. Training replaces it by what was observed.
+EXPERT_RATES = ((0.15, 0.20, 0.25, 0.30), (0.35, 0.42, 0.48, 0.55), (0.50, 0.57, 0.63, 0.70), (0.60, 0.66, 0.72, 0.78))
+
+_COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
+
+
+def warnings_of(vectors: Floats) -> Booleans:
+    """(n, 3) which early warnings each snapshot shows; a missing feature is no warning.
+
+    vectors: (n, n_numeric) in catalogue order.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.stack(
+            (
+                vectors[:, _COLUMN["no_meaningful_first_14"]] == 1,
+                vectors[:, _COLUMN["weeks_3_4_ratio"]] < DROP_BELOW,
+                vectors[:, _COLUMN["frustration_and_uncertainty"]] > TOGETHER_ABOVE,
+            ),
+            axis=1,
+        )
+
+
+@dataclass(frozen=True)
+class RuleRates:
+    """Chance of abandonment by horizon (columns) and number of warnings (rows), never falling along both.
+
+    rates, low, high: (4, n_horizons); low and high bound the rate with 95 % (Beta posterior, the expert's guess its
+    prior). learned_from: snapshots.
+    """
+
+    rates: tuple[tuple[float, ...], ...]
+    low: tuple[tuple[float, ...], ...]
+    high: tuple[tuple[float, ...], ...]
+    learned_from: int = 0
+
+    def risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
+        """Risk by each horizon with its bounds, (n, n_horizons) each. vectors: (n, n_numeric) in catalogue order."""
+        number = warnings_of(vectors).sum(axis=1)
+        return np.asarray(self.rates)[number], np.asarray(self.low)[number], np.asarray(self.high)[number]
+
+
+def fit_rates(vectors: Floats, abandoned: Floats, weight: Floats) -> RuleRates:
+    """Observed rates by number of warnings, shrunk toward the expert's by PRIOR_SNAPSHOTS, made monotone.
+
+    abandoned: (n, n_horizons) of 1, 0 or NaN (censored); weight: (n,). n may be 0: then the expert's guess.
+    """
+    number = warnings_of(vectors).sum(axis=1)
+    expert = np.asarray(EXPERT_RATES, np.float64)
+    is_level = number[:, None] == np.arange(expert.shape[0])
+    is_known = ~np.isnan(abandoned) * weight[:, None]
+    mass = is_level.T.astype(np.float64) @ is_known
+    events = is_level.T.astype(np.float64) @ (np.nan_to_num(abandoned) * weight[:, None])
+    alpha, beta = events + PRIOR_SNAPSHOTS * expert, mass - events + PRIOR_SNAPSHOTS * (1 - expert)
+    tables = (
+        alpha / (alpha + beta),
+        distributions.beta.ppf(0.025, alpha, beta),
+        distributions.beta.ppf(0.975, alpha, beta),
+    )
+    monotone = [np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1) for table in tables]
+    rates, low, high = (tuple(tuple(map(float, row)) for row in table) for table in monotone)
+    return RuleRates(rates, low, high, len(vectors))
+
+
+def expert_rates() -> RuleRates:
+    """The rule before anything was learned."""
+    return fit_rates(np.empty((0, len(NUMERIC))), np.empty((0, len(EXPERT_RATES[0]))), np.empty(0))
+
+
+PRIOR_SNAPSHOTS = 20.0  # our choice: the expert's guess weighs as much as twenty snapshots

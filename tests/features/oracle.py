@@ -1,0 +1,602 @@
+"""What the features and the label mean, in plain Python over lists of events: slow, short, and written apart.
+
+Written from the catalogue's meanings and the design, not from the implementation. Where those leave a choice open:
+
+- Events of one instant are ordered by value (missing first), then by `completed` (missing, no, yes).
+- An unknown `completed` ends a streak of sessions with nothing completed, but a short session with an unknown
+  `completed` is a quick close.
+- A week's complaint weighs 0.5 ** (weeks / 2), to the nearest 1/1024; weeks are whole and back from the end.
+- A total (`count` > 1) is that many things of the same value, scores and outcome.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from features.catalogue import FEATURES
+from features.compute import SNAPSHOT_SCHEMA, compute_features
+from features.events import SEAT_SCHEMA, Event, Kind, Scores, events_table
+from features.labels import label_snapshots
+from features.log import ROSTER_SCHEMA, Source
+from features.tools import SHIPPED, ToolProfile, load_tools
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MICRO = timedelta(microseconds=1)
+NAN = float("nan")
+START = datetime(2026, 3, 1, tzinfo=UTC)
+USES = {"session", "prompt", "accepted", "rejected", "task"}
+
+assert SHIPPED.exists()
+PROFILES: dict[str, ToolProfile] = load_tools()
+FAST = PROFILES["m365_copilot"].model_copy(
+    update={"silence_days": 7, "quick_close_seconds": 12.5, "opportunity_kinds": (Kind.WORK,)}
+)
+PROFILES = {**PROFILES, "fast": FAST}
+TOOLS = ("m365_copilot", "github_copilot", "chatgpt_enterprise", "fast")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a seat in the roster."""
+
+    seat_id: str
+    tool: str
+    assigned_at: datetime
+    known_at: datetime
+    role: str | None = None
+    function: str | None = None
+    region: str | None = None
+    manager_person_id: str | None = None
+    hired_on: date | None = None
+    removed_at: datetime | None = None
+    team: str | None = None
+
+    @property
+    def organization(self) -> str:
+        return self.seat_id.split("/")[0]
+
+    @property
+    def person_id(self) -> str:
+        return self.seat_id + "p"
+
+
+@dataclass(frozen=True)
+class World:
+    """Seats with their versions, what happened, and the moments at which we look."""
+
+    versions: tuple[Version, ...]
+    events: tuple[Event, ...]
+    sources: tuple[Source, ...]
+    snapshots: tuple[tuple[str, datetime], ...]
+
+    def snapshot_frame(self) -> pl.DataFrame:
+        return snapshot_frame(self.snapshots)
+
+    def features(self, **changes: Any) -> pl.DataFrame:
+        """What the implementation says."""
+        arguments = {
+            "events": events_table(self.events),
+            "roster": roster_table(self.versions),
+            "sources": self.sources,
+            "tools": PROFILES,
+        }
+        return compute_features(self.snapshot_frame(), **{**arguments, **changes})
+
+    def labels(self) -> pl.DataFrame:
+        """What the implementation says became of the snapshots."""
+        return label_snapshots(
+            self.snapshot_frame(),
+            events=events_table(self.events),
+            seats=roster_table(latest(self.versions)).select(SEAT_SCHEMA.names),
+            sources=self.sources,
+            tools=PROFILES,
+        )
+
+
+def snapshot_frame(snapshots: Iterable[tuple[str, datetime]]) -> pl.DataFrame:
+    rows = list(snapshots)
+    return pl.DataFrame(rows, schema=SNAPSHOT_SCHEMA, orient="row")
+
+
+def roster_table(versions: Sequence[Version]) -> pa.Table:
+    rows = sorted(versions, key=lambda version: (version.seat_id, version.known_at))
+    columns = {name: [getattr(row, name) for row in rows] for name in ROSTER_SCHEMA.names}
+    return pa.table(columns, schema=ROSTER_SCHEMA)
+
+
+def latest(versions: Iterable[Version]) -> list[Version]:
+    last: dict[str, Version] = {}
+    for version in sorted(versions, key=lambda version: version.known_at):
+        last[version.seat_id] = version
+    return [last[seat_id] for seat_id in sorted(last)]
+
+
+# --- the features ---------------------------------------------------------------------------------------------------
+
+
+def lag_of(version: Version, sources: Iterable[Source], as_of: datetime) -> timedelta:
+    """The largest lag among the sources of the seat's organisation and tool that had told us something by `as_of`."""
+    longest = timedelta(0)
+    for source in sources:
+        is_own = source.organization == version.organization and source.tool == version.tool
+        if is_own and source.first_available_at <= as_of and source.lag > longest:
+            longest = source.lag
+    return longest
+
+
+def version_at(versions: Sequence[Version], as_of: datetime) -> Version:
+    """What the roster said at `as_of`; its first version where it said nothing yet."""
+    ordered = sorted(versions, key=lambda version: version.known_at)
+    said = ordered[0]
+    for version in ordered:
+        if version.known_at <= as_of:
+            said = version
+    return said
+
+
+def is_high_value(event: Event, profile: ToolProfile) -> bool:
+    return event.workflow is not None and event.workflow in profile.high_value_workflows
+
+
+def is_meaningful(event: Event, profile: ToolProfile) -> bool:
+    counts = profile.any_workflow or is_high_value(event, profile)
+    return event.kind in profile.meaningful_kinds and counts and not event.guided
+
+
+def is_opportunity(event: Event, profile: ToolProfile) -> bool:
+    return event.kind in profile.opportunity_kinds
+
+
+def is_quick_close(event: Event, profile: ToolProfile) -> bool:
+    is_short = event.value is not None and event.value < profile.quick_close_seconds
+    return event.kind == "session" and is_short and event.completed is not True
+
+
+def in_order(event: Event) -> tuple[datetime, float, int]:
+    value = -1.0 if event.value is None else event.value
+    return event.occurred_at, value, {None: 0, False: 1, True: 2}[event.completed]
+
+
+def number(events: Iterable[Event]) -> int:
+    return sum(event.count for event in events)
+
+
+def day_numbers(events: Iterable[Event]) -> list[int]:
+    return sorted({event.occurred_at.toordinal() for event in events})
+
+
+def over(part: float, whole: float) -> float:
+    return part / whole if whole else NAN
+
+
+def change(now: float, before: float) -> float:
+    return over(now - before, now + before)
+
+
+def mean_value(events: Iterable[Event]) -> float:
+    measured = [event for event in events if event.value is not None]
+    return over(math.fsum(event.value * event.count for event in measured), number(measured))
+
+
+def oracle(
+    versions: Sequence[Version], events: Sequence[Event], sources: Iterable[Source], as_of: datetime
+) -> dict[str, float | str]:
+    """Every feature of one seat at `as_of`. versions, events: those of this seat."""
+    seat = version_at(versions, as_of)
+    end = as_of - lag_of(seat, sources, as_of)
+    profile = PROFILES[seat.tool]
+    ever = sorted((e for e in events if e.occurred_at < end and e.available_at <= as_of), key=in_order)
+
+    def between(start: datetime, stop: datetime) -> list[Event]:
+        return [e for e in ever if start <= e.occurred_at < stop]
+
+    def last_days(days: int, until: int = 0) -> list[Event]:
+        return between(end - (days + until) * DAY, end - until * DAY)
+
+    def of(window: Iterable[Event], *kinds: str) -> list[Event]:
+        return [e for e in window if e.kind in kinds]
+
+    def used(window: Iterable[Event]) -> list[Event]:
+        return of(window, *USES)
+
+    def meaningful(window: Iterable[Event]) -> list[Event]:
+        return [e for e in window if is_meaningful(e, profile)]
+
+    def opportunities(window: Iterable[Event]) -> list[Event]:
+        return [e for e in window if is_opportunity(e, profile)]
+
+    def quick(window: Iterable[Event]) -> list[Event]:
+        return [e for e in window if is_quick_close(e, profile)]
+
+    def on_days(window: Iterable[Event]) -> int:
+        return len(day_numbers(window))
+
+    def since(happened: Sequence[Event]) -> float:
+        return (end - happened[-1].occurred_at) / DAY if happened else NAN
+
+    def last_value(answers: Sequence[Event], back: int = 0) -> float:
+        return answers[-1 - back].value if len(answers) > back else NAN
+
+    d7, d14, d28, d56 = (last_days(days) for days in (7, 14, 28, 56))
+    fortnight_before, four_weeks_before = last_days(14, until=14), last_days(28, until=14)
+    weeks = [last_days(7, until=7 * week) for week in range(8)]
+    weeks_1_2 = between(seat.assigned_at, seat.assigned_at + 14 * DAY)
+    weeks_3_4 = between(seat.assigned_at + 14 * DAY, seat.assigned_at + 28 * DAY)
+    life = (end - seat.assigned_at) / DAY
+
+    def used_share(window: list[Event]) -> float:
+        work = [e for e in window if e.kind in USES or is_opportunity(e, profile)]
+        return over(on_days(used(window)), on_days(work))
+
+    def assisted_share(window: list[Event]) -> float:
+        assisted = number(of(meaningful(window), "task"))
+        return over(assisted, assisted + number(of(window, "work")))
+
+    days = day_numbers(meaningful(d56))
+    gaps = [after - before for before, after in zip(days, days[1:], strict=False)] if len(days) >= 3 else []
+    gap = over(sum(gaps), len(gaps))
+    spread = math.sqrt(over(sum((one - gap) ** 2 for one in gaps), len(gaps))) if gaps else NAN
+
+    streak = 0
+    for event in reversed(of(ever, "session")):
+        if event.completed is not False:
+            break
+        streak += event.count
+
+    def voiced(score: str) -> float:
+        total = 0.0
+        for week, window in enumerate(weeks):
+            for event in of(window, "ticket", "confidence", "nps"):
+                scored = getattr(event.scores, score) if event.scores else None
+                total += event.count * (scored or 0) * round(1024 * 0.5 ** (week / 2)) / 1024
+        return total
+
+    first_meaningful = meaningful(ever)[0].occurred_at if meaningful(ever) else None
+    first_training = of(ever, "training")[0].occurred_at if of(ever, "training") else None
+    trained_before = first_meaningful and first_training and first_training <= first_meaningful
+    answers = of(ever, "confidence")
+    hired = seat.hired_on and datetime(seat.hired_on.year, seat.hired_on.month, seat.hired_on.day, tzinfo=UTC)
+    is_four_weeks_old = life >= 28
+    no_early_use = int(not meaningful(weeks_1_2))
+
+    return {
+        "active_days_7": on_days(used(d7)),
+        "active_days_14": on_days(used(d14)),
+        "active_days_28": on_days(used(d28)),
+        "active_days_56": on_days(used(d56)),
+        "uses_7": number(used(d7)),
+        "uses_28": number(used(d28)),
+        "sessions_7": number(of(d7, "session")),
+        "sessions_28": number(of(d28, "session")),
+        "prompts_28": number(of(d28, "prompt")),
+        "days_since_use": since(used(ever)),
+        "use_trend_14": change(on_days(used(d14)), on_days(used(fortnight_before))),
+        "use_against_first_weeks": over(on_days(used(d14)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
+        "weeks_3_4_ratio": over(on_days(used(weeks_3_4)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
+        "active_weeks_8": sum(1 for week in weeks if used(week)),
+        "used_share_14": used_share(d14),
+        "used_share_28": used_share(d28),
+        "used_share_56": used_share(d56),
+        "meaningful_7": number(meaningful(d7)),
+        "meaningful_14": number(meaningful(d14)),
+        "meaningful_28": number(meaningful(d28)),
+        "meaningful_56": number(meaningful(d56)),
+        "meaningful_ever": number(meaningful(ever)),
+        "meaningful_days_14": on_days(meaningful(d14)),
+        "meaningful_days_28": on_days(meaningful(d28)),
+        "meaningful_days_56": on_days(meaningful(d56)),
+        "meaningful_weeks_8": sum(1 for week in weeks if meaningful(week)),
+        "days_since_meaningful": since(meaningful(ever)),
+        "meaningful_trend_14": change(on_days(meaningful(d14)), on_days(meaningful(fortnight_before))),
+        "meaningful_gap_mean": gap,
+        "meaningful_gap_variation": over(spread, gap) if gaps else NAN,
+        "meaningful_overdue": over(since(meaningful(ever)), gap) if gaps else NAN,
+        "high_value_share_28": over(number(of(meaningful(d28), "task")), number(of(d28, "task"))),
+        "workflows_28": len({e.workflow for e in meaningful(d28) if is_high_value(e, profile)}),
+        "assisted_share_14": assisted_share(d14),
+        "assisted_share_28": assisted_share(d28),
+        "assisted_share_56": assisted_share(d56),
+        "assisted_trend": assisted_share(d14) - assisted_share(four_weeks_before),
+        "no_meaningful_first_14": no_early_use if life >= 14 or not no_early_use else NAN,
+        "surface_days_28": 0 if meaningful(d28) else on_days(used(d28)),
+        "quick_close_share_7": over(number(quick(d7)), number(of(d7, "session"))),
+        "quick_close_share_28": over(number(quick(d28)), number(of(d28, "session"))),
+        "quick_closes_1h": number(quick(between(end - HOUR, end))),
+        "errors_1h": number(of(between(end - HOUR, end), "error")),
+        "open_streak": streak,
+        "session_seconds_28": mean_value(of(d28, "session")),
+        "rejected_share_28": over(number(of(d28, "rejected")), number(of(d28, "rejected", "accepted"))),
+        "errors_28": number(of(d28, "error")),
+        "help_28": number(of(d28, "help")),
+        "help_per_session_28": over(number(of(d28, "help")), number(of(d28, "session"))),
+        "prompts_per_task_28": over(number(of(d28, "prompt")), number(of(d28, "task"))),
+        "work_days_7": on_days(opportunities(d7)),
+        "work_days_28": on_days(opportunities(d28)),
+        "work_days_56": on_days(opportunities(d56)),
+        "unassisted_7": number(of(d7, "work")),
+        "unassisted_28": number(of(d28, "work")),
+        "days_since_work": since(opportunities(ever)),
+        "work_trend_14": change(on_days(opportunities(d14)), on_days(opportunities(fortnight_before))),
+        "confidence_last": last_value(answers),
+        "confidence_change": last_value(answers) - last_value(answers, back=1),
+        "nps_last": last_value(of(ever, "nps")),
+        "days_since_survey": since(of(ever, "confidence", "nps")),
+        "prompt_length_28": mean_value(of(d28, "prompt")),
+        "tickets_28": number(of(d28, "ticket")),
+        "frustration": voiced("frustration"),
+        "uncertainty": voiced("uncertainty"),
+        "frustration_and_uncertainty": voiced("frustration") * voiced("uncertainty"),
+        "life_days": life,
+        "days_since_training": since(of(ever, "training")),
+        "trainings": number(of(ever, "training")),
+        "training_to_use_days": (first_meaningful - first_training) / DAY if trained_before else NAN,
+        "days_to_first_meaningful": (first_meaningful - seat.assigned_at) / DAY if first_meaningful else NAN,
+        "interventions_28": number(of(d28, "intervention")),
+        "days_since_intervention": since(of(ever, "intervention")),
+        "taken_56": number(e for e in of(d56, "reaction") if e.category == "accepted"),
+        "dismissed_56": number(e for e in of(d56, "reaction") if e.category == "dismissed"),
+        "tenure_days": (end - hired) / DAY if hired else NAN,
+        "has_manager": int(seat.manager_person_id is not None),
+        "tool": seat.tool,
+        "role": seat.role or "",
+        "function": seat.function or "",
+        "region": seat.region or "",
+    }
+
+
+def oracle_rows(world: World) -> list[dict[str, float | str]]:
+    """The oracle's answer for every snapshot of the world."""
+    versions: dict[str, list[Version]] = {}
+    events: dict[str, list[Event]] = {}
+    for version in world.versions:
+        versions.setdefault(version.seat_id, []).append(version)
+    for event in world.events:
+        events.setdefault(event.seat_id, []).append(event)
+    return [
+        oracle(versions[seat_id], events.get(seat_id, []), world.sources, as_of) for seat_id, as_of in world.snapshots
+    ]
+
+
+# --- the label ------------------------------------------------------------------------------------------------------
+
+
+def label_oracle(seat: Version, events: Sequence[Event], sources: Iterable[Source], as_of: datetime) -> tuple:
+    """(T in days or None, known days, why it ended), by looking at every moment at which a window can change.
+
+    A window [t, t + W) starts or stops holding an event just after it and W before; between such moments nothing can
+    change. Of those moments, the windows that are observed: inside the data, before removal and before the first
+    intervention from `as_of` on.
+    """
+    profile = PROFILES[seat.tool]
+    silence = profile.silence_days * DAY
+    uses = [e.occurred_at for e in events if is_meaningful(e, profile)]
+    chances = [e.occurred_at for e in events if is_opportunity(e, profile)]
+    touches = [e.occurred_at for e in events if e.kind == "intervention" and e.occurred_at >= as_of]
+    complete = {
+        s.source: s.watermark - s.lag
+        for s in sources
+        if (s.organization, s.tool) == (seat.organization, seat.tool)
+    }  # fmt: skip
+    own = {e.source for e in events if is_meaningful(e, profile) or is_opportunity(e, profile)} & set(complete)
+    ends = []
+    if own:
+        ends.append((min(complete[source] for source in own), "end_of_data"))
+    elif complete:
+        ends.append((max(complete.values()), "end_of_data"))
+    else:
+        ends.append((datetime.min.replace(tzinfo=UTC), "end_of_data"))
+    if seat.removed_at is not None:
+        ends.append((seat.removed_at, "removed"))
+    if touches:
+        ends.append((min(touches), "intervention"))
+    observed, reason = min(ends, key=lambda end: end[0])  # the first named wins a tie
+    moments = {as_of}
+    for at in uses + chances:
+        moments |= {at + MICRO, at - silence + MICRO}
+    for t in sorted(moment for moment in moments if moment >= as_of):
+        if t + silence > observed:
+            break
+        if any(t <= at < t + silence for at in uses):
+            continue
+        if any(t <= at < t + silence for at in chances):
+            return (t - as_of) / DAY, (t - as_of) / DAY, "silence"
+        return None, (t - MICRO - as_of) / DAY, "no_opportunity"
+    return None, (observed - silence - as_of) / DAY if complete else None, reason
+
+
+def label_rows(world: World) -> list[tuple]:
+    seats = {version.seat_id: version for version in latest(world.versions)}
+    events: dict[str, list[Event]] = {}
+    for event in world.events:
+        events.setdefault(event.seat_id, []).append(event)
+    return [
+        label_oracle(seats[seat_id], events.get(seat_id, []), world.sources, as_of)
+        for seat_id, as_of in world.snapshots
+    ]
+
+
+# --- random worlds --------------------------------------------------------------------------------------------------
+
+KINDS = [str(kind) for kind in Kind]
+WORDS = ("sales", "legal", "support", None)
+
+
+def any_event(rng: random.Random, number: int, seat: Version, at: datetime, **fixed: Any) -> Event:
+    """A random event of the seat at the instant."""
+    kind = fixed.pop("kind", None) or rng.choice(["session", "prompt", "task", "task", "work", "work", *KINDS])
+    own = list(PROFILES[seat.tool].high_value_workflows)
+    workflow = rng.choice([None, "lunch_menu", "proposal_draft", "commit", *own, *own])
+    is_survey = kind in {"confidence", "nps"}
+    values = [0.0, 12.499, 12.5, 29.999, 30.0, rng.randrange(0, 100_000) / 1000, 5_000.0]
+    value = rng.choice([rng.randrange(0, 10_001) / 1000, 0.0, 10.0] if is_survey else [None, *values])
+    scores = None
+    if is_survey or kind == "ticket":
+        numbers = [None, 0.0, 1.0, rng.randrange(0, 1001) / 1000]
+        scores = rng.choice([None, Scores(frustration=rng.choice(numbers), uncertainty=rng.choice(numbers))])
+    late = rng.choice([timedelta(0), timedelta(0), timedelta(0), 2 * HOUR, 3 * DAY, rng.random() * 30 * DAY])
+    fields = {
+        "event_id": f"{seat.organization}/e{number}",
+        "seat_id": seat.seat_id,
+        "kind": kind,
+        "occurred_at": at,
+        "available_at": at + late,
+        "source": rng.choice(["vendor", "git", "survey"]),
+        "workflow": workflow if rng.random() < 0.9 else None,
+        "value": value,
+        "count": 1 if is_survey or rng.random() < 0.75 else rng.randrange(2, 40),
+        "completed": rng.choice([None, False, False, True]) if kind == "session" else None,
+        "scores": scores,
+        "category": rng.choice(["delivered", "seen", "accepted", "dismissed", None]) if kind == "reaction" else None,
+        "guided": rng.random() < 0.15,
+    }
+    return Event(**{**fields, **fixed})
+
+
+def random_world(seed: int, *, seats: int, looks: int = 5, most_events: int = 24) -> World:
+    """Seats with short histories crowded on the edges where windows open and close."""
+    rng = random.Random(seed)
+    organizations = ("acme", "zeta")
+    sources = []
+    for organization in organizations:
+        for tool in TOOLS[1:]:  # the first tool has no lag at all
+            for name in rng.sample(["vendor", "git", "survey"], k=2):
+                lag = rng.choice([timedelta(0), 2 * HOUR, DAY, 3 * DAY])
+                first = START + rng.choice([-30, 0, 40, 60]) * DAY
+                sources.append(Source(organization, tool, name, lag, first, START + 120 * DAY))
+    versions: list[Version] = []
+    events: list[Event] = []
+    snapshots: list[tuple[str, datetime]] = []
+    for index in range(seats):
+        seat_id = f"{rng.choice(organizations)}/s{index:05d}"
+        seat = Version(
+            seat_id,
+            rng.choice(TOOLS),
+            assigned_at=START + rng.random() * 40 * DAY,
+            known_at=START,
+            role=rng.choice(WORDS),
+            function=rng.choice(WORDS),
+            region=rng.choice(WORDS),
+            manager_person_id=rng.choice([None, "acme/boss"]),
+            hired_on=rng.choice([None, date(2020, 2, 29), date(2026, 3, 20)]),
+        )
+        seat = replace(seat, known_at=seat.assigned_at)
+        own = [seat]
+        for _ in range(rng.choice([0, 0, 1, 2])):
+            own.append(
+                replace(
+                    own[-1],
+                    known_at=own[-1].known_at + MICRO + rng.random() * 30 * DAY,
+                    role=rng.choice(WORDS),
+                    region=rng.choice(WORDS),
+                    manager_person_id=rng.choice([None, "acme/boss"]),
+                    assigned_at=seat.assigned_at + rng.choice([0, 0, 0, 2]) * DAY,
+                )
+            )
+        versions += own
+        moments = [START + rng.random() * 110 * DAY for _ in range(looks - 2)]
+        moments.append(rng.choice([seat.assigned_at, own[-1].known_at, own[-1].known_at - MICRO]))
+        moments.append(seat.assigned_at + rng.choice([-1, 1, 14, 28]) * DAY)
+        firsts = [s.first_available_at for s in sources if (s.organization, s.tool) == (seat.organization, seat.tool)]
+        if firsts and rng.random() < 0.3:
+            moments[0] = rng.choice(firsts) + rng.choice([-1, 0]) * MICRO
+        snapshots += [(seat_id, moment) for moment in moments]
+        ends = [moment - lag for moment in moments for lag in {timedelta(0), lag_of(seat, sources, moment)}]
+        at = START
+        for _ in range(rng.choice([0, 1, rng.randrange(most_events), rng.randrange(most_events)])):
+            dice = rng.random()
+            if dice < 0.35:
+                at = START + rng.random() * 110 * DAY
+            elif dice < 0.60:
+                edge = rng.choice(ends) - rng.choice([0, 0, 7, 14, 28, 42, 49, 56]) * DAY
+                at = edge + rng.choice([-1, 0, 1]) * MICRO
+            elif dice < 0.68:
+                at = rng.choice(ends) - HOUR + rng.choice([-1, 0, 1]) * MICRO
+            elif dice < 0.78:
+                at = seat.assigned_at + rng.choice([0, 14, 28]) * DAY + rng.choice([-1, 0, 1]) * MICRO
+            elif dice < 0.90:
+                at = datetime(2026, 3, 1, tzinfo=UTC) + rng.randrange(1, 110) * DAY - MICRO
+            event = any_event(rng, len(events), seat, at)  # else: the instant of the event before
+            if rng.random() < 0.15:
+                known = rng.choice(moments) + rng.choice([0, 1]) * MICRO
+                event = event.model_copy(update={"available_at": max(known, at)})
+            events.append(event)
+    return World(tuple(versions), tuple(events), tuple(sources), tuple(snapshots))
+
+
+def random_label_world(seed: int, *, seats: int, looks: int = 5) -> World:
+    """Seats with rhythms and pauses near W, work or none, removals, interventions and ends of data."""
+    rng = random.Random(seed)
+    sources = []
+    for organization in ("acme", "zeta"):
+        for tool in TOOLS:
+            for name in rng.sample(["vendor", "git", "survey"], k=rng.choice([0, 1, 2, 3])):
+                lag = rng.choice([timedelta(0), DAY, 3 * DAY])
+                sources.append(
+                    Source(organization, tool, name, lag, START, START + rng.choice([60, 90, 119.5, 150]) * DAY)
+                )
+    versions: list[Version] = []
+    events: list[Event] = []
+    snapshots: list[tuple[str, datetime]] = []
+    for index in range(seats):
+        seat_id = f"{rng.choice(['acme', 'zeta'])}/s{index:05d}"
+        seat = Version(seat_id, rng.choice(TOOLS), assigned_at=START, known_at=START)
+        silence = PROFILES[seat.tool].silence_days * DAY
+        if rng.random() < 0.3:
+            seat = replace(seat, removed_at=START + rng.random() * 140 * DAY)
+        versions.append(seat)
+        instants = [START + rng.random() * 20 * DAY]
+        for _ in range(rng.randrange(14)):
+            pause = rng.choice([rng.random() * 6 * DAY, silence + rng.choice([-1, 0, 1, 2]) * MICRO, silence * 0.6])
+            instants.append(instants[-1] + pause)
+        own = []
+        works = rng.random() < 0.7
+        feed = rng.choice([["vendor"], ["git"], ["vendor", "git", "survey"]])
+        for at in instants:
+            for kind in {"task", rng.choice(["task", "work", "session"])}:
+                workflow = rng.choice(["proposal_draft", "commit", "proposal_draft", "lunch_menu"])
+                own.append((at, {"kind": kind, "workflow": workflow, "guided": rng.random() < 0.1}))
+            if works and rng.random() < 0.7:
+                edge = at + rng.choice([MICRO, silence, silence + MICRO, rng.random() * silence])
+                own.append((edge, {"kind": "work"}))
+        if rng.random() < 0.25:
+            at = rng.choice(instants) + rng.choice([timedelta(0), MICRO, silence, 3 * DAY])
+            own.append((at, {"kind": "intervention"}))
+        rng.shuffle(own)
+        for at, fixed in own:
+            events.append(any_event(rng, len(events), seat, at, source=rng.choice(feed), **fixed))
+        looked = [START + rng.random() * 100 * DAY for _ in range(looks - 3)]
+        looked += [rng.choice(instants), rng.choice(instants) + MICRO, rng.choice(instants) - silence]
+        snapshots += [(seat_id, moment) for moment in looked]
+    return World(tuple(versions), tuple(events), tuple(sources), tuple(snapshots))
+
+
+def same(one: float | str, other: float | str) -> bool:
+    """Equal to the bit, with missing equal to missing."""
+    return one == other or (one != one and other != other)
+
+
+def differences(world: World, answers: Mapping[str, Sequence[Any]], names: Iterable[str]) -> dict[str, list[str]]:
+    """By feature, where the oracle disagrees: counts and texts to the bit, the rest to 1e-9."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for row, expected in enumerate(oracle_rows(world)):
+        for name, wanted in expected.items():
+            came = answers[name][row]
+            if isinstance(wanted, int | str) or wanted != wanted:
+                agrees = same(came, wanted)
+            else:
+                agrees = abs(came - wanted) <= 1e-9 * max(1, abs(wanted))
+            if not agrees:
+                seat_id, as_of = world.snapshots[row]
+                found[name].append(f"{seat_id} at {as_of.isoformat()}: came {came!r}, oracle {wanted!r}")
+    return found
+
+
+def all_names() -> list[str]:
+    return [feature.name for feature in FEATURES]

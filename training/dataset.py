@@ -1,0 +1,206 @@
+"""Training data: snapshots of seats in use, with features as they were known and what became of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from features.catalogue import CATEGORIES
+from features.compute import pack
+from features.decisions import NONE, Decision
+from features.events import MICROSECONDS_PER_DAY, organization_of
+from features.labels import abandoned_by
+from features.log import to_microseconds
+from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS, Stratum, strata
+from features.tools import ToolProfile
+
+Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+MAX_CENSORING_WEIGHT = 20.0  # our choice: beyond it a single snapshot would speak for a crowd
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """(n,) snapshots of seats in use, aligned.
+
+    vectors: (n, n_numeric); categories: n rows of names; silent_after, known: (n,) days as in features.labels, inf where
+    no silence was seen; ended: (n,) why; silence: (n,) W in days; person, seat: (n,) whom; as_of: (n,) microseconds;
+    censoring_weight: (n, PERIODS) inverse probability that no intervention was drawn until the period was judged.
+    """
+
+    vectors: Floats
+    categories: list[list[str]]
+    silent_after: Floats
+    known: Floats
+    ended: npt.NDArray[np.str_]
+    silence: Integers
+    person: npt.NDArray[np.str_]
+    seat: npt.NDArray[np.str_]
+    as_of: Integers
+    censoring_weight: Floats
+
+    def __len__(self) -> int:
+        return len(self.as_of)
+
+    def take(self, chosen: Booleans | Integers) -> "Dataset":
+        """The chosen snapshots."""
+        rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        picked = {name: values[rows] for name, values in vars(self).items() if name != "categories"}
+        return Dataset(**picked, categories=[self.categories[row] for row in rows])
+
+    def known_before(self, cut: int) -> "Dataset":
+        """The same as it was known at `cut` (microseconds): what was judged later is censored, later snapshots left out."""
+        latest = (cut - self.as_of) / MICROSECONDS_PER_DAY - self.silence
+        is_seen = self.silent_after <= latest
+        silent = np.where(is_seen, self.silent_after, np.inf)
+        known = np.where(is_seen, self.known, np.minimum(self.known, latest))
+        return replace(self, silent_after=silent, known=known).take(self.as_of < cut)
+
+    def abandoned(self) -> Floats:
+        """(n, len(HORIZONS_DAYS)) of 1, 0 or NaN where censored."""
+        frame = pl.DataFrame({"silent_after_days": self.silent_after, "known_days": self.known})
+        return np.stack([abandoned_by(frame, horizon) for horizon in HORIZONS_DAYS], axis=1)
+
+    def abandonments(self) -> int:
+        """How many silences there are: one that several snapshots look ahead to counts once."""
+        seen = np.isfinite(self.silent_after) & (self.silent_after <= PERIOD_ENDS_DAYS[-1])
+        began = self.as_of[seen] // 1_000_000 + np.round(self.silent_after[seen] * 86_400).astype(np.int64)
+        return len(set(zip(self.seat[seen], began, strict=True)))
+
+    def seat_weight(self) -> Floats:
+        """(n,) one over the root of the seat's number of snapshots, mean 1: no seat dominates (our choice)."""
+        _, inverse, counts = np.unique(self.seat, return_inverse=True, return_counts=True)
+        weight = 1 / np.sqrt(counts[inverse])
+        return np.asarray(weight / weight.mean()) if len(weight) else weight
+
+    def folds(self, seed: int) -> Integers:
+        """(n,) fold of each snapshot, 0 to FOLDS - 1, by person."""
+        people, inverse = np.unique(self.person, return_inverse=True)
+        return np.random.default_rng(seed).permutation(np.arange(len(people)) % FOLDS)[inverse]
+
+
+@dataclass(frozen=True)
+class PersonPeriods:
+    """Person-period rows: which snapshot, which period, whether the silence began in it, with what weight."""
+
+    row: Integers
+    period: Integers
+    event: Floats
+    weight: Floats
+
+
+def person_period_rows(dataset: Dataset) -> PersonPeriods:
+    """One row per snapshot and period in which the seat was still at risk and the outcome is known.
+
+    Source: discrete-time survival, Singer and Willett 1993, eq. 3.
+    """
+    ends = np.asarray(PERIOD_ENDS_DAYS, np.float64)
+    silent, known = dataset.silent_after[:, None], dataset.known[:, None]
+    starts = np.concatenate(([-np.inf], ends[:-1]))
+    at_risk = silent > starts
+    event = at_risk & (silent <= ends)
+    row, period = np.nonzero(at_risk & (event | (known >= ends)))
+    weight = dataset.seat_weight()[row] * dataset.censoring_weight[row, period]
+    return PersonPeriods(row, period, event[row, period].astype(np.float64), weight)
+
+
+def build_dataset(
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    seats: pa.Table,
+    decisions: Sequence[Decision],
+    tools: Mapping[str, ToolProfile],
+) -> Dataset:
+    """The snapshots in the risk set (meaningful use in the last 28 days) of which anything is known.
+
+    features: `seat_id`, `as_of` and FEATURES; labels: LABEL_SCHEMA; both of the same snapshots in the same order.
+    """
+    people = pl.DataFrame(pl.from_arrow(seats.select(["seat_id", "person_id", "tool"])))
+    joined = (
+        pl.concat([features, labels.drop("seat_id", "as_of")], how="horizontal")
+        .drop("tool")
+        .join(people, on="seat_id", how="left", maintain_order="left")
+    )
+    vectors, categories = pack(joined)
+    silence = joined["tool"].replace_strict({t: p.silence_days for t, p in tools.items()}, return_dtype=pl.Int64)
+    as_of = joined["as_of"].cast(pl.Int64).to_numpy()
+    everything = Dataset(
+        vectors=vectors,
+        categories=categories,
+        silent_after=joined["silent_after_days"].fill_null(np.inf).to_numpy(),
+        known=joined["known_days"].to_numpy(),
+        ended=joined["ended"].to_numpy().astype(str),
+        silence=silence.to_numpy(),
+        person=joined["person_id"].to_numpy().astype(str),
+        seat=joined["seat_id"].to_numpy().astype(str),
+        as_of=as_of,
+        censoring_weight=censoring_weights(
+            joined["seat_id"].to_numpy().astype(str), as_of, silence.to_numpy(), decisions
+        ),
+    )
+    return everything.take(strata(vectors) == str(Stratum.IN_USE))
+
+
+def censoring_weights(
+    seat: npt.NDArray[np.str_], as_of: Integers, silence_days: Integers, decisions: Sequence[Decision]
+) -> Floats:
+    """(n, PERIODS) product of 1 / P(none) over the seat's decisions until the period's last window ends, capped.
+
+    A snapshot is censored when an intervention is delivered; those that drew `none` stand in for those that did not.
+    Source: inverse probability of censoring weights, Robins and Finkelstein 2000.
+    """
+    weights = np.ones((len(seat), PERIODS))
+    offered = [decision for decision in decisions if decision.probabilities.get(NONE, 0) > 0]
+    if not offered:
+        return weights
+    names = np.array([decision.seat_id for decision in offered])
+    instants = np.array([to_microseconds(decision.decided_at) for decision in offered], np.int64)
+    log_weight = -np.log([decision.probabilities[NONE] for decision in offered])
+    codes = {name: code for code, name in enumerate(np.unique(np.concatenate((seat, names))))}
+    owner = np.array([codes[name] for name in names], np.int64)
+    order = np.lexsort((instants, owner))
+    low = min(int(instants.min()), int(as_of.min(initial=instants.min())))
+    span = max(int(instants.max()), int(as_of.max(initial=0))) - low + 2
+    keys = owner[order] * span + (instants[order] - low)
+    sums = np.concatenate(([0.0], np.cumsum(log_weight[order])))
+    base = np.array([codes[name] for name in seat], np.int64) * span
+    start = np.searchsorted(keys, base + (as_of - low))
+    for period, end in enumerate(PERIOD_ENDS_DAYS):
+        until = as_of + (end + silence_days) * MICROSECONDS_PER_DAY - low
+        stop = np.searchsorted(keys, base + np.minimum(until, span - 1))
+        weights[:, period] = np.exp(sums[stop] - sums[start])
+    return np.minimum(weights, MAX_CENSORING_WEIGHT)
+
+
+def category_levels(dataset: Dataset, *, at_least: int = 20) -> dict[str, tuple[str, ...]]:
+    """By category feature, the names with at least that many snapshots; rarer ones are treated as unknown."""
+    levels = {}
+    for position, feature in enumerate(CATEGORIES):
+        names, counts = np.unique([row[position] for row in dataset.categories] or [""], return_counts=True)
+        levels[feature.name] = tuple(str(n) for n, c in zip(names, counts, strict=True) if n and c >= at_least)
+    return levels
+
+
+def data_version(events: pa.Table) -> str:
+    """Identifies the events that a model saw: a hash of their number, range and ids, whatever their order."""
+    frame = pl.DataFrame(pl.from_arrow(events.select(["event_id", "available_at"])))
+    mixed = int(frame["event_id"].hash(seed=1).sum() or 0) if frame.height else 0
+    first, last = (frame["available_at"].min(), frame["available_at"].max()) if frame.height else (None, None)
+    return f"{frame.height}-{_compact(first)}-{_compact(last)}-{mixed % 2**64:016x}"
+
+
+def organizations(dataset: Dataset) -> npt.NDArray[np.str_]:
+    """(n,) organisation of each snapshot."""
+    return np.array([organization_of(seat) for seat in dataset.seat])
+
+
+def _compact(instant: object) -> str:
+    return instant.strftime("%Y%m%dT%H%M%S") if isinstance(instant, datetime) else "none"
