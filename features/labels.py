@@ -41,6 +41,7 @@ LABEL_SCHEMA = {
     **SNAPSHOT_SCHEMA,
     "silent_after_days": pl.Float64,
     "known_days": pl.Float64,
+    "observable_days": pl.Float64,
     "ended": pl.String,
 }
 _REASONS = (Ended.END_OF_DATA, Ended.REMOVED, Ended.INTERVENTION)
@@ -90,7 +91,8 @@ def label_snapshots(
     """What became of each snapshot, LABEL_SCHEMA, in the order given.
 
     silent_after_days: T in days, null where no silence was seen. known_days: up to which t (included) it is known that
-    no silence had begun, or when it began; below 0 nothing is known. ended: why (Ended).
+    no silence had begun, or when it began; below 0 nothing is known. observable_days: the last t whose window is fully
+    observed under `none`, whatever happened before. ended: why (Ended).
     """
     frame = pl.DataFrame(pl.from_arrow(seats)).with_row_index("seat").with_columns(pl.col("seat").cast(pl.Int64))
     at = (
@@ -115,15 +117,21 @@ def label_snapshots(
     return snapshots.select("seat_id", "as_of").with_columns(
         pl.Series("silent_after_days", np.where(is_silent, (start - as_of) / DAY, np.nan)).fill_nan(None),
         pl.Series("known_days", (known - as_of) / DAY),
+        pl.Series("observable_days", (observed - silence - as_of) / DAY),
         pl.Series("ended", ended, dtype=pl.String),
     )
 
 
 def abandoned_by(labels: pl.DataFrame, horizon_days: float) -> Floats:
-    """(n,) 1 where a silence began by the horizon, 0 where it is known that none had, NaN where censored before."""
+    """(n,) 1 where a silence began by the horizon, 0 where it is known that none had, NaN where censored before.
+
+    A silence is counted only once the whole horizon is observable: else the abandoned would be known sooner than the
+    kept, and the young data would hold too many of them.
+    """
     silent = labels["silent_after_days"].fill_null(np.inf).to_numpy()
-    known = labels["known_days"].to_numpy()
-    return np.where(silent <= horizon_days, 1.0, np.where(known >= horizon_days, 0.0, np.nan))
+    is_abandoned = (silent <= horizon_days) & (labels["observable_days"].to_numpy() >= horizon_days)
+    is_kept = (silent > horizon_days) & (labels["known_days"].to_numpy() >= horizon_days)
+    return np.where(is_abandoned, 1.0, np.where(is_kept, 0.0, np.nan))
 
 
 def _judged_events(events: pa.Table, seats: pl.DataFrame, tools: Mapping[str, ToolProfile]) -> pl.DataFrame:

@@ -89,6 +89,13 @@ class FeatureStore:
             _replace(keyed.select("seat_id", "as_of", "created_at", *names), offline_path(self._home, str(group)))
         _replace(_packed(features), offline_path(self._home, ONLINE_VIEW))
 
+    def snapshots(self) -> pl.DataFrame:
+        """`seat_id` and `as_of` of the offline snapshots. Raises ValueError where none were built."""
+        path = offline_path(self._home, str(Group.USAGE)) / "snapshots.parquet"
+        if not path.exists():
+            raise ValueError("no features have been built yet: run `rekindle features build`")
+        return pl.read_parquet(path, columns=["seat_id", "as_of"])
+
     def historical(self, snapshots: pl.DataFrame) -> pl.DataFrame:
         """`seat_id`, `as_of` and FEATURES as they were known at each snapshot, in the order given; Feast's join."""
         entity = snapshots.select("seat_id", pl.col("as_of").alias("event_timestamp")).with_row_index("row")

@@ -39,6 +39,7 @@ class Dataset:
     categories: list[list[str]]
     silent_after: Floats
     known: Floats
+    observable: Floats
     ended: npt.NDArray[np.str_]
     silence: Integers
     person: npt.NDArray[np.str_]
@@ -61,11 +62,13 @@ class Dataset:
         is_seen = self.silent_after <= latest
         silent = np.where(is_seen, self.silent_after, np.inf)
         known = np.where(is_seen, self.known, np.minimum(self.known, latest))
-        return replace(self, silent_after=silent, known=known).take(self.as_of < cut)
+        observable = np.minimum(self.observable, latest)
+        return replace(self, silent_after=silent, known=known, observable=observable).take(self.as_of < cut)
 
     def abandoned(self) -> Floats:
         """(n, len(HORIZONS_DAYS)) of 1, 0 or NaN where censored."""
-        frame = pl.DataFrame({"silent_after_days": self.silent_after, "known_days": self.known})
+        columns = {"silent_after": self.silent_after, "known": self.known, "observable": self.observable}
+        frame = pl.DataFrame({f"{name}_days": values for name, values in columns.items()})
         return np.stack([abandoned_by(frame, horizon) for horizon in HORIZONS_DAYS], axis=1)
 
     def abandonments(self) -> int:
@@ -97,16 +100,17 @@ class PersonPeriods:
 
 
 def person_period_rows(dataset: Dataset) -> PersonPeriods:
-    """One row per snapshot and period in which the seat was still at risk and the outcome is known.
+    """One row per snapshot and period in which the seat was still at risk, if the whole period is observable.
 
-    Source: discrete-time survival, Singer and Willett 1993, eq. 3.
+    A silence early in a period that is not observable to its end does not count: its seat would be there only because
+    it fell silent. Source: discrete-time survival, Singer and Willett 1993, eq. 3.
     """
     ends = np.asarray(PERIOD_ENDS_DAYS, np.float64)
-    silent, known = dataset.silent_after[:, None], dataset.known[:, None]
+    silent, known, observable = (values[:, None] for values in (dataset.silent_after, dataset.known, dataset.observable))
     starts = np.concatenate(([-np.inf], ends[:-1]))
     at_risk = silent > starts
     event = at_risk & (silent <= ends)
-    row, period = np.nonzero(at_risk & (event | (known >= ends)))
+    row, period = np.nonzero(at_risk & (observable >= ends) & (event | (known >= ends)))
     weight = dataset.seat_weight()[row] * dataset.censoring_weight[row, period]
     return PersonPeriods(row, period, event[row, period].astype(np.float64), weight)
 
@@ -137,6 +141,7 @@ def build_dataset(
         categories=categories,
         silent_after=joined["silent_after_days"].fill_null(np.inf).to_numpy(),
         known=joined["known_days"].to_numpy(),
+        observable=joined["observable_days"].to_numpy(),
         ended=joined["ended"].to_numpy().astype(str),
         silence=silence.to_numpy(),
         person=joined["person_id"].to_numpy().astype(str),

@@ -159,7 +159,7 @@ class ModeTraits:
 
 TRAITS: Mapping[str, ModeTraits] = {
     HEALTHY: ModeTraits(60, 0.3, 0.80, 1.0, -0.6, 0.08, 0.30, 0.03, 0.06, 1.0, 0.15, 5.0, 180, 2),
-    FailureMode.ONE_SHOT_TRAINING: ModeTraits(12, 0.1, 0.75, 0.4, 0.2, 0.12, 0.30, 0.05, 0.01, 0.6, 0.15, 4.0, 150, 14),
+    FailureMode.ONE_SHOT_TRAINING: ModeTraits(10, 0.3, 0.85, 0.9, 0.1, 0.12, 0.30, 0.05, 0.01, 0.6, 0.15, 4.0, 150, 14),
     FailureMode.NO_ROLE_USE_CASES: ModeTraits(40, 0.3, 0.55, 0.6, 0.2, 0.10, 0.30, 0.04, 0.05, 0.8, 0.60, 3.0, 120, 3),
     FailureMode.LEADERSHIP_ABSENT: ModeTraits(40, -0.2, 0.80, 0.8, 0.3, 0.10, 0.20, 0.04, 0.05, 0.6, 0.15, 4.0, 160, 3),
     FailureMode.SURFACE_USE: ModeTraits(40, 0.9, 0.38, 1.0, 0.3, 0.10, 0.30, 0.03, 0.03, 0.3, 0.85, 2.0, 60, 3),
@@ -179,8 +179,8 @@ RELIEF: Mapping[str, Mapping[str, float]] = {
     "leader_participation": {"leadership_absent": 0.34},
     "safe_practice": {"surface_use": 0.26, "complexity": 0.13},
     "guided_start": {"complexity": 0.26, "silent_struggle": 0.12, "wrong_metric": 0.14},
-    "refresher": {"one_shot_training": 0.26},
-    "coach_call": {"silent_struggle": 0.24, "complexity": 0.21, "one_shot_training": 0.16},
+    "refresher": {"one_shot_training": 0.23},
+    "coach_call": {"silent_struggle": 0.24, "complexity": 0.21, "one_shot_training": 0.15},
 }
 CONTACT_COST = -0.03  # any intervention that does not answer the seat's mode
 CONFIDENT_COST = -0.40  # contact of a confident regular user: an interruption
@@ -446,7 +446,9 @@ def walk(rollout: Rollout, group: People) -> Paths:
     session_logit = _of_mode("session_logit", group.mode) - 2 * absent_manager - f4(1.0) + group.is_champion
     attempts = _of_mode("attempts", group.mode)
     success_logit = _of_mode("success_logit", group.mode) + f4(0.5) * group.skill
-    forgetting = np.exp2(-1 / _of_mode("memory_half_life_days", group.mode))
+    half_life = _of_mode("memory_half_life_days", group.mode)
+    forgetting = np.exp2(-1 / half_life)
+    restoring = f4(0.18) * np.minimum(half_life / 40, 1)  # who forgets fast also keeps less of a success
     risk_logit = (
         _of_mode("risk_logit", group.mode)
         + f4(0.8) * (group.worry - f4(0.4))
@@ -471,7 +473,7 @@ def walk(rollout: Rollout, group: People) -> Paths:
         mood = f4(0.85) * mood + f4(1.2 * rollout.noise) * (u_mood - f4(0.5))
         opens = at_work & (u_session < sigmoid(session_logit + f4(1.8) * habit + novelty_by_age[age] + f4(0.6) * mood))
         tries = opens & (u_attempt < attempts * (f4(0.6) + f4(0.6) * confidence))
-        succeeds = tries & (u_success < sigmoid(success_logit + f4(1.8) * (memory - f4(0.4))))
+        succeeds = tries & (u_success < sigmoid(success_logit + f4(2.4) * (memory - f4(0.4))))
         uncertainty = np.clip(f4(0.55) * (1 - memory) + f4(0.6) * (f4(0.9) - confidence), 0, 1)
         logit = (
             risk_logit
@@ -486,7 +488,7 @@ def walk(rollout: Rollout, group: People) -> Paths:
             shown_confidence[day], shown_frustration[day], shown_uncertainty[day] = confidence, frustration, uncertainty
         success, failure = succeeds.astype(f4), (tries & ~succeeds).astype(f4)
         idle = (at_work & ~opens).astype(f4)
-        memory = memory * np.where(day >= group.assigned_day, forgetting, 1) + f4(0.25) * success * (1 - memory)
+        memory = memory * np.where(day >= group.assigned_day, forgetting, 1) + restoring * success * (1 - memory)
         habit += f4(0.09) * success * (1 - habit) - (f4(0.03) * idle + f4(0.02) * failure) * habit
         confidence += f4(0.07) * success * (1 - confidence) - f4(0.09) * failure * confidence
         frustration = frustration * (f4(0.97) - f4(0.2) * success) + f4(0.16) * failure * (1 - frustration)
@@ -680,9 +682,8 @@ def propensities(counts: Floats, hidden: Floats, eligible: Bools) -> NDArray[np.
     """
     used, succeeded, failed = counts.astype(np.float64)
     idle, shallow, stuck = used == 0, (used > 0) & (succeeded == 0), np.minimum(failed, 5)
-    contact = 0.1 + 0.5 / (
-        1 + np.exp(1.3 - 0.9 * idle - 0.7 * shallow - 0.25 * stuck - 1.2 * hidden.astype(np.float64))
-    )
+    urge = 1.4 * idle + 1.1 * shallow + 0.35 * stuck + 1.2 * hidden.astype(np.float64)
+    contact = 0.1 + 0.5 / (1 + np.exp(1.6 - urge))
     leaning = np.zeros((len(used), len(ARMS)))
     leaning[:, ARMS.index("in_context_guidance")] = 0.3 * stuck
     leaning[:, ARMS.index("guided_start")] = 0.3 * stuck

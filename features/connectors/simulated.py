@@ -230,7 +230,10 @@ def write_parquet(
     """Write `seats/`, `events/`, `decisions/` and `truth/{seats,weeks,decisions}/`, one file per block of teams.
 
     Events have one row group per fortnight, so that a reader of a range of days skips the rest. workers: processes.
+    Raises ValueError if there are events in `folder` already: blocks of two rollouts must not mix.
     """
+    if any((folder / "events").glob("*.parquet")):
+        raise ValueError(f"folder: expected one without events, came {folder}")
     for name in ("seats", "events", "decisions", "truth/seats", "truth/weeks", "truth/decisions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     starts = team_starts(rollout)
@@ -583,7 +586,7 @@ def _voice(block: _Block) -> Iterator[_Rows]:
     answers = u_answer < 0.35 + 0.45 * felt - 0.2 * group.worry[seat] - 0.15 * gone
     day, seat, felt, u_nps = day[answers], seat[answers], felt[answers], u_nps[answers]
     blurs = [np.float32(0.08 * noise) * bell(u) for u in uniforms(group.key[seat], day, 15)]
-    at = _opening(block, seat) + 3 * HOUR + seat % 60 * 60 * US
+    at = _opening(block, seat) + 3 * HOUR + group.number[seat] % 60 * 60 * US
     confidence = np.clip(np.rint(10 * (felt + blurs[0])), 0, 10)
     yield _Rows("cf", Kind.CONFIDENCE, seat, day, at, SURVEYS, value=confidence)
     nps = np.clip(np.rint(10 * (felt + 0.15 - 0.5 * paths.frustration[day, seat] + blurs[1])), 0, 10)

@@ -1,0 +1,45 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export REKINDLE_HOME ?= .rekindle
+
+.PHONY: demo test serve lint types imports check wheel lock clean results
+
+demo: .venv/installed
+	$(BIN)/rekindle demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+serve: .venv/installed
+	$(BIN)/rekindle serve
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+imports: .venv/installed
+	$(BIN)/lint-imports
+
+check: lint types imports
+
+wheel: .venv/installed
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+results: .venv/installed
+	$(BIN)/python benchmarks/real_log.py
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock
+
+clean:
+	rm -rf .venv .rekindle dist
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Rekindle needs Python 3.11 to 3.13; say which with make PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

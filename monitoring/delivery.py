@@ -1,0 +1,136 @@
+"""Monitors of what was delivered: enough snapshots, with features, fresh ones, from feeds that still speak."""
+
+import math
+from datetime import timedelta
+
+import polars as pl
+
+from features.scorer import Stratum
+from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
+
+LEFT_OUT_WATCH, LEFT_OUT_ACT = 0.01, 0.05  # our choice: served without usable or fresh features
+IN_USE_FALL_WATCH, IN_USE_FALL_ACT = 0.25, 0.50  # our choice: part of the seats in use lost within one window
+QUIET_WATCH, QUIET_ACT = timedelta(days=4), timedelta(days=7)  # our choice: a long weekend; a week
+
+
+def enough_data(evidence: Evidence) -> tuple[Finding, ...]:
+    """Says that there is no verdict where either side is too small."""
+    window = evidence.window
+    if window.has_verdict:
+        return ()
+    if window.reference.height < MIN_SEATS:
+        n, changed = window.reference.height, f"the reference has {window.reference.height} snapshots of seats in use"
+        cause, action = "The model was trained on very little data.", "Train again when there is more data."
+    elif not window.total("seats"):
+        n, changed = 0, "nothing was served in the window"
+        cause, action = "Nobody asked for scores, or the service does not record them.", "Check that the service runs."
+    else:
+        n = window.seats if window.current.height else 0
+        others = window.total(Stratum.SILENT) + window.total(Stratum.NOT_STARTED)
+        changed = f"{n} seats in use were served, and {others} snapshots of seats silent or not started"
+        cause = "Few seats so far, a short window, or sources that stopped so that seats look silent."
+        action = "Choose a longer window; where most seats turned silent, check the sources."
+    text = f"Not enough data for a verdict: {changed}; {MIN_SEATS} are needed."
+    return (Finding("enough_data", Severity.WATCH, text, "seats", n, MIN_SEATS, None, cause, action),)
+
+
+def coverage(evidence: Evidence) -> tuple[Finding, ...]:
+    """Served snapshots that could not be compared, and seats in use that disappear within the window."""
+    window = evidence.window
+    seats = window.total("seats")
+    found = []
+    for column, what, cause, action in (
+        (
+            "without_features",
+            "had no features, so the fallback rule answered",
+            "The feature store was empty or did not answer.",
+            "Run the sweep; check the service's counters.",
+        ),
+        (
+            "other_catalogue",
+            "had features of another catalogue and were left out",
+            "The software was updated within the window.",
+            "Nothing, if it was; else bring all processes to one version.",
+        ),
+    ):
+        share = window.total(column) / max(seats, 1)
+        if share >= LEFT_OUT_WATCH:
+            changed = f"{share:.1%} of {seats} served snapshots {what}."
+            severity = watch_or_act(share >= LEFT_OUT_ACT and column == "without_features")
+            found.append(Finding("coverage", severity, changed, "share", share, LEFT_OUT_WATCH, share, cause, action))
+    return (*found, *_fall_of_use(window))
+
+
+def _fall_of_use(window: Window) -> tuple[Finding, ...]:
+    judged = window.days.filter(pl.sum_horizontal(*map(str, Stratum)) >= MIN_SEATS)
+    if judged.height < 2:
+        return ()
+    known = judged.select(pl.sum_horizontal(*map(str, Stratum))).to_series()
+    share = judged[str(Stratum.IN_USE)] / known
+    first, last = float(share[0]), float(share[-1])
+    noise = NOISE_SD * math.sqrt(max(first * (1 - first), 1e-9) * (1 / known[0] + 1 / known[-1]))
+    fall = max(first - last - noise, 0) / max(first, 1e-9)
+    if fall < IN_USE_FALL_WATCH:
+        return ()
+    changed = f"Seats in use fell from {first:.0%} of those served on {judged['day'][0]} to {last:.0%} on {judged['day'][-1]}."
+    severity = watch_or_act(fall >= IN_USE_FALL_ACT)
+    return (
+        Finding(
+            "coverage",
+            severity,
+            changed,
+            "fall in share of seats in use",
+            fall,
+            IN_USE_FALL_WATCH,
+            first - last,
+            "A source of meaningful use stopped, or the tool was withdrawn.",
+            "Check the sources before anybody acts on these scores.",
+        ),
+    )
+
+
+def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
+    """Features that were older than STALE_AFTER_HOURS when they were served."""
+    window = evidence.window
+    share = window.total("stale") / max(window.total("seats") - window.total("without_features"), 1)
+    if share < LEFT_OUT_WATCH:
+        return ()
+    changed = f"{share:.1%} of the scores were given on features older than {STALE_AFTER_HOURS} hours."
+    return (
+        Finding(
+            "stale_features",
+            watch_or_act(share >= LEFT_OUT_ACT),
+            changed,
+            "share stale",
+            share,
+            LEFT_OUT_WATCH,
+            share,
+            "The nightly sweep did not run or did not finish.",
+            "Run `rekindle features sweep` and check its schedule.",
+        ),
+    )
+
+
+def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
+    """Feeds that told us nothing new for longer than their lag and a long weekend."""
+    quiet = [(evidence.now - source.watermark - source.lag, source) for source in evidence.sources]
+    late = sorted(((age, s) for age, s in quiet if age >= QUIET_WATCH), key=lambda pair: pair[0], reverse=True)
+    if not late:
+        return ()
+    named = listed([f"{s.source} ({s.organization}, {s.tool}) since {s.watermark:%Y-%m-%d %H:%M}" for _, s in late])
+    days = late[0][0] / timedelta(days=1)
+    changed = f"{len(late)} of {len(evidence.sources)} sources are silent: {named}."
+    return (
+        Finding(
+            "late_sources",
+            watch_or_act(late[0][0] >= QUIET_ACT),
+            changed,
+            "days overdue beyond the lag",
+            days,
+            QUIET_WATCH / timedelta(days=1),
+            None,
+            "An export or connector failed, its access expired, or the feed was retired.",
+            "Run the ingest of this source and read its error.",
+        ),
+    )

@@ -1,0 +1,60 @@
+"""What a monitor says, how urgent it is, and what it judges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from features.log import Source
+from features.scorer import Scorer
+from monitoring.drift import Drift
+from monitoring.windows import Window
+
+
+NAMED_AT_MOST = 5  # our choice: worst columns or feeds that a finding names
+NOISE_SD = 3.29  # two-sided quantile of the normal for a false alarm in a thousand, as for the index
+
+
+class Severity(IntEnum):
+    """How urgent a finding is; its number is the exit status of a run."""
+
+    INFO = 0
+    WATCH = 10
+    ACT = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that changed. value and threshold are of `measure`; affected: share of scores in [0, 1], or None."""
+
+    monitor: str
+    severity: Severity
+    changed: str
+    measure: str
+    value: float
+    threshold: float
+    affected: float | None
+    cause: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What monitors judge. drifts: by column, empty where the window is too small for a verdict."""
+
+    window: Window
+    drifts: Mapping[str, Drift]
+    sources: Sequence[Source]
+    now: datetime
+    scorer: Scorer | None = None
+
+
+def watch_or_act(is_urgent: bool) -> Severity:
+    """ACT where it is urgent, else WATCH."""
+    return Severity.ACT if is_urgent else Severity.WATCH
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first NAMED_AT_MOST items, and how many more there are."""
+    more = len(items) - NAMED_AT_MOST
+    return "; ".join(items[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,92 @@
+"""The page of a run: findings first, in words, then what was compared. One file, no script, no network."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+DRIFT_ROWS = 20  # our choice: the rest is in Evidently's report
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
+  color: light-dark(#1b1b1b, #eaeaea); background: light-dark(#fff, #161616); }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+article { border-left: .3rem solid; padding: .2rem 0 .2rem 1rem; margin: 1.2rem 0; }
+.act { border-color: light-dark(#b3261e, #ff8a80); } .watch { border-color: light-dark(#8a6100, #ffca60); }
+.info { border-color: light-dark(#555, #aaa); }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .8rem .25rem 0; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+tr { border-bottom: 1px solid light-dark(#ddd, #3a3a3a); } a { color: light-dark(#0b57d0, #8ab4f8); }
+""".strip()
+
+_VERDICTS = {0: "Nothing to do", 10: "Worth a look", 20: "Act now"}
+_URGENCY = {"act": "Act", "watch": "Look", "info": "For information"}
+_COMPARED = {
+    "reference_snapshots": "Snapshots of seats in use that the model was trained on",
+    "reference_sample": "… of which compared",
+    "served_snapshots": "Snapshots served: the latest of each seat and day",
+    "in_use": "… of seats in use, of which the model speaks",
+    "current_sample": "… of which compared",
+    "current_seats": "… of so many distinct seats",
+    "left_out_silent": "Left out: silent for 28 days",
+    "left_out_not_started": "Left out: not started yet",
+    "left_out_without_features": "Left out: served without features",
+    "left_out_other_catalogue": "Left out: features of another catalogue",
+    "risk_of_other_model": "In use, but with the risk of another model: only their features are compared",
+}
+
+
+def page(run: Mapping[str, Any], drift_page: str | None) -> str:  # Any: the JSON document of the run, as findings.json
+    """The HTML of a run. drift_page: the file beside it with Evidently's report, or None where there is none."""
+    verdict = _VERDICTS[run["status"]]
+    findings = "".join(_article(finding) for finding in run["findings"]) or "<p>All monitors are quiet.</p>"
+    rows = "".join(
+        f"<tr><td>{text}</td><td class='n'>{run['compared'][key]:,}</td></tr>" for key, text in _COMPARED.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Rekindle: {verdict.lower()} ({escape(run["model"])})</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{verdict}: what was served against what {escape(run["model"])} was trained on</h1>
+<p>Served from {_minute(run["since"])} to {_minute(run["until"])} UTC. Run {escape(run["run_id"])}.</p>
+<h2>Findings</h2>
+{findings}
+<h2>What was compared</h2>
+<table>{rows}</table>
+{_drift(run["drift"], drift_page)}
+</body>
+</html>
+"""
+
+
+def _article(finding: Mapping[str, Any]) -> str:  # Any: as in `page`
+    affected = "" if finding["affected"] is None else f" Scores affected: {finding['affected']:.1%}."
+    return f"""<article class="{finding["severity"]}">
+<p><strong>{_URGENCY[finding["severity"]]}: {escape(finding["changed"])}</strong></p>
+<p>Likely cause: {escape(finding["cause"])}<br>What to do: {escape(finding["action"])}</p>
+<p><small>{escape(finding["measure"])} {finding["value"]:.3g}, threshold {finding["threshold"]:.3g}.{affected}</small></p>
+</article>
+"""
+
+
+def _drift(drifts: list[dict[str, Any]], drift_page: str | None) -> str:  # Any: as in `page`
+    if drift_page is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(d['column'])}</td><td class='n'>{d['psi']:.3f}</td><td class='n'>{d['threshold']:.3f}</td></tr>"
+        for d in drifts[:DRIFT_ROWS]
+    )
+    return f"""<h2>Drift by column</h2>
+<p>The population stability index of the {min(len(drifts), DRIFT_ROWS)} columns that moved most, of {len(drifts)};
+the threshold includes what chance alone gives at this number of seats.
+<a href="{escape(drift_page)}">Evidently's report</a> shows each column's distribution.</p>
+<table><tr><th>Column</th><th class="n">Index</th><th class="n">Threshold</th></tr>{rows}</table>"""
+
+
+def _minute(instant: str) -> str:
+    return escape(instant[:16].replace("T", " "))

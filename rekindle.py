@@ -1,0 +1,410 @@
+"""Rekindle's command line and wiring: the only file that knows all four packages. Nothing imports it."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from features.events import Batch
+    from features.log import Appended, EventLog, Source
+    from features.store import FeatureStore
+    from features.tools import ToolProfile
+    from training.train import Trained
+
+HOME_VARIABLE = "REKINDLE_HOME"
+DEFAULT_HOME = Path(".rekindle")
+EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE = 1, 2, 3
+SHOWN_REJECTIONS = 10
+DEMO_SEATS, DEMO_DAYS = 2_000, 180
+
+out = Console()
+err = Console(stderr=True)
+app = typer.Typer(
+    help="Finds the people about to give up on an AI tool, says why, picks the next step, proves whether it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ingest_app = typer.Typer(help="Take in events and seats.", no_args_is_help=True)
+features_app = typer.Typer(help="Build, push and show features.", no_args_is_help=True)
+app.add_typer(ingest_app, name="ingest")
+app.add_typer(features_app, name="features")
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that lives under the state folder, opened when first asked for."""
+
+    home: Path
+
+    @cached_property
+    def log(self) -> "EventLog":
+        """The event log."""
+        from features.log import EventLog
+
+        return EventLog(os.environ.get("REKINDLE_DATABASE") or f"sqlite:///{self.home.absolute() / 'log.db'}")
+
+    @cached_property
+    def store(self) -> "FeatureStore":
+        """The feature store, its definitions applied."""
+        from features.store import FeatureStore
+
+        store = FeatureStore(self.home, redis=os.environ.get("REKINDLE_REDIS"))
+        store.apply()
+        return store
+
+    @cached_property
+    def tools(self) -> "dict[str, ToolProfile]":
+        """The tool profiles, the customer's over the shipped ones."""
+        from features.tools import load_tools
+
+        return load_tools(self.home / "tools.yaml")
+
+    def pseudonym_key(self) -> bytes:
+        """The key of the pseudonyms."""
+        from features.pseudonyms import KEY_VARIABLE, read_or_make_key
+
+        return read_or_make_key(self.home, os.environ.get(KEY_VARIABLE))
+
+
+def open_state() -> State:
+    """The state folder, made where it is missing. Raises ValueError where it cannot be written."""
+    home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the state folder {home}: {error.strerror}; choose another with {HOME_VARIABLE}"
+        ) from None
+    return State(home)
+
+
+# ---------------------------------------------------------------- ingest
+
+
+Organization = Annotated[str, typer.Option(help="Organisation that the items belong to where they do not say.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+
+
+@ingest_app.command("jsonl")
+def ingest_jsonl(paths: list[Path], organization: Organization = "local", as_json: AsJson = False) -> None:
+    """Our own format: one JSON object a line, seats and events (docs/events.md)."""
+    from features.connectors.jsonl import SOURCE, open_jsonl
+
+    state = open_state()
+    batches = open_jsonl(paths, organization=organization, tools=state.tools, now=_now())
+    _finish_ingest(_append(state, batches, source=SOURCE), as_json=as_json)
+
+
+@ingest_app.command("git")
+def ingest_git(
+    paths: list[Path],
+    organization: Organization = "local",
+    tool: Annotated[str, typer.Option(help="`any`: one seat per author and repository; `each`: one per tool too; or a tool's name.")] = "any",
+    as_json: AsJson = False,
+) -> None:
+    """Git repositories: who takes up AI coding tools, and who lets go of them. Names never leave the connector."""
+    from features.connectors.git import open_git
+
+    state = open_state()
+    with _progress("reading commits", unit="commits") as advance:
+        batches = open_git(
+            paths, organization=organization, tool=tool, key=state.pseudonym_key(), now=_now(), progress=advance
+        )
+        appended = _append(state, batches, source="git", show=False)
+    _finish_ingest(appended, as_json=as_json)
+    if not appended.seats and not appended.accepted and not appended.duplicates:
+        out.print("No commit in these histories names an AI tool in its trailers, so there is no seat to score.")
+
+
+@ingest_app.command("simulated")
+def ingest_simulated(
+    seats: Annotated[int, typer.Option(min=1, help="Seats to simulate.")] = DEMO_SEATS,
+    days: Annotated[int, typer.Option(min=1, help="Days to simulate, up to today.")] = DEMO_DAYS,
+    seed: Annotated[int, typer.Option(help="Same seed, same rollout.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """A simulated rollout with known truth; every figure drawn from it is simulated."""
+    _finish_ingest(_ingest_rollout(open_state(), seats=seats, days=days, seed=seed), as_json=as_json)
+
+
+def _ingest_rollout(state: State, *, seats: int, days: int, seed: int) -> "Appended":
+    from features.connectors.rollout_model import Rollout
+    from features.connectors.simulated import open_simulated, write_truth
+
+    today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
+    rollout = Rollout(seats=seats, days=days, seed=seed, start=today - timedelta(days=days))
+    appended = _append(state, open_simulated(rollout), source="simulated")
+    write_truth(rollout, state.home / "truth")
+    return appended
+
+
+def _append(state: State, batches: "Iterable[Batch]", *, source: str, show: bool = True) -> "Appended":
+    from features.log import Appended
+
+    total = Appended()
+    with _progress("storing", unit="events", show=show) as advance:
+        for batch in batches:
+            total += state.log.append(batch, now=_now(), source=source)
+            advance(batch.events.num_rows)
+    return total
+
+
+def _finish_ingest(appended: "Appended", *, as_json: bool) -> None:
+    counts = {name: value for name, value in asdict(appended).items() if name != "rejected"}
+    if as_json:
+        _print_json({**counts, "rejected": [asdict(item) for item in appended.rejected]})
+    else:
+        out.print(
+            f"{appended.seats:,} new seats or changes, {appended.accepted:,} new events, {appended.duplicates:,} already "
+            f"known, {appended.decisions:,} decisions, {len(appended.rejected):,} items set aside."
+        )
+        for item in appended.rejected[:SHOWN_REJECTIONS]:
+            err.print(f"  set aside: {item}", markup=False, highlight=False)
+        if len(appended.rejected) > SHOWN_REJECTIONS:
+            err.print(f"  … and {len(appended.rejected) - SHOWN_REJECTIONS:,} more, kept in the log's table set_aside")
+    if appended.rejected:
+        raise typer.Exit(EXIT_SET_ASIDE)
+
+
+# ---------------------------------------------------------------- features
+
+
+@features_app.command("build")
+def features_build(as_json: AsJson = False) -> None:
+    """Weekly snapshots of every seat, offline, for training; also registers them with Feast."""
+    state = open_state()
+    snapshots = _build(state)
+    _say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
+
+
+@features_app.command("push")
+def features_push(
+    as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")] = "now",
+    as_json: AsJson = False,
+) -> None:
+    """Features of every seat at one moment, to the online store, for serving."""
+    state = open_state()
+    pushed = _push(state, _instant(state, as_of))
+    _say({"pushed": pushed}, f"{pushed:,} seats are in the online store.", as_json=as_json)
+
+
+@features_app.command("show")
+def features_show(
+    seat: str,
+    as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`.")] = "now",
+    as_json: AsJson = False,
+) -> None:
+    """One seat's features, with what they say."""
+    from features.catalogue import FEATURES, say
+
+    state = open_state()
+    row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
+    if as_json:
+        _print_json(row)
+        return
+    table = Table("group", "feature", "value", "unit", "in words", title=f"{seat} at {row['as_of']:%Y-%m-%d %H:%M} UTC")
+    for feature in FEATURES:
+        value = row[feature.name]
+        is_missing = value is None or value != value
+        shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
+        words = "" if is_missing or feature.is_category else say(feature, value)
+        table.add_row(feature.group, feature.name, shown, feature.unit, words)
+    out.print(table)
+
+
+def _build(state: State) -> int:
+    from features.compute import compute_features
+    from features.labels import weekly_snapshots
+
+    seats, sources = _known_seats(state), state.log.sources()
+    snapshots = weekly_snapshots(seats, until=_complete_until(sources))
+    events, roster = state.log.events(), state.log.roster()
+    with _progress("computing features", unit="snapshots", total=snapshots.height) as advance:
+        features = compute_features(
+            snapshots, events=events, roster=roster, sources=sources, tools=state.tools, progress=advance
+        )
+    state.store.write_offline(features)
+    return snapshots.height
+
+
+def _push(state: State, as_of: datetime) -> int:
+    seats = _known_seats(state)
+    features = _features_at(state, seats.column("seat_id").to_pylist(), as_of)
+    return state.store.push(features)
+
+
+def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.DataFrame":
+    import polars as pl
+
+    from features.compute import SNAPSHOT_SCHEMA, compute_features
+
+    snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": [as_of] * len(seat_ids)}, schema=SNAPSHOT_SCHEMA)
+    return compute_features(
+        snapshots,
+        events=state.log.events(seat_ids),
+        roster=state.log.roster(seat_ids),
+        sources=state.log.sources(),
+        tools=state.tools,
+    )
+
+
+def _known_seats(state: State) -> "pa.Table":
+    seats = state.log.seats()
+    if not seats.num_rows:
+        raise ValueError("the log has no seats yet: run `rekindle ingest SOURCE …` first")
+    return seats
+
+
+def _complete_until(sources: "list[Source]") -> datetime:
+    if not sources:
+        raise ValueError("the log has seats but no events yet: run `rekindle ingest SOURCE …` first")
+    return max(source.watermark for source in sources) + timedelta(microseconds=1)
+
+
+def _instant(state: State, text: str) -> datetime:
+    if text == "now":
+        return _now()
+    if text == "latest":
+        return _complete_until(state.log.sources())
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--as-of: expected `now`, `latest` or a date and time such as 2026-05-04T09:30:00Z, came {text!r}") from None
+    if instant.tzinfo is None:
+        raise ValueError(f"--as-of: expected an offset, such as {text}Z, came {text!r}")
+    return instant.astimezone(UTC)
+
+
+# ---------------------------------------------------------------- train, score
+
+
+@app.command("train")
+def train_command(
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same model.")] = 7,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the risk model on the past, judge it on what came later, register it, promote it if it is better."""
+    trained = _train(open_state(), seed=seed, threads=threads)
+    if as_json:
+        _print_json(asdict(trained))
+        return
+    _print_trained(trained)
+
+
+def _train(state: State, *, seed: int, threads: int) -> "Trained":
+    from features.labels import label_snapshots
+    from training.dataset import data_version
+    from training.train import train
+
+    seats, events, sources = _known_seats(state), state.log.events(), state.log.sources()
+    snapshots = state.store.snapshots()
+    with _progress("joining features to labels"):
+        labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=state.tools)
+        features = state.store.historical(snapshots)
+    with _progress("fitting, calibrating and judging the model"):
+        return train(
+            state.home,
+            features,
+            labels,
+            seats=seats,
+            decisions=state.log.decisions(),
+            tools=state.tools,
+            data_version=data_version(events),
+            seed=seed,
+            threads=threads,
+        )
+
+
+def _print_trained(trained: "Trained") -> None:
+    out.print(
+        f"Model: [bold]{trained.method}[/], version {trained.version}, fitted on {trained.train_snapshots:,} snapshots "
+        f"with {trained.abandonments:,} abandonments, judged on {trained.test_snapshots:,} later ones."
+    )
+    if trained.note:
+        out.print(f"Note: {trained.note}.", highlight=False)
+    for horizon, methods in trained.metrics.items():
+        if not methods:
+            continue
+        table = Table("method", *next(iter(methods.values())), title=f"Abandoned by {horizon} days, 95 % intervals over people")
+        for method, values in methods.items():
+            table.add_row(method, *(str(estimate) for estimate in values.values()))
+        out.print(table)
+    verb = "Promoted" if trained.is_promoted else "Not promoted"
+    out.print(f"{verb}: {trained.why}.", highlight=False)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, default=str, indent=2) + "\n")
+
+
+def _say(document: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+    else:
+        out.print(sentence)
+
+
+@contextmanager
+def _progress(
+    what: str, *, unit: str = "", total: int | None = None, show: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error while the block runs; yields what advances it."""
+    columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed:,.0f}} {unit}" if unit else what), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not show) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda amount: progress.advance(task, amount)
+        progress.update(task, total=progress.tasks[task].completed or 1, completed=progress.tasks[task].completed or 1)
+
+
+def main() -> None:
+    """The console command. Whatever goes wrong is said in one sentence, without a traceback."""
+    warnings.simplefilter("ignore")
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    try:
+        app()
+    except ValueError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("stopped; what was stored is complete and the command can be run again", 130)
+    except Exception as error:
+        if os.environ.get("REKINDLE_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (set REKINDLE_DEBUG=1 for the details)", EXIT_UNEXPECTED)
+
+
+def _fail(sentence: str, status: int) -> None:
+    err.print(f"[bold red]rekindle:[/] ", end="")
+    err.print(sentence, markup=False, highlight=False)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

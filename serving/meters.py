@@ -1,0 +1,102 @@
+"""What the service counts of itself, for Prometheus."""
+
+import os
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from features.decisions import Decision
+from features.scorer import Method
+
+BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+OTHER_ROUTE = "other"  # an unknown path must not become a label: anybody could make millions of them
+
+
+class Meters:
+    """Counters of one service instance."""
+
+    def __init__(self) -> None:
+        self._registry = ours = CollectorRegistry()
+        self._requests = Histogram(
+            "rekindle_request_seconds", "Time to answer.", ("route", "status"), buckets=BUCKETS_SECONDS, registry=ours
+        )
+        self._scores = Counter(
+            "rekindle_scores", "Seats scored, by what the risk came from.", ("method", "stale"), registry=ours
+        )
+        self._decisions = Counter(
+            "rekindle_decisions", "Decisions logged.", ("intervention", "holdout"), registry=ours
+        )
+        self._problems = Counter(
+            "rekindle_seat_problems", "Seats of a batch that were not answered.", ("type",), registry=ours
+        )
+        self._loads = Counter("rekindle_model_loads", "Models taken into service.", ("method",), registry=ours)
+        self._refusals = Counter(
+            "rekindle_model_refusals", "Times the registry's champion could not be served.", registry=ours
+        )
+        self._rule = Gauge(
+            "rekindle_rule_serves", "1 while the rule serves for want of a model.", registry=ours, multiprocess_mode="max"
+        )
+        self._rule.set(1)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(route, str(status)).observe(seconds)
+
+    def scored(self, method: Method, *, is_stale: bool) -> None:
+        """A seat was scored."""
+        self._scores.labels(str(method), str(is_stale).lower()).inc()
+
+    def decided(self, decision: Decision) -> None:
+        """A decision was logged."""
+        self._decisions.labels(decision.intervention, str(decision.holdout).lower()).inc()
+
+    def seat_problem(self, kind: str) -> None:
+        """A seat could not be answered."""
+        self._problems.labels(kind).inc()
+
+    def model_loaded(self, method: Method) -> None:
+        """Another model serves."""
+        self._loads.labels(str(method)).inc()
+        self._rule.set(method is Method.RULE)
+
+    def model_refused(self) -> None:
+        """The registry's champion could not be served."""
+        self._refusals.inc()
+
+    def render(self) -> bytes:
+        """Prometheus' text of every worker of this service."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # prometheus_client's own variable; BentoML sets it
+            return generate_latest(self._registry)
+        every_worker = CollectorRegistry()
+        MultiProcessCollector(every_worker)  # type: ignore[no-untyped-call]  # prometheus_client's
+        return generate_latest(every_worker)
+
+
+class Timed:
+    """ASGI middleware that reports each request's route, status and time."""
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self._app = app
+        self._meters = meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and time it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 500
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_status)
+        finally:
+            route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+            self._meters.request(route, status, time.perf_counter() - start)

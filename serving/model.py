@@ -1,0 +1,136 @@
+"""The champion risk model of the MLflow registry, loaded, checked, warmed and swapped; without one, the rule."""
+
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+
+import mlflow
+import numpy as np
+from lightgbm.basic import LightGBMError
+from mlflow.exceptions import MlflowException
+
+from features.catalogue import BY_NAME, CATEGORIES, MISSING_CATEGORY, NUMERIC
+from features.scorer import CHAMPION, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from serving.meters import Meters
+
+NO_CHAMPION = "no model has been promoted yet"
+RULE_VERSION = "rule"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The scorer that serves, with its version in the registry; RULE_VERSION where the rule serves."""
+
+    scorer: Scorer
+    version: str = RULE_VERSION
+    name: str = REGISTERED_MODEL
+
+    @property
+    def label(self) -> str:
+        """How the log names it: `rekindle-risk/3` or `rule`."""
+        return RULE_VERSION if self.version == RULE_VERSION else f"{self.name}/{self.version}"
+
+
+class Refused(ValueError):
+    """The champion cannot serve: it was fitted on other features, or its files are not a scorer's."""
+
+
+class Champion:
+    """What serves now, and the watch over the registry's alias. `refresh` belongs to one thread; `current` to all."""
+
+    def __init__(self, home: Path, meters: Meters) -> None:
+        self._meters = meters
+        self._database = home.absolute() / "mlflow.db"
+        own = f"sqlite:///{self._database}"
+        self._tracking_uri = mlflow.environment_variables.MLFLOW_TRACKING_URI.get() or own
+        self._is_own = self._tracking_uri == own
+        self._client: mlflow.MlflowClient | None = None
+        self._refused_version = ""
+        self.refusal = ""  # why the registry's champion does not serve, where it does not
+        self.current = LoadedModel(Scorer(Method.RULE, note=NO_CHAMPION))
+
+    def refresh(self) -> bool:
+        """Serve the registry's champion if it is another than the current one; returns whether that changed.
+
+        A wrong champion, or a registry that does not answer, changes nothing but `refusal`, and is counted.
+        """
+        try:
+            version = self._champion_version()
+            if version in (self.current.version, self._refused_version):
+                return False
+            loaded = self._loaded(version)
+        except Refused as error:
+            self._refused_version = version
+            self._refuse(f"version {version} of {REGISTERED_MODEL} was refused: {error}")
+            return False
+        except (MlflowException, OSError) as error:
+            self._refuse(f"the model registry does not answer: {_first_line(error)}")
+            return False
+        self.refusal, self._refused_version = "", ""
+        self.current = loaded
+        self._meters.model_loaded(loaded.scorer.method)
+        _log.info("serving %s (%s)", loaded.label, loaded.scorer.method)
+        return True
+
+    @property
+    def note(self) -> str:
+        """What a reply has to say of the model: why it is not the hazard model, or not the champion."""
+        return "; ".join(part for part in (self.current.scorer.note, self.refusal) if part)
+
+    def _champion_version(self) -> str:
+        """The version under the alias; RULE_VERSION where there is none."""
+        if self._is_own and not self._database.exists():
+            return RULE_VERSION  # asking MLflow would create the database
+        if self._client is None:
+            self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+        try:
+            return str(self._client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model; no such alias
+                return RULE_VERSION
+            raise
+
+    def _loaded(self, version: str) -> LoadedModel:
+        if version == RULE_VERSION:
+            return LoadedModel(Scorer(Method.RULE, note=NO_CHAMPION))
+        assert self._client is not None
+        uri = self._client.get_model_version_download_uri(REGISTERED_MODEL, version)
+        with tempfile.TemporaryDirectory() as folder:
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{uri}/artifacts/{SCORER_ARTIFACT}", dst_path=folder, tracking_uri=self._tracking_uri
+            )
+            try:
+                scorer = Scorer.load(Path(local))
+                warm(scorer)
+            except (ValueError, KeyError, TypeError, FileNotFoundError, LightGBMError) as error:
+                raise Refused(_first_line(error)) from None
+        return LoadedModel(scorer, version)
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self.refusal:
+            _log.warning("%s; %s goes on serving", reason, self.current.label)
+        self.refusal = reason
+        self._meters.model_refused()
+
+
+def warm(scorer: Scorer) -> None:
+    """Score a seat in use once, so that no request pays for the first time. Raises ValueError for an impossible risk."""
+    vector = np.zeros((1, len(NUMERIC)))
+    for name in ("meaningful_28", "meaningful_ever"):  # in use: the learned model speaks
+        vector[0, NUMERIC.index(BY_NAME[name])] = 1
+    risk = scorer.score(vector, [[MISSING_CATEGORY] * len(CATEGORIES)]).risk[0]
+    if not (np.isfinite(risk).all() and (risk >= 0).all() and (risk <= 1).all() and (np.diff(risk) >= 0).all()):
+        raise ValueError(f"its risk by horizon is {risk.tolist()}: expected four numbers in [0, 1] that never fall")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | KeyError | TypeError):
+        return f"its files are not a scorer's: {error!r}"
+    return str(error).partition("\n")[0]

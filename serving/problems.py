@@ -1,0 +1,143 @@
+"""Problems: every error that a caller sees, as application/problem+json (RFC 9457) with the path of each field."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:rekindle:problem:"
+
+_log = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Path of the field, such as `seats[3]`; empty for the body as a whole.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field(examples=[f"{TYPE_PREFIX}invalid-request"])
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = Field(default=[], description="The fields that are wrong, where fields are.")
+
+
+class ProblemError(Exception):
+    """A problem on its way to the caller."""
+
+    def __init__(self, status: int, kind: str, title: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.problem = problem(status, kind, title, detail, errors)
+
+
+def problem(status: int, kind: str, title: str, detail: str, errors: Sequence[FieldError] = ()) -> Problem:
+    """A problem of a kind of ours."""
+    return Problem(type=TYPE_PREFIX + kind, title=title, status=status, detail=detail, errors=list(errors))
+
+
+def invalid(field: str, detail: str) -> ProblemError:
+    """The problem of one wrong field."""
+    error = FieldError(field=field, detail=detail)
+    return ProblemError(422, "invalid-request", "The request is not valid", f"{field}: {detail}", [error])
+
+
+def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer."""
+    body = orjson.dumps(problem.model_dump(exclude_defaults=True))
+    return Response(body, problem.status, headers, media_type=MEDIA_TYPE)
+
+
+def field_path(location: Sequence[str | int]) -> str:
+    """`seats[3]` for ("body", "seats", 3)."""
+    path = ""
+    for part in location[1:] if location and location[0] == "body" else location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(ProblemError, _ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _log_unavailable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return respond(error.problem)
+
+
+async def _validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors, is_json = [], True
+    for found in error.errors():
+        detail = found["msg"].removeprefix("Value error, ")
+        location = found["loc"]
+        if found["type"] == "json_invalid":
+            is_json = False
+            detail = f"not JSON: {found['ctx']['error']} at position {location[-1]}"
+            location = location[:1]
+        errors.append(FieldError(field=field_path(location), detail=detail))
+    first = f"{errors[0].field}: {errors[0].detail}" if errors[0].field else errors[0].detail
+    if is_json:
+        return respond(problem(422, "invalid-request", "The request is not valid", first, errors))
+    return respond(problem(400, "malformed-json", "The body is not JSON", first, errors))
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    kind = phrase.lower().replace(" ", "-")
+    return respond(problem(error.status_code, kind, phrase, str(error.detail)), error.headers)
+
+
+async def _log_unavailable(request: Request, error: Exception) -> Response:
+    _log.error("%s: the log does not answer: %s", request.url.path, str(error).partition("\n")[0])
+    detail = "Nothing is scored or decided that cannot be logged. Try again later."
+    return respond(problem(503, "log-unavailable", "The log does not answer", detail), {"Retry-After": "5"})
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    detail = "Something broke on our side; the server's log says what."
+    return respond(problem(500, "internal-error", "Internal error", detail))
+
+
+class LimitedBody:
+    """ASGI middleware that refuses a request whose body is larger than the limit, before it is read whole."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting what it sends."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def counting() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                detail = f"expected at most {self._max_bytes} bytes"
+                raise HTTPException(413, detail)  # FastAPI hides any other kind of error while it reads a body
+            return message
+
+        await self._app(scope, counting, send)

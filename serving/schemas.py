@@ -1,0 +1,179 @@
+"""What callers send and get: the JSON of the API."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from features.events import QualifiedIdentifier
+from features.interventions import FailureMode
+from features.scorer import Method, Stratum
+from serving.problems import Problem
+
+Bounds = Annotated[tuple[float, float], Field(description="Lower and upper bound, 95 %.")]
+ByHorizon = Annotated[
+    dict[str, float],
+    Field(
+        description="By horizon in days: probability that a silence without meaningful use begins by then, if nothing "
+        "is done. It never falls as the horizon grows.",
+        examples=[{"0": 0.12, "7": 0.18, "14": 0.24, "28": 0.33}],
+    ),
+]
+Seats = Annotated[
+    list[QualifiedIdentifier],
+    Field(min_length=1, description="Seats, each as `organization/seat_id`.", examples=[["acme/s-1", "acme/s-2"]]),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seats: Seats
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.seats)) < len(self.seats):
+            twice = next(seat for position, seat in enumerate(self.seats) if seat in self.seats[:position])
+            raise ValueError(f"seats: {twice} is there twice")
+        return self
+
+
+class ScoreRequest(_Request):
+    """Which seats to score, and whether to explain."""
+
+    reasons: Literal["none", "shap"] = Field(
+        default="none", description="`shap` adds what the model makes of each feature; a few milliseconds a seat."
+    )
+
+
+class DecideRequest(_Request):
+    """Which seats to decide for."""
+
+    interventions: list[str] | None = Field(
+        default=None,
+        description="Choose among these only, `none` besides; all of the catalogue where it is left out.",
+        examples=[["in_context_guidance", "guided_start"]],
+    )
+
+
+class ModelOut(BaseModel):
+    """Where a risk comes from."""
+
+    name: str
+    version: str = Field(description="Version in the model registry; `rule` where no model serves.")
+    method: Method
+    note: str = Field(description="Why it is not the hazard model, or not the newest one; empty where it is.")
+
+
+class FailureModeOut(BaseModel):
+    """A reason why adoption stalls that shows in the seat's behaviour."""
+
+    mode: FailureMode
+    strength: Annotated[float, Field(ge=0, le=1)]
+    evidence: str
+
+
+class ReasonOut(BaseModel):
+    """Something that raises the risk."""
+
+    feature: str
+    sentence: str
+    contribution: float | None = Field(
+        description="To the log-odds that the silence begins now; null where the rule speaks."
+    )
+
+
+class Freshness(BaseModel):
+    """How old the features are."""
+
+    as_of: datetime = Field(description="The features know what was known at this time.")
+    age_s: float
+    stale: bool = Field(description="Older than 26 hours: the nightly sweep did not reach this seat.")
+
+
+class ScoreItem(Freshness):
+    """The risk of one seat."""
+
+    seat_id: str
+    stratum: Stratum
+    risk: ByHorizon
+    interval: dict[str, Bounds] = Field(description="By horizon.")
+    expected_days: float = Field(description="Mean days to abandonment, counted to 56 at most.")
+    failure_modes: list[FailureModeOut]
+    reasons: list[ReasonOut] | None = Field(default=None, description="Only where they were asked for.")
+    model: ModelOut
+
+
+class SeatProblem(BaseModel):
+    """A seat of the batch that could not be answered; the others are."""
+
+    seat_id: str
+    problem: Problem
+
+
+class ScoreResponse(BaseModel):
+    """One item per seat, in the order asked."""
+
+    items: list[ScoreItem | SeatProblem]
+
+
+class EffectOut(BaseModel):
+    """Expected change in the probability of keeping the seat, against `none`, in [-1, 1]."""
+
+    effect: float
+    interval: Bounds
+
+
+class Alternative(EffectOut):
+    """An intervention that could have been chosen instead."""
+
+    intervention: str
+    probability: float
+
+
+class DecisionOut(Freshness):
+    """One decision, as it is in the log."""
+
+    decision_id: str
+    seat_id: str
+    decided_at: datetime
+    expires_at: datetime = Field(description="Not to be acted on later: the seat has moved on.")
+    intervention: str
+    title: str
+    probability: float = Field(description="With which this intervention was drawn, of those that were eligible.")
+    expected_effect: EffectOut
+    alternatives: list[Alternative]
+    guardrails: dict[str, str] = Field(
+        description="Interventions that could not be chosen, and why.",
+        examples=[{"coach_call": "today's 5 are taken", "peer_champion": "no champion is known"}],
+    )
+    holdout: bool = Field(description="The team is left alone for comparison.")
+    workflow: str | None = Field(description="The high-value workflow that it should be about.")
+    use_case: str | None = Field(description="That workflow's use case, in a sentence.")
+    target_person_id: str | None = Field(description="Whose time it takes: the seat's person, its manager, a champion.")
+    risk: ByHorizon
+    policy: str
+    model: str
+
+
+class DecideResponse(BaseModel):
+    """One item per seat, in the order asked."""
+
+    items: list[DecisionOut | SeatProblem]
+
+
+class Replay(BaseModel):
+    """A decision computed again from what was logged with it."""
+
+    decision_id: str
+    identical: bool
+    intervention: str
+    probabilities: dict[str, float]
+
+
+class Readiness(BaseModel):
+    """Whether the service can do its work, part by part."""
+
+    ready: bool
+    log: str
+    features: str
+    model: str

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+
+from features.events import Kind
+from features.history import (
+    DAY,
+    END,
+    EVER,
+    KIND_CODES,
+    Bound,
+    Events,
+    History,
+    Window,
+    last_days,
+    life_days,
+    ratio,
+    take,
+)
+
+SESSION, TASK = KIND_CODES[Kind.SESSION], KIND_CODES[Kind.TASK]
+
+
+def events(rows):
+    """rows: (seat, at) or (seat, at, columns) in order."""
+    rows = [(*row, {})[:3] for row in rows]
+    columns = {"available": 0, "kind": TASK, "count": 1, "value": -1, "workflow": -1, "completed": -1, "category": -1}
+    columns |= {"frustration": -1, "uncertainty": -1}
+    integers = {
+        name: np.array([fields.get(name, default) for _, _, fields in rows], np.int64)
+        for name, default in columns.items()
+    }
+    flags = {
+        name: np.array([fields.get(name, False) for _, _, fields in rows], bool)
+        for name in ("guided", "is_meaningful", "is_opportunity", "is_quick_close")
+    }
+    seat, at = (np.array([row[position] for row in rows], np.int64) for position in (0, 1))
+    return Events(seat=seat, at=at, **integers, **flags)
+
+
+def history(rows, *, seat=(0,), end=(100 * DAY,), assigned=None):
+    arrays = [np.array(value, np.int64) for value in (seat, end, assigned or [0] * len(end))]
+    return History(events(rows), seat=arrays[0], end=arrays[1], as_of=arrays[1], assigned=arrays[2])
+
+
+def every(block):
+    return np.ones(block.at.size, bool)
+
+
+def sessions(block):
+    return block.kind == SESSION
+
+
+def is_completed(block):
+    return block.completed != 0
+
+
+def counts(block):
+    return block.count
+
+
+def values(block):
+    return block.value
+
+
+def test_a_window_holds_its_start_and_not_its_end():
+    one = history([(0, 93 * DAY - 1), (0, 93 * DAY), (0, 100 * DAY - 1), (0, 100 * DAY)])
+    assert one.total(counts, last_days(7)).tolist() == [2]
+
+
+def test_a_window_of_the_past_ends_where_it_says():
+    one = history([(0, 86 * DAY - 1), (0, 86 * DAY), (0, 93 * DAY - 1), (0, 93 * DAY)])
+    assert one.total(counts, last_days(7, until=7)).tolist() == [2]
+
+
+def test_a_window_of_the_seats_life_stops_at_the_end():
+    rows = [(0, 9 * DAY), (0, 10 * DAY), (0, 23 * DAY), (0, 24 * DAY)]
+    two = history(rows, seat=(0, 0), end=(23 * DAY, 99 * DAY), assigned=(10 * DAY, 10 * DAY))
+    assert two.total(counts, life_days(0, 14)).tolist() == [1, 2]
+
+
+def test_a_seat_that_is_not_assigned_yet_has_empty_first_weeks():
+    one = history([(0, DAY)], end=(5 * DAY,), assigned=(10 * DAY,))
+    assert one.total(counts, life_days(0, 14)).tolist() == [0]
+
+
+def test_seats_do_not_see_each_other():
+    rows = [(0, DAY), (0, 2 * DAY), (2, DAY)]
+    assert history(rows, seat=(0, 1, 2), end=(9 * DAY,) * 3).total(counts, EVER).tolist() == [2, 0, 1]
+
+
+def test_no_events_at_all_count_zero_and_are_missing():
+    one = history([])
+    assert (one.total(counts, EVER).tolist(), one.days(every, EVER).tolist()) == ([0], [0.0])
+    assert np.isnan([one.since_last(every), one.first_at(every), one.last_value(every, values)]).all()
+    assert one.streak(every, is_completed).tolist() == [0.0]
+
+
+def test_no_snapshots_give_no_answers():
+    assert history([(0, DAY)], seat=(), end=()).total(counts, EVER).size == 0
+
+
+def test_days_are_distinct_utc_days():
+    one = history([(0, DAY), (0, 2 * DAY - 1), (0, 2 * DAY), (0, 5 * DAY)])
+    assert one.days(every, EVER).tolist() == [3.0]
+
+
+def test_the_same_day_in_two_seats_is_two_days():
+    assert history([(0, DAY), (1, DAY)], seat=(0, 1), end=(9 * DAY,) * 2).days(every, EVER).tolist() == [1.0, 1.0]
+
+
+def test_gaps_are_between_days_and_need_three_of_them():
+    rows = [(0, DAY), (0, 2 * DAY), (1, DAY), (1, 2 * DAY), (1, 5 * DAY), (1, 5 * DAY + 1)]
+    mean, deviation = history(rows, seat=(0, 1), end=(9 * DAY,) * 2).day_gaps(every, EVER)
+    assert np.isnan([mean[0], deviation[0]]).all()
+    assert (mean[1], deviation[1]) == (2.0, 1.0)
+
+
+def test_time_since_the_last_is_exact():
+    assert history([(0, DAY), (0, 99 * DAY)]).since_last(every).tolist() == [1.0]
+
+
+def test_the_first_in_a_window_is_the_first_of_its_mask():
+    rows = [(0, DAY), (0, 3 * DAY, {"kind": SESSION}), (0, 4 * DAY, {"kind": SESSION})]
+    assert history(rows).first_at(sessions).tolist() == [3.0 * DAY]
+
+
+def test_the_value_before_the_last_is_one_step_back():
+    one = history([(0, DAY, {"value": 7_000}), (0, 2 * DAY, {"value": 4_500})])
+    assert (one.last_value(every, values).tolist(), one.last_value(every, values, back=1).tolist()) == ([4.5], [7.0])
+    assert np.isnan(one.last_value(every, values, back=2)).all()
+
+
+def test_one_step_back_does_not_reach_into_the_seat_before():
+    one = history([(0, DAY, {"value": 7_000}), (1, DAY, {"value": 4_500})], seat=(1,))
+    assert np.isnan(one.last_value(every, values, back=1)).all()
+
+
+@pytest.mark.parametrize(("completed", "streak"), [([0, 0], 2), ([1, 0], 1), ([0, 1], 0), ([-1, 0, 0], 2)])
+def test_a_streak_counts_from_the_last_that_broke_it(completed, streak):
+    rows = [(0, day * DAY, {"completed": value}) for day, value in enumerate(completed, start=1)]
+    assert history(rows).streak(every, is_completed).tolist() == [streak]
+
+
+def test_a_streak_does_not_reach_into_the_seat_before():
+    rows = [(0, DAY, {"completed": 0}), (1, DAY, {"completed": 0})]
+    assert history(rows, seat=(1,)).streak(every, is_completed).tolist() == [1.0]
+
+
+def test_a_mean_is_weighted_and_missing_without_weight():
+    def amount(block):
+        return block.value * block.count
+
+    rows = [(0, DAY, {"value": 1_000, "count": 3}), (0, DAY, {"value": 5_000})]
+    two = history(rows, seat=(0, 1), end=(9 * DAY,) * 2)
+    assert np.array_equal(two.mean(amount, counts, EVER), [2.0, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize("bound", [END, Bound("end", -1000 * DAY), Bound("assigned", 1000 * DAY), Bound("seat", 0)])
+def test_a_bound_far_outside_the_data_stays_in_its_seat(bound):
+    rows = [(seat, day * DAY) for seat in range(3) for day in range(3)]
+    two = history(rows, seat=(1, 1), end=(2 * DAY, 200 * DAY))
+    assert set(two.index(bound).tolist()) <= {3, 5, 6}
+
+
+def test_an_empty_window_holds_nothing():
+    assert history([(0, DAY)]).total(counts, Window(END, Bound("end", -DAY))).tolist()[0] <= 0
+
+
+def test_a_block_that_does_not_fit_one_key_is_refused_not_wrong():
+    rows = [(0, 0), (2**20, 2**44)]
+    with pytest.raises(OverflowError, match="does not fit"):
+        history(rows)
+
+
+def test_take_brings_positions_into_range():
+    assert take(np.array([5, 6, 7]), np.array([-1, 1, 9])).tolist() == [5, 6, 7]
+    assert take(np.array([], np.int64), np.array([0, 1])).tolist() == [0, 0]
+
+
+def test_a_ratio_without_a_whole_is_missing():
+    assert np.array_equal(ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0])), [0.5, np.nan], equal_nan=True)

@@ -1,0 +1,129 @@
+"""MLflow: log a trained model with what it saw and how it did, register it, move the champion alias."""
+
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+
+import mlflow
+import polars as pl
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from features.catalogue import FEATURES
+from features.scorer import CHAMPION, HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Scorer
+
+EXPERIMENT = "rekindle-risk"
+PYFUNC = Path(__file__).with_name("pyfunc.py")
+REQUIREMENTS = ("rekindle", "lightgbm", "mlflow", "numpy", "pandas", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry."""
+
+    version: str
+    run_id: str
+
+
+def tracking_uri(home: Path) -> str:
+    """MLflow's own variable where it is set, else a SQLite file in the state folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.absolute() / 'mlflow.db'}"
+
+
+def register(
+    home: Path,
+    scorer: Scorer,
+    *,
+    reference: pl.DataFrame,
+    params: Mapping[str, object],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    documents: Mapping[str, object],
+    plots: Mapping[str, Path],
+) -> Registered:
+    """Log one run and register its model as the next version; nothing is promoted.
+
+    reference: FEATURES and `risk_28` of training snapshots, kept with the model for the monitors. documents: by file
+    name, JSON. plots: by name, PNG files.
+    """
+    mlflow.set_tracking_uri(tracking_uri(home))
+    _ensure_experiment(home)
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+        mlflow.log_params(dict(params))
+        mlflow.log_metrics(dict(metrics))
+        mlflow.set_tags(dict(tags))
+        for name, document in documents.items():
+            mlflow.log_dict(document, name)
+        for name, path in plots.items():
+            mlflow.log_artifact(str(path), f"plots/{name}")
+        for part in (SCORER_ARTIFACT, REFERENCE_ARTIFACT):
+            (Path(folder) / part).mkdir()
+        scorer.save(Path(folder) / SCORER_ARTIFACT)
+        reference.write_parquet(Path(folder) / REFERENCE_ARTIFACT / "reference.parquet")
+        model = mlflow.pyfunc.log_model(
+            name="risk",
+            python_model=str(PYFUNC),
+            artifacts={part: str(Path(folder) / part) for part in (SCORER_ARTIFACT, REFERENCE_ARTIFACT)},
+            signature=signature(),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        )
+        version = mlflow.register_model(model.model_uri, REGISTERED_MODEL, tags=dict(tags))
+        return Registered(str(version.version), run.info.run_id)
+
+
+def signature() -> ModelSignature:
+    """Every input by name; numbers are doubles, for a nullable integer column would lose the signature in silence."""
+    inputs = [
+        ColSpec(DataType.string if feature.is_category else DataType.double, feature.name, required=False)
+        for feature in FEATURES
+    ]
+    return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, f"risk_{days}") for days in HORIZONS_DAYS]))
+
+
+def champion_version(home: Path) -> str | None:
+    """The version that serves, or None."""
+    try:
+        return str(_client(home).get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
+    except MlflowException:
+        return None
+
+
+def promote(home: Path, version: str) -> None:
+    """Make the version the champion."""
+    client = _client(home)
+    before = champion_version(home)
+    client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+    if before is not None and before != version:
+        client.set_model_version_tag(REGISTERED_MODEL, version, "previous_champion", before)
+
+
+def load_champion(home: Path) -> tuple[Scorer, str] | None:
+    """The scorer that serves and its version, or None. Raises ValueError where it was fitted on other features."""
+    version = champion_version(home)
+    if version is None:
+        return None
+    return Scorer.load(champion_folder(home) / SCORER_ARTIFACT), version
+
+
+def champion_folder(home: Path) -> Path:
+    """A local copy of the champion's artifacts: the scorer and the reference snapshots."""
+    mlflow.set_tracking_uri(tracking_uri(home))
+    uri = f"models:/{REGISTERED_MODEL}@{CHAMPION}"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+
+
+def _client(home: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=tracking_uri(home))
+
+
+def _ensure_experiment(home: Path) -> None:
+    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+        artifacts = None if "MLFLOW_TRACKING_URI" in os.environ else (home.absolute() / "mlartifacts").as_uri()
+        mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+    mlflow.set_experiment(EXPERIMENT)
