@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 DROP_BELOW = 0.5  # weeks 3 and 4 below half of weeks 1 and 2 (design: risk)
+EARLY_DAYS = 56  # our choice: the first two speak of a rollout's first eight weeks; who uses it after has answered them
 TOGETHER_ABOVE = 0.1  # our choice: scores of about a third each in a recent ticket or survey
 
 
@@ -47,10 +48,11 @@ def warnings_of(vectors: Floats) -> Booleans:
     vectors: (n, n_numeric) in catalogue order.
     """
     with np.errstate(invalid="ignore"):
+        is_early = vectors[:, _COLUMN["life_days"]] < EARLY_DAYS
         return np.stack(
             (
-                vectors[:, _COLUMN["no_meaningful_first_14"]] == 1,
-                vectors[:, _COLUMN["weeks_3_4_ratio"]] < DROP_BELOW,
+                is_early & (vectors[:, _COLUMN["no_meaningful_first_14"]] == 1),
+                is_early & (vectors[:, _COLUMN["weeks_3_4_ratio"]] < DROP_BELOW),
                 vectors[:, _COLUMN["frustration_and_uncertainty"]] > TOGETHER_ABOVE,
             ),
             axis=1,

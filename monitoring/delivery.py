@@ -63,17 +63,17 @@ def coverage(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def _fall_of_use(window: Window) -> tuple[Finding, ...]:
-    judged = window.days.filter(pl.sum_horizontal(*map(str, Stratum)) >= MIN_SEATS)
+    judged = window.days.with_columns(known=pl.sum_horizontal(*map(str, Stratum))).filter(pl.col("known") >= MIN_SEATS)
     if judged.height < 2:
         return ()
-    known = judged.select(pl.sum_horizontal(*map(str, Stratum))).to_series()
-    share = judged[str(Stratum.IN_USE)] / known
+    share = judged[str(Stratum.IN_USE)] / judged["known"]
     first, last = float(share[0]), float(share[-1])
-    noise = NOISE_SD * math.sqrt(max(first * (1 - first), 1e-9) * (1 / known[0] + 1 / known[-1]))
+    noise = NOISE_SD * math.sqrt(first * (1 - first) * (1 / judged["known"][0] + 1 / judged["known"][-1]))
     fall = max(first - last - noise, 0) / max(first, 1e-9)
     if fall < IN_USE_FALL_WATCH:
         return ()
-    changed = f"Seats in use fell from {first:.0%} of those served on {judged['day'][0]} to {last:.0%} on {judged['day'][-1]}."
+    days = judged["day"]
+    changed = f"Seats in use fell from {first:.0%} of those served on {days[0]} to {last:.0%} on {days[-1]}."
     severity = watch_or_act(fall >= IN_USE_FALL_ACT)
     return (
         Finding(

@@ -10,7 +10,6 @@ from features.scorer import Scorer
 from monitoring.drift import Drift
 from monitoring.windows import Window
 
-
 NAMED_AT_MOST = 5  # our choice: worst columns or feeds that a finding names
 NOISE_SD = 3.29  # two-sided quantile of the normal for a false alarm in a thousand, as for the index
 

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Feature, Group
-from monitoring.drift import MIN_GROUP, NOISE_QUANTILE, Drift
 from monitoring.delivery import coverage, enough_data, late_sources, stale_features
+from monitoring.drift import MIN_GROUP, NOISE_QUANTILE, Drift
 from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.impact import ALERT_QUANTILE, alert_threshold, changed_decisions
 from monitoring.windows import MIN_SEATS, RISK, SEAT, Window
@@ -22,7 +22,10 @@ MISSING_WATCH, MISSING_ACT = 0.05, 0.20  # our choice, in share of snapshots
 UNSEEN_WATCH, UNSEEN_ACT = 0.01, 0.05  # our choice: the model knows nothing about such a name
 
 
-_AGEING = frozenset({f.name for f in FEATURES if f.group is Group.ONBOARDING} | {"meaningful_ever", "tenure_days"})
+_AGEING = frozenset(
+    {f.name for f in FEATURES if f.group is Group.ONBOARDING}
+    | {BY_NAME["meaningful_ever"].name, BY_NAME["tenure_days"].name}
+)
 _CAUSES = {
     Group.USAGE: "People use the tool differently, or a source of use was added, stopped or counts differently.",
     Group.DEPTH: "People use the tool for other work, or the workflows of the tool profile or of a source changed.",
@@ -93,7 +96,11 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
         return ()
     if drift is None:
         n = window.current.filter(pl.col(RISK).is_not_null())[SEAT].n_unique()
-        changed = f"No verdict on the risk: {n} seats in use have one of model {window.model}; {MIN_SEATS} are needed."
+        trained = window.reference[RISK].count()
+        changed = (
+            f"No verdict on the risk: {n} seats in use and {trained} snapshots of the reference have one of model "
+            f"{window.model}; {MIN_SEATS} are needed."
+        )
         return (
             Finding(
                 "prediction_drift",
@@ -109,11 +116,14 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
         )
     before, now = window.reference[RISK].drop_nulls(), window.current.filter(pl.col(RISK).is_not_null())
     alert = alert_threshold(window)
-    usual, share = (before >= alert).sum() / before.len(), (now[RISK] >= alert).sum() / now.height
+    usual, share = (float(np.mean(side.to_numpy() >= alert)) for side in (before, now[RISK]))
     noise = NOISE_SD * math.sqrt(usual * (1 - usual) * (1 / before.len() + 1 / now[SEAT].n_unique()))
     if not drift.is_shift and abs(share - usual) < ALERTS_WATCH + noise:
         return ()
-    changed = f"{share:.1%} of the scores are above the alert threshold of {alert:.2f}, {usual:.1%} in training (riskiest {1 - ALERT_QUANTILE:.0%}); median risk {_median(before):.2f} → {_median(now[RISK]):.2f}."
+    changed = (
+        f"{share:.1%} of the scores are above the alert threshold of {alert:.2f}, {usual:.1%} in training (riskiest "
+        f"{1 - ALERT_QUANTILE:.0%}); median risk {_median(before):.2f} → {_median(now[RISK]):.2f}."
+    )
     severity = watch_or_act(drift.is_large or abs(share - usual) >= DECISIONS_ACT + noise)
     return (
         Finding(

@@ -33,14 +33,17 @@ class Ledger:
     def uses(self, seat_ids: Collection[str], person_ids: Collection[str], *, now: datetime) -> list[Use]:
         """Interventions chosen for these seats or about these persons within MEMORY, `none` left out."""
         since = to_microseconds(now - MEMORY)
-        found = set()
+        found: set[tuple[str, str | None, int, str]] = set()
         with self._engine.connect() as connection:
             for column, values in ((_decisions.c.seat_id, seat_ids), (_decisions.c.target_person_id, person_ids)):
                 for chunk in _chunks(values):
                     query = sa.select(_decisions).where(
                         column.in_(chunk), _decisions.c.decided_at >= since, _decisions.c.intervention != NONE
                     )
-                    found.update(tuple(row) for row in connection.execute(query))
+                    found.update(
+                        (row.seat_id, row.target_person_id, row.decided_at, row.intervention)
+                        for row in connection.execute(query)
+                    )
         return [
             Use(intervention, from_microseconds(at), seat_id, person_id)
             for seat_id, person_id, at, intervention in sorted(found, key=lambda row: (row[2], row[0], row[3]))

@@ -25,9 +25,7 @@ class Meters:
         self._scores = Counter(
             "rekindle_scores", "Seats scored, by what the risk came from.", ("method", "stale"), registry=ours
         )
-        self._decisions = Counter(
-            "rekindle_decisions", "Decisions logged.", ("intervention", "holdout"), registry=ours
-        )
+        self._decisions = Counter("rekindle_decisions", "Decisions logged.", ("intervention", "holdout"), registry=ours)
         self._problems = Counter(
             "rekindle_seat_problems", "Seats of a batch that were not answered.", ("type",), registry=ours
         )
@@ -36,7 +34,10 @@ class Meters:
             "rekindle_model_refusals", "Times the registry's champion could not be served.", registry=ours
         )
         self._rule = Gauge(
-            "rekindle_rule_serves", "1 while the rule serves for want of a model.", registry=ours, multiprocess_mode="max"
+            "rekindle_rule_serves",
+            "1 while the rule serves for want of a model.",
+            registry=ours,
+            multiprocess_mode="max",
         )
         self._rule.set(1)
 

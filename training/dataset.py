@@ -91,12 +91,21 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PersonPeriods:
-    """Person-period rows: which snapshot, which period, whether the silence began in it, with what weight."""
+    """Person-period rows: which snapshot, which period, whether the silence began in it.
+
+    weight: of the censoring, for calibration, which speaks of snapshots as they are scored; fit_weight: times that of
+    the seat, for fitting, where no seat may dominate.
+    """
 
     row: Integers
     period: Integers
     event: Floats
     weight: Floats
+    fit_weight: Floats
+
+    def take(self, chosen: Booleans) -> "PersonPeriods":
+        """The chosen rows."""
+        return PersonPeriods(**{name: values[chosen] for name, values in vars(self).items()})
 
 
 def person_period_rows(dataset: Dataset) -> PersonPeriods:
@@ -111,8 +120,9 @@ def person_period_rows(dataset: Dataset) -> PersonPeriods:
     at_risk = silent > starts
     event = at_risk & (silent <= ends)
     row, period = np.nonzero(at_risk & (observable >= ends) & (event | (known >= ends)))
-    weight = dataset.seat_weight()[row] * dataset.censoring_weight[row, period]
-    return PersonPeriods(row, period, event[row, period].astype(np.float64), weight)
+    weight = dataset.censoring_weight[row, period]
+    fit_weight = weight * dataset.seat_weight()[row]
+    return PersonPeriods(row, period, event[row, period].astype(np.float64), weight, fit_weight)
 
 
 def build_dataset(

@@ -67,7 +67,7 @@ def fit(dataset: Dataset, *, seed: int = 7, threads: int = 1, method: Method | N
     """
     abandonments = dataset.abandonments()
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)
-    rates = fit_rates(dataset.vectors, dataset.abandoned(), dataset.seat_weight())
+    rates = fit_rates(dataset.vectors, dataset.abandoned(), np.ones(len(dataset)))
     if chosen is Method.RULE:
         return Fit(Scorer(Method.RULE, rule=rates, note=note), abandonments, 0, 0, {})
     rows = person_period_rows(dataset)
@@ -114,7 +114,7 @@ def _tree_data(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> lgb.Datas
     return lgb.Dataset(
         np.column_stack((inputs[rows.row], rows.period)),
         label=rows.event,
-        weight=rows.weight,
+        weight=rows.fit_weight,
         feature_name=list(INPUTS),
         categorical_feature=[feature.name for feature in CATEGORIES],
         free_raw_data=False,
@@ -149,7 +149,7 @@ def _fit_linear(dataset: Dataset, rows: PersonPeriods, codes: Floats, levels: li
     periods = one_hot(rows.period[:, None].astype(np.float64), [PERIODS])
     # the period columns are scaled up so that the shrinkage leaves the baseline hazard free
     model = LogisticRegression(C=LOGISTIC_C, solver="newton-cholesky", max_iter=200, fit_intercept=False)
-    model.fit(np.column_stack((design[rows.row], 100 * periods)), rows.event, sample_weight=rows.weight)
+    model.fit(np.column_stack((design[rows.row], 100 * periods)), rows.event, sample_weight=rows.fit_weight)
     weights = model.coef_[0]
     return LinearHazard(
         blank.fill, blank.mean, blank.scale, _floats(weights[:-PERIODS]), _floats(100 * weights[-PERIODS:])
@@ -188,8 +188,7 @@ def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[
     hazards: (n, PERIODS) out-of-sample raw hazards, NaN rows where there are none.
     """
     rows = person_period_rows(dataset)
-    judged = ~np.isnan(hazards[rows.row, 0])
-    rows = PersonPeriods(rows.row[judged], rows.period[judged], rows.event[judged], rows.weight[judged])
+    rows = rows.take(~np.isnan(hazards[rows.row, 0]))
     if rows.event.sum() < ENOUGH_FOR_LOGISTIC:
         return Calibrator(), {}
     people, person = np.unique(dataset.person[rows.row], return_inverse=True)

@@ -8,7 +8,7 @@ Event ids are `organization/` + seat (8 digits) + day + 100 (3 digits) + two let
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -155,7 +155,11 @@ def open_simulated(
     """
     done = 0
     for block in _blocks(rollout, _arms(rollout, forced), block_seats):
-        yield Batch(_seats(block), _events(block).cast(EVENT_SCHEMA), decisions=_decisions(block))
+        lags = {
+            SOURCES[USAGE]: timedelta(days=rollout.lag_days),
+            SOURCES[TICKETS]: timedelta(hours=TICKET_LAG_HOURS),
+        }
+        yield Batch(_seats(block), _events(block).cast(EVENT_SCHEMA), decisions=_decisions(block), lags=lags)
         done += len(block.group.number)
         progress(done, rollout.seats)
 

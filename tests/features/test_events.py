@@ -178,6 +178,13 @@ def test_a_bad_event_is_refused_naming_the_field(field, value):
     assert "\n" not in str(caught.value)
 
 
+def test_a_total_too_large_for_exact_sums_is_refused():
+    """value times count is summed in thousandths in 64 bits: ten of these in a window would wrap around."""
+    with pytest.raises(InvalidItem) as caught:
+        event(kind="session", value=1e9, count=1_000_000)
+    assert caught.value.field == "value"
+
+
 @pytest.mark.parametrize("field", ["event_id", "seat_id", "kind", "occurred_at"])
 def test_a_required_field_is_named_when_it_is_missing(field):
     with pytest.raises(InvalidItem, match=f"^{field}: is required$"):

@@ -166,10 +166,12 @@ def test_an_empty_window_holds_nothing():
     assert history([(0, DAY)]).total(counts, Window(END, Bound("end", -DAY))).tolist()[0] <= 0
 
 
-def test_a_block_that_does_not_fit_one_key_is_refused_not_wrong():
-    rows = [(0, 0), (2**20, 2**44)]
-    with pytest.raises(OverflowError, match="does not fit"):
-        history(rows)
+def test_a_block_too_wide_for_one_64_bit_key_is_still_exact():
+    """A million seats over 200 days."""
+    rows = [(0, 0), (0, 5 * DAY), (2**20, DAY), (2**20, 200 * DAY - 1)]
+    three = history(rows, seat=(0, 2**20, 2**20), end=(5 * DAY, 200 * DAY - 1, 200 * DAY))
+    assert three.total(counts, EVER).tolist() == [1, 1, 2]
+    assert three.total(counts, last_days(5)).tolist() == [1, 0, 1]
 
 
 def test_take_brings_positions_into_range():

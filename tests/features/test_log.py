@@ -272,7 +272,7 @@ def test_a_source_is_complete_as_far_as_its_connector_says(log):
 def test_a_quiet_week_moves_the_watermark_too(log):
     """Nobody used the tool, and the connector knows it: a silence can only be judged on such a week."""
     log.append(batch([event(1)], [seat()], lags={"vendor": DAY}), now=NOW)
-    log.append(batch(complete_until={"vendor": NOW + 7 * DAY}), now=NOW + 7 * DAY)
+    log.append(batch(seats=[seat()], complete_until={"vendor": NOW + 7 * DAY}), now=NOW + 7 * DAY)
     assert log.sources()[0].watermark == NOW + 7 * DAY
 
 
@@ -525,7 +525,9 @@ def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path):
 
 def test_the_password_of_the_database_is_not_in_the_error(monkeypatch, tmp_path):
     real = sa.create_engine
-    monkeypatch.setattr(features.log.sa, "create_engine", lambda url: real(f"sqlite:///{tmp_path}/no/such/folder/log.db"))
+    monkeypatch.setattr(
+        features.log.sa, "create_engine", lambda url: real(f"sqlite:///{tmp_path}/no/such/folder/log.db")
+    )
     with pytest.raises(ValueError, match="cannot open the event log") as caught:
         EventLog("postgresql+psycopg://rekindle:tiger@db.internal/rekindle")
     assert "tiger" not in str(caught.value)

@@ -23,7 +23,9 @@ def read(tmp_path):
         for number, content in enumerate(contents):
             paths.append(tmp_path / f"part{number}.jsonl")
             is_raw = isinstance(content, bytes)
-            paths[-1].write_bytes(content if is_raw else b"".join(json.dumps(line).encode() + b"\n" for line in content))
+            paths[-1].write_bytes(
+                content if is_raw else b"".join(json.dumps(line).encode() + b"\n" for line in content)
+            )
         came = list(open_jsonl(paths, organization="acme", tools=["claude"], now=NOW))
         seats = [row["seat_id"] for batch in came for row in batch.seats.to_pylist()]
         events = [row["event_id"] for batch in came for row in batch.events.to_pylist()]

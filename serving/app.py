@@ -1,0 +1,210 @@
+"""The API: routes, their documentation, and how a score or a decision looks from outside."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from features.decisions import Decision
+from serving.advisor import Advisor
+from serving.meters import Timed
+from serving.policy import Effect, effect_interval
+from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
+from serving.schemas import (
+    DecideRequest,
+    DecideResponse,
+    DecisionOut,
+    Readiness,
+    Replay,
+    ScoreRequest,
+    ScoreResponse,
+)
+from serving.scores import PRODUCT_HORIZON, Score, is_stale
+
+DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
+most likely to keep them.
+
+Seats are named `organization/seat_id`. A request names at most {max_batch} seats and is at most {max_body_bytes} bytes.
+Errors are `application/problem+json` (RFC 9457) with the path of each field. A seat of a batch that cannot be answered
+has a `problem` in its place; the others are answered. Scores are not for appraising people.
+"""
+
+
+def create_app(advisor: Advisor) -> FastAPI:
+    """The API over an advisor."""
+    settings = advisor.settings
+    limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
+    app = FastAPI(title="Rekindle", version="1", description=DESCRIPTION.format(**limits), redoc_url=None)
+    install(app)
+    app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Timed, meters=advisor.meters)
+    use_cases = advisor.use_cases()
+    titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
+
+    @app.post("/v1/score", response_model=ScoreResponse, responses=_problems(400, 413, 422, 503), tags=["seats"])
+    def score(request: ScoreRequest) -> Response:
+        """The risk of each seat at each horizon, with its interval, its evidence and the age of its features."""
+        _check_batch(request.seats, settings.max_batch)
+        now, scores = advisor.score(request.seats, explain=request.reasons == "shap")
+        items = [
+            _seat_problem(seat_id, score) if isinstance(score, Problem) else _score_item(score, now)
+            for seat_id, score in zip(request.seats, scores, strict=True)
+        ]
+        return _json({"items": items})
+
+    @app.post("/v1/decide", response_model=DecideResponse, responses=_problems(400, 413, 422, 503), tags=["seats"])
+    def decide(request: DecideRequest) -> Response:
+        """One intervention for each seat, or none; durably logged before it is answered."""
+        _check_batch(request.seats, settings.max_batch)
+        for position, name in enumerate(request.interventions or ()):
+            if name not in titles:
+                raise invalid(f"interventions[{position}]", f"expected one of {', '.join(titles)}; came {name[:64]!r}")
+        wanted = None if request.interventions is None else frozenset(request.interventions)
+        items = [
+            _seat_problem(seat_id, decision)
+            if isinstance(decision, Problem)
+            else _decision_item(decision, titles=titles, use_cases=use_cases)
+            for seat_id, decision in zip(request.seats, advisor.decide(request.seats, wanted=wanted), strict=True)
+        ]
+        return _json({"items": items})
+
+    @app.get("/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 503), tags=["log"])
+    def receipt(decision_id: str) -> Response:
+        """The decision as it was logged: what was done, why, and with which probability."""
+        return _json(_decision_item(_logged(advisor, decision_id), titles=titles, use_cases=use_cases))
+
+    @app.post(
+        "/v1/decisions/{decision_id}/replay", response_model=Replay, responses=_problems(404, 409, 503), tags=["log"]
+    )
+    def replay(decision_id: str) -> Response:
+        """Computes the decision again from what was logged with it, and says whether the result is identical."""
+        decision = _logged(advisor, decision_id)
+        try:
+            again = advisor.replay(decision)
+        except ValueError as error:
+            raise ProblemError(409, "other-policy", "Another policy made this decision", str(error)) from None
+        return _json(
+            {
+                "decision_id": decision_id,
+                "identical": again == decision,
+                "intervention": again.intervention,
+                "probabilities": again.probabilities,
+            }
+        )
+
+    @app.get("/livez", tags=["operations"])
+    def livez() -> Response:
+        """Answers while the process lives."""
+        return _json({"alive": True})
+
+    @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, tags=["operations"])
+    def readyz() -> Response:
+        """Whether the log and the features can be read, and what scores."""
+        readiness = readiness_of(advisor)
+        return _json(readiness.model_dump(), status=200 if readiness.ready else 503)
+
+    @app.get("/metrics", tags=["operations"])
+    def metrics() -> Response:
+        """Counters and times, for Prometheus."""
+        return Response(advisor.meters.render(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def readiness_of(advisor: Advisor) -> Readiness:
+    """Whether the service can do its work, part by part. The rule is enough of a model."""
+    log = "reachable" if advisor.log.is_reachable() else "does not answer"
+    features = "readable"
+    try:
+        advisor.read_features()
+    except Exception as error:  # a probe answers whatever happens, and each of Feast's stores raises its own
+        features = f"not readable: {type(error).__name__}"
+    model = advisor.champion.current
+    said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
+    return Readiness(ready=(log, features) == ("reachable", "readable"), log=log, features=features, model=said)
+
+
+def _check_batch(seats: list[str], max_batch: int) -> None:
+    if len(seats) > max_batch:
+        raise invalid("seats", f"expected at most {max_batch} seats, came {len(seats)}")
+
+
+def _logged(advisor: Advisor, decision_id: str) -> Decision:
+    decision = advisor.log.decision(decision_id)
+    if decision is None:
+        raise ProblemError(404, "unknown-decision", "There is no such decision", f"no decision {decision_id[:128]!r}")
+    return decision
+
+
+def _seat_problem(seat_id: str, problem: Problem) -> dict[str, Any]:
+    return {"seat_id": seat_id, "problem": problem.model_dump(exclude_defaults=True)}
+
+
+def _freshness(as_of: datetime, now: datetime) -> dict[str, Any]:
+    age_s = (now - as_of).total_seconds()
+    return {"as_of": as_of, "age_s": age_s, "stale": is_stale(age_s)}
+
+
+def _score_item(score: Score, now: datetime) -> dict[str, Any]:
+    item = {
+        "seat_id": score.row.seat_id,
+        "stratum": score.stratum,
+        "risk": score.risk,
+        "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
+        "expected_days": score.expected_days,
+        "failure_modes": score.failure_modes,
+        **_freshness(score.row.as_of, now),
+        "model": {
+            "name": score.model.name,
+            "version": score.model.version,
+            "method": score.method,
+            "note": score.note,
+        },
+    }
+    return item if score.reasons is None else {**item, "reasons": score.reasons}
+
+
+def _decision_item(decision: Decision, *, titles: Mapping[str, str], use_cases: Mapping[str, str]) -> dict[str, Any]:
+    assert decision.as_of is not None
+    risk = decision.risk[PRODUCT_HORIZON]
+    effects = {name: effect_interval(name, mean, risk=risk) for name, mean in decision.effects.items()}
+    return {
+        "decision_id": decision.decision_id,
+        "seat_id": decision.seat_id,
+        "decided_at": decision.decided_at,
+        "expires_at": decision.expires_at,
+        "intervention": decision.intervention,
+        "title": titles.get(decision.intervention, decision.intervention),
+        "probability": decision.probability,
+        "expected_effect": _effect(effects[decision.intervention]),
+        "alternatives": [
+            {"intervention": name, "probability": probability, **_effect(effects[name])}
+            for name, probability in decision.probabilities.items()
+            if name != decision.intervention
+        ],
+        "guardrails": decision.guardrails,
+        "holdout": decision.holdout,
+        "workflow": decision.workflow,
+        "use_case": None if decision.workflow is None else use_cases.get(decision.workflow),
+        "target_person_id": decision.target_person_id,
+        "risk": decision.risk,
+        "policy": decision.policy,
+        "model": decision.model,
+        **_freshness(decision.as_of, decision.decided_at),
+    }
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {"effect": effect.mean, "interval": (effect.low, effect.high)}
+
+
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type="application/json")
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}

@@ -1,0 +1,75 @@
+"""Scores: the risk of seats with what it rests on, from their online features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.diagnosis import Finding, Reason, diagnose, reasons
+from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, strata
+from features.store import STALE_AFTER_HOURS, OnlineRow
+from serving.model import LoadedModel
+
+PRODUCT_HORIZON = str(PRODUCT_HORIZON_DAYS)
+_NOT_IN_USE = "the model speaks of seats in use; for this one the rule does"
+
+
+@dataclass(frozen=True)
+class Score:
+    """The risk of one seat. risk, low, high: by horizon in days; method: what spoke for this very seat."""
+
+    row: OnlineRow
+    stratum: str
+    risk: Mapping[str, float]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    expected_days: float
+    model: LoadedModel
+    method: Method
+    note: str
+    failure_modes: Sequence[Finding]
+    reasons: Sequence[Reason] | None
+
+
+def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, explain: bool) -> list[Score]:
+    """The score of each row, in order. note: what is to be said of the model; explain: with reasons."""
+    if not rows:
+        return []
+    vectors, categories = np.stack([row.vector for row in rows]), [row.categories for row in rows]
+    risk = model.scorer.score(vectors, categories)
+    is_learned, stratum = model.scorer.speaks_for(vectors), strata(vectors)
+    parts = model.scorer.contributions(vectors, categories) if explain and is_learned.any() else {}
+    return [
+        Score(
+            row=row,
+            stratum=str(stratum[n]),
+            risk=_by_horizon(risk.risk[n]),
+            low=_by_horizon(risk.low[n]),
+            high=_by_horizon(risk.high[n]),
+            expected_days=float(risk.expected_days[n]),
+            model=model,
+            method=model.scorer.method if is_learned[n] else Method.RULE,
+            note=note if is_learned[n] or model.scorer.method is Method.RULE else _both(_NOT_IN_USE, note),
+            failure_modes=diagnose(row.vector),
+            reasons=_reasons(row, parts, n, is_learned=bool(is_learned[n])) if explain else None,
+        )
+        for n, row in enumerate(rows)
+    ]
+
+
+def is_stale(age_s: float) -> bool:
+    """Whether features of that age, in seconds, are older than the nightly sweep leaves them."""
+    return age_s > STALE_AFTER_HOURS * 3600
+
+
+def _reasons(row: OnlineRow, parts: Mapping[str, npt.NDArray[np.float64]], n: int, *, is_learned: bool) -> list[Reason]:
+    return reasons(row.vector, {name: float(part[n]) for name, part in parts.items()} if is_learned else {})
+
+
+def _by_horizon(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {str(days): value for days, value in zip(HORIZONS_DAYS, values.tolist(), strict=True)}
+
+
+def _both(first: str, second: str) -> str:
+    return f"{first}; {second}" if second else first

@@ -1,0 +1,89 @@
+"""The BentoML service: the API mounted in it, the watch over the registry, and how to start both."""
+
+import gc
+import os
+import sys
+import threading
+from typing import Any, NoReturn, cast
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.settings import Settings
+
+REQUEST_TIMEOUT_S = 60  # our choice: 1 000 seats with reasons take a few seconds
+# BentoML answers these itself, before any mounted application, in plain text and knowing nothing of our parts.
+PROBES = frozenset({"/livez", "/readyz"})
+
+
+async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+    """The API of the instance that this process serves; it is made when the server starts, not at import."""
+    await bentoml.get_current_service().app(scope, receive, send)
+
+
+class OwnProbes:
+    """ASGI middleware that lets the API answer the probes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, probes to the API."""
+        is_probe = scope["type"] == "http" and scope["path"] in PROBES
+        await (mounted if is_probe else self._app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="rekindle",
+    workers=1,
+    traffic={"timeout": REQUEST_TIMEOUT_S},
+    logging={"access": {"enabled": False}},  # it costs 30 % of the throughput; our own meters count requests
+    metrics={"enabled": False},  # ours are at /metrics
+)
+@bentoml.asgi_app(mounted)
+class RekindleService:
+    """Risk scores and decisions over HTTP."""
+
+    def __init__(self) -> None:
+        # BentoML's supervisor imports this module too, and needs none of this: it saves its 5 s and 300 MB
+        from serving.advisor import Advisor
+        from serving.app import create_app
+
+        settings = Settings.from_environment(os.environ)
+        self.advisor = Advisor(settings)
+        self.app = create_app(self.advisor)
+        self._stopped = threading.Event()
+        self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
+        self._watch.start()
+        gc.collect()
+        gc.freeze()  # what is here now stays: full collections need not look at it again (p99 of a request)
+
+    def _watch_champion(self, seconds: float) -> None:
+        while not self._stopped.wait(seconds):
+            self.advisor.champion.refresh()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml is untyped here
+    def stop(self) -> None:
+        """End the watch and give back every connection."""
+        self._stopped.set()
+        self._watch.join()
+        self.advisor.close()
+
+
+cast(Any, RekindleService).add_asgi_middleware(OwnProbes)  # the decorator made it a Service, which types cannot say
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Become the server of these settings: this process turns into BentoML's supervisor.
+
+    In a shell: REKINDLE_HOME=... bentoml serve serving.service:RekindleService
+    """
+    environ = {
+        "BENTOML_HOME": str(settings.home / "bentoml"),  # its default is shared by every service of the machine
+        "BENTOML_DO_NOT_TRACK": "true",
+        **os.environ,
+        **settings.to_environment(),
+    }
+    serve_command = ["-m", "bentoml", "serve", "serving.service:RekindleService"]
+    address = ["--host", settings.host, "--port", str(settings.port)]
+    os.execve(sys.executable, [sys.executable, *serve_command, *address], environ)
