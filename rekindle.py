@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from features.log import Appended, EventLog, Source
     from features.store import FeatureStore
     from features.tools import ToolProfile
+    from monitoring.report import MonitorRun
+    from serving.advisor import Advisor
+    from serving.scores import Score
+    from serving.settings import Settings
     from training.train import Trained
 
 HOME_VARIABLE = "REKINDLE_HOME"
@@ -34,7 +38,9 @@ EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE = 1, 2, 3
 SHOWN_REJECTIONS = 10
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 
-out = Console()
+WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH_UNATTENDED)
 err = Console(stderr=True)
 app = typer.Typer(
     help="Finds the people about to give up on an AI tool, says why, picks the next step, proves whether it worked.",
@@ -76,6 +82,23 @@ class State:
         from features.tools import load_tools
 
         return load_tools(self.home / "tools.yaml")
+
+    def settings(self) -> "Settings":
+        """What the service is told, from the environment and this folder."""
+        from serving.settings import Settings
+
+        return Settings.from_environment({**os.environ, HOME_VARIABLE: str(self.home)})
+
+    @contextmanager
+    def advisor(self) -> "Iterator[Advisor]":
+        """The code behind the API, for as long as the block runs."""
+        from serving.advisor import Advisor
+
+        advisor = Advisor(self.settings())
+        try:
+            yield advisor
+        finally:
+            advisor.close()
 
     def pseudonym_key(self) -> bytes:
         """The key of the pseudonyms."""
@@ -120,7 +143,9 @@ def ingest_jsonl(paths: list[Path], organization: Organization = "local", as_jso
 def ingest_git(
     paths: list[Path],
     organization: Organization = "local",
-    tool: Annotated[str, typer.Option(help="`any`: one seat per author and repository; `each`: one per tool too; or a tool's name.")] = "any",
+    tool: Annotated[
+        str, typer.Option(help="`any`: one seat per author and repository; `each`: one per tool too; or a tool's name.")
+    ] = "any",
     as_json: AsJson = False,
 ) -> None:
     """Git repositories: who takes up AI coding tools, and who lets go of them. Names never leave the connector."""
@@ -200,7 +225,9 @@ def features_build(as_json: AsJson = False) -> None:
 
 @features_app.command("push")
 def features_push(
-    as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")] = "now",
+    as_of: Annotated[
+        str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")
+    ] = "now",
     as_json: AsJson = False,
 ) -> None:
     """Features of every seat at one moment, to the online store, for serving."""
@@ -290,7 +317,9 @@ def _instant(state: State, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"--as-of: expected `now`, `latest` or a date and time such as 2026-05-04T09:30:00Z, came {text!r}") from None
+        raise ValueError(
+            f"--as-of: expected `now`, `latest` or a date and time such as 2026-05-04T09:30:00Z, came {text!r}"
+        ) from None
     if instant.tzinfo is None:
         raise ValueError(f"--as-of: expected an offset, such as {text}Z, came {text!r}")
     return instant.astimezone(UTC)
@@ -337,7 +366,7 @@ def _train(state: State, *, seed: int, threads: int) -> "Trained":
         )
 
 
-def _print_trained(trained: "Trained") -> None:
+def _print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None) -> None:
     out.print(
         f"Model: [bold]{trained.method}[/], version {trained.version}, fitted on {trained.train_snapshots:,} snapshots "
         f"with {trained.abandonments:,} abandonments, judged on {trained.test_snapshots:,} later ones."
@@ -345,14 +374,249 @@ def _print_trained(trained: "Trained") -> None:
     if trained.note:
         out.print(f"Note: {trained.note}.", highlight=False)
     for horizon, methods in trained.metrics.items():
-        if not methods:
+        if not methods or (horizons is not None and horizon not in horizons):
             continue
-        table = Table("method", *next(iter(methods.values())), title=f"Abandoned by {horizon} days, 95 % intervals over people")
+        names = next(iter(methods.values()))
+        table = Table("method", *names, title=f"Abandoned by {horizon} days, with 95 % intervals over people")
         for method, values in methods.items():
             table.add_row(method, *(str(estimate) for estimate in values.values()))
         out.print(table)
     verb = "Promoted" if trained.is_promoted else "Not promoted"
     out.print(f"{verb}: {trained.why}.", highlight=False)
+
+
+@app.command("score")
+def score_command(
+    seats: Annotated[
+        list[str] | None, typer.Argument(help="Seats (organization/seat); all where none is named.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many to show, the riskiest first.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """The seats most at risk, how sure that is, and why. Uses the features that `features push` put online."""
+    state = open_state()
+    with state.advisor() as advisor:
+        scores = _scores(state, advisor, seats, top=top)
+    if as_json:
+        _print_json([_score_document(score) for score in scores])
+        return
+    if not scores:
+        out.print("No seat is in use, so none is at risk of being given up: see docs/labels.md.")
+        return
+    out.print(_risk_table(scores, title=f"{len(scores)} seats most at risk"))
+    _print_model(scores[0])
+
+
+def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: int) -> "list[Score]":
+    """The riskiest seats in use, with their reasons; every seat is scored, and what was scored is logged."""
+    from features.scorer import Stratum
+    from serving.scores import PRODUCT_HORIZON, Score
+
+    wanted = seats or _known_seats(state).column("seat_id").to_pylist()
+    with _progress("scoring", unit="seats", total=len(wanted)) as advance:
+        scores: list[Score] = []
+        for start in range(0, len(wanted), advisor.settings.max_batch):
+            part = wanted[start : start + advisor.settings.max_batch]
+            _, answers = advisor.score(part, explain=False)
+            scores += [answer for answer in answers if isinstance(answer, Score)]
+            advance(len(part))
+    if not scores:
+        raise ValueError("none of these seats has features online: run `rekindle features push` first")
+    shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
+    riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
+    _, explained = advisor.score([score.row.seat_id for score in riskiest], explain=True)
+    return [score for score in explained if isinstance(score, Score)]
+
+
+def _score_document(score: "Score") -> dict[str, Any]:
+    return {
+        "seat_id": score.row.seat_id,
+        "as_of": score.row.as_of,
+        "stratum": score.stratum,
+        "risk": score.risk,
+        "low": score.low,
+        "high": score.high,
+        "expected_days": score.expected_days,
+        "model": score.model.label,
+        "method": score.method,
+        "note": score.note,
+        "reasons": [reason.sentence for reason in score.reasons or ()],
+        "failure_modes": [asdict(finding) for finding in score.failure_modes],
+    }
+
+
+def _risk_table(scores: "list[Score]", decisions: "dict[str, str] | None" = None, *, title: str) -> Table:
+    from features.events import local_id
+    from serving.scores import PRODUCT_HORIZON
+
+    table = Table(title=title, show_lines=True)
+    table.add_column("seat", overflow="fold")
+    table.add_column("gives up within 28 days", justify="right")
+    table.add_column("why (behaviour, not character)")
+    if decisions is not None:
+        table.add_column("next step")
+    for score in scores:
+        low, high = score.low[PRODUCT_HORIZON], score.high[PRODUCT_HORIZON]
+        risk = f"[bold]{_percent(score.risk[PRODUCT_HORIZON])}[/]\n({_percent(low)} to {_percent(high)})"
+        why = "; ".join(reason.sentence for reason in score.reasons or ()) or "no early warning shows"
+        cells = [local_id(score.row.seat_id), risk, why]
+        table.add_row(*cells, *([decisions[score.row.seat_id]] if decisions is not None else []))
+    return table
+
+
+def _percent(chance: float) -> str:
+    """No chance is said to be 0 or 100 %."""
+    return "<1%" if chance < 0.01 else ">99%" if chance > 0.99 else f"{chance:.0%}"
+
+
+def _print_model(score: "Score") -> None:
+    said = f" ({score.note})" if score.note else ""
+    out.print(f"Scored by {score.model.label}, {score.method}{said}.", highlight=False)
+    out.print(
+        "The range holds, with 95 %, the share that gives up among seats scored alike; it is not about one person.",
+        highlight=False,
+    )
+
+
+# ---------------------------------------------------------------- serve, monitor, demo
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 3000 by default.")] = None,
+) -> None:
+    """Serve the API: POST /v1/score and /v1/decide; /docs describes it."""
+    from serving.service import serve
+
+    state = open_state()
+    settings = state.settings()
+    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    err.print(f"Serving http://{settings.host}:{settings.port} (docs at /docs); stop with Ctrl-C", highlight=False)
+    serve(settings)
+
+
+@app.command("monitor")
+def monitor_command(
+    days: Annotated[int, typer.Option(min=1, help="How many days of served scores to compare.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was served with what the model was trained on. Exit status: 0 quiet, 10 look, 20 act."""
+    state = open_state()
+    run = _monitor(state, days=days)
+    if as_json:
+        _print_json({"status": run.status, "folder": str(run.folder), "findings": [asdict(f) for f in run.findings]})
+    else:
+        _print_findings(run)
+        out.print(f"Report: {run.folder / 'index.html'}", highlight=False)
+    raise typer.Exit(run.status)
+
+
+def _monitor(state: State, *, days: int) -> "MonitorRun":
+    from features.scorer import REFERENCE_ARTIFACT, REGISTERED_MODEL
+    from monitoring.report import run_monitors
+    from training.registry import champion_folder, load_champion
+
+    champion = load_champion(state.home)
+    if champion is None:
+        raise ValueError("no model has been promoted, so there is nothing to compare with: run `rekindle train` first")
+    scorer, version = champion
+    now = _now()
+    with _progress("comparing what was served with what was trained on"):
+        return run_monitors(
+            state.log,
+            reference_path=champion_folder(state.home) / REFERENCE_ARTIFACT / "reference.parquet",
+            reports=state.home / "reports",
+            since=now - timedelta(days=days),
+            until=now + timedelta(seconds=1),
+            model=f"{REGISTERED_MODEL}/{version}",
+            scorer=scorer,
+            now=now,
+        )
+
+
+def _print_findings(run: "MonitorRun", *, at_most: int | None = None) -> None:
+    table = Table("urgency", "what changed", "what to do", title="Findings of the monitors", show_lines=True)
+    for finding in run.findings[:at_most]:
+        table.add_row(finding.severity.name.lower(), finding.changed, finding.action)
+    out.print(table if run.findings else "The monitors found nothing to say.")
+    if at_most is not None and len(run.findings) > at_most:
+        out.print(f"… and {len(run.findings) - at_most} more in the report.")
+
+
+@app.command("demo")
+def demo_command(
+    seats: Annotated[int, typer.Option(min=200, help="Seats to simulate.")] = DEMO_SEATS,
+    days: Annotated[int, typer.Option(min=120, help="Days to simulate.")] = DEMO_DAYS,
+) -> None:
+    """The whole loop on a simulated rollout: events, features, training, scores, decisions, drift report."""
+    started = _now()
+    state = open_state()
+    out.rule("[bold]Rekindle, on a simulated rollout: every figure below is simulated")
+    appended = _ingest_rollout(state, seats=seats, days=days, seed=7)
+    known = "" if appended.accepted else " (already there from an earlier run)"
+    out.print(f"1  Events   {appended.accepted:,} events of {seats:,} seats over {days} days are in the log{known}.")
+    out.print(f"2  Features {_build(state):,} weekly snapshots built and registered with Feast.")
+    trained = _train(state, seed=7, threads=1)
+    out.print("3  Model    what it has to beat stands below it; warnings is the rule of three early signals.")
+    _print_trained(trained, horizons=(28,))
+    pushed = _push(state, _now())
+    out.print(f"4  Online   the features of {pushed:,} seats are in the online store.")
+    with state.advisor() as advisor:
+        scores = _scores(state, advisor, None, top=10)
+        decisions = _decided(advisor, [score.row.seat_id for score in scores])
+    out.print("5  Scores and decisions, by the code that serves the API; all are in the log.")
+    run = _monitor(state, days=1)
+    out.print(
+        "6  Monitors what was served today against what the model saw in training: this one rollout has grown older, "
+        "so its features have moved."
+    )
+    _print_findings(run, at_most=3)
+    out.print(_risk_table(scores, decisions, title="The ten seats most at risk (simulated)"))
+    _print_model(scores[0])
+    _print_where(state, run, trained, seconds=(_now() - started).total_seconds())
+
+
+def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
+    """By seat, the decision in words."""
+    from features.decisions import NONE, Decision
+    from serving.policy import effect_interval
+    from serving.scores import PRODUCT_HORIZON
+
+    titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
+    words = {}
+    for seat_id, decision in zip(seat_ids, advisor.decide(seat_ids, wanted=None), strict=True):
+        if not isinstance(decision, Decision):
+            words[seat_id] = str(decision.title)
+            continue
+        text = titles[decision.intervention]
+        if decision.workflow and decision.intervention != NONE:
+            text += f", about {decision.workflow}"
+        if decision.intervention != NONE:
+            name = decision.intervention
+            effect = effect_interval(name, decision.effects[name], risk=decision.risk[PRODUCT_HORIZON])
+            text += (
+                f"\n{effect.mean * 100:+.1f} points of keeping ({effect.low * 100:+.1f} to {effect.high * 100:+.1f})"
+            )
+        if decision.holdout:
+            text += "\n(its team is in the holdout: the control for the proof)"
+        words[seat_id] = f"{text}\nchosen with probability {decision.probability:.2f}"
+    return words
+
+
+def _print_where(state: State, run: "MonitorRun", trained: "Trained", *, seconds: float) -> None:
+    from training.registry import tracking_uri
+
+    out.print("The effects are the expert's guess until enough decisions have matured to learn them.", highlight=False)
+    where = {
+        "drift report": run.folder / "index.html",
+        "MLflow run": f"{trained.run_id}, see it with: mlflow ui --backend-store-uri {tracking_uri(state.home)}",
+        "all state": f"{state.home.absolute()} (delete it for a clean start)",
+        "serve the API": "make serve",
+    }
+    out.print(f"Done in {seconds:.0f} s. Where things are:", highlight=False)
+    for name, place in where.items():
+        out.print(f"  {name:14} {place}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _now() -> datetime:
@@ -375,7 +639,12 @@ def _progress(
     what: str, *, unit: str = "", total: int | None = None, show: bool = True
 ) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error while the block runs; yields what advances it."""
-    columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed:,.0f}} {unit}" if unit else what), BarColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn(f"{what} {{task.completed:,.0f}} {unit}" if unit else what),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, disable=not show) as progress:
         task = progress.add_task(what, total=total)
         yield lambda amount: progress.advance(task, amount)
@@ -401,7 +670,7 @@ def main() -> None:
 
 
 def _fail(sentence: str, status: int) -> None:
-    err.print(f"[bold red]rekindle:[/] ", end="")
+    err.print("[bold red]rekindle:[/] ", end="")
     err.print(sentence, markup=False, highlight=False)
     sys.exit(status)
 

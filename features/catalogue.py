@@ -130,7 +130,7 @@ def _is_work_evidence(events: Events) -> Booleans:
 
 
 def _is_completed(events: Events) -> Booleans:
-    return events.completed != 0
+    return np.asarray(events.completed != 0)
 
 
 def _is_assisted(events: Events) -> Booleans:
@@ -248,7 +248,7 @@ def _assisted_trend(s: Snapshots) -> Floats:
 
 
 def _active_weeks(mask: Mask) -> Callable[[Snapshots], Floats]:
-    return lambda s: sum((s.history.days(mask, week) > 0).astype(np.float64) for week in WEEKS)
+    return lambda s: np.sum([s.history.days(mask, week) > 0 for week in WEEKS], axis=0, dtype=np.float64)
 
 
 def _gap_mean(s: Snapshots) -> Floats:
@@ -280,7 +280,7 @@ def _no_early_meaningful_use(s: Snapshots) -> Floats:
 
 
 def _distinct_workflows(window: Window) -> Callable[[Snapshots], Floats]:
-    return lambda s: sum((s.history.count(flow, window) > 0).astype(np.float64) for flow in WORKFLOWS)
+    return lambda s: np.sum([s.history.count(flow, window) > 0 for flow in WORKFLOWS], axis=0, dtype=np.float64)
 
 
 def _surface_days(s: Snapshots) -> Floats:

@@ -14,8 +14,12 @@ from features.log import Source, to_microseconds
 from features.tools import ToolProfile
 
 BLOCK_SEATS = 20_000  # our choice: about 250 MB at 250 events a seat and 80 features
-SNAPSHOT_SCHEMA = {"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")}
-FEATURE_DTYPES = {feature.name: pl.String if feature.is_category else pl.Float64 for feature in FEATURES}
+SNAPSHOT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")}
+FEATURE_DTYPES: dict[str, type[pl.DataType]] = {feature.name: pl.String if feature.is_category else pl.Float64 for feature in FEATURES}
+
+
+def _ignore(snapshots: int) -> None:
+    """Nobody watches."""
 
 
 def compute_features(
@@ -25,7 +29,7 @@ def compute_features(
     roster: pa.Table,
     sources: Sequence[Source],
     tools: Mapping[str, ToolProfile],
-    progress: Callable[[int], None] = lambda snapshots: None,
+    progress: Callable[[int], None] = _ignore,
 ) -> pl.DataFrame:
     """`seat_id`, `as_of` and every feature of FEATURES, one row per snapshot in the order given.
 
@@ -41,7 +45,7 @@ def compute_features(
     for first in range(0, seats.height, BLOCK_SEATS):
         block = rows.filter(pl.col("seat").is_between(first, first + BLOCK_SEATS, closed="left"))
         inside = coded.filter(pl.col("seat").is_between(first, first + BLOCK_SEATS, closed="left"))
-        parts.append(_block(block, inside, first, _roster_at(block, roster), sources))
+        parts.append(_block(inside, first, _roster_at(block, roster), sources))
         progress(block.height)
     if not parts:
         return pl.DataFrame(schema={**SNAPSHOT_SCHEMA, **FEATURE_DTYPES})
@@ -160,9 +164,7 @@ def _roster_at(block: pl.DataFrame, roster: pa.Table) -> pl.DataFrame:
     )
 
 
-def _block(
-    block: pl.DataFrame, coded: pl.DataFrame, first_seat: int, at: pl.DataFrame, sources: Sequence[Source]
-) -> pl.DataFrame:
+def _block(coded: pl.DataFrame, first_seat: int, at: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
     as_of = at["as_of"].cast(pl.Int64).to_numpy()
     organization, tool = at["organization"].to_numpy(), at["tool"].to_numpy()
     end = as_of - lag_at(sources, organization, tool, as_of)

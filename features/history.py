@@ -8,7 +8,7 @@ online and a million in a batch agree to the bit.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from features.events import MICROSECONDS_PER_DAY, Kind
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
+Number = TypeVar("Number", np.int64, np.float64)
 
 FIXED_POINT = 1_000  # values are kept to a thousandth
 MAX_WORKFLOWS = 5
@@ -179,7 +180,7 @@ class History:
         _, events = self._compacted(mask)
         broken = np.where(breaks(self._events)[events], np.arange(1, events.size + 1), 0)
         latest = np.concatenate(([0], np.maximum.accumulate(broken))) if events.size else np.zeros(1, np.int64)
-        return (stop - np.maximum(latest[stop], start)).astype(np.float64)
+        return np.asarray(stop - np.maximum(latest[stop], start), np.float64)
 
     def _elapsed(self, mask: Mask, window: Window, *, first: bool, unit: int) -> Floats:
         return (self.end - self._instant(mask, window, first=first)) / unit
@@ -218,7 +219,7 @@ class History:
         return self._days[mask]
 
 
-def take(values: npt.NDArray[np.generic], position: Integers) -> npt.NDArray[np.generic]:
+def take(values: npt.NDArray[Number], position: Integers) -> npt.NDArray[Number]:
     """values[position] with positions out of range brought to the nearest; zeros where there are no values."""
     if values.size == 0:
         return np.zeros(position.shape, values.dtype)
@@ -227,4 +228,4 @@ def take(values: npt.NDArray[np.generic], position: Integers) -> npt.NDArray[np.
 
 def ratio(part: Floats, whole: Floats) -> Floats:
     """part / whole; NaN where whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole != 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole != 0))

@@ -168,7 +168,7 @@ def _timeline(judged: pl.DataFrame, mask: str) -> _Timeline:
     seat, at = chosen["seat"].to_numpy(), chosen["at"].to_numpy()
     low = int(at.min()) if at.size else 0
     span = (int(at.max()) - low if at.size else 0) + 2
-    if (int(judged["seat"].max() or 0) + 1) * span >= 2**63:
+    if (int(judged["seat"].to_numpy().max(initial=0)) + 1) * span >= 2**63:
         raise OverflowError("too many seats over too long a time for one 64-bit key; label them in blocks")
     return _Timeline(seat * span + (at - low), at, low, span)
 

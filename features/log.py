@@ -36,7 +36,7 @@ _INSTANTS = frozenset({"occurred_at", "available_at", "assigned_at", "removed_at
 
 
 def _table(name: str, *columns: str, key: Sequence[str]) -> sa.Table:
-    types: dict[str, Any] = {"hired_on": sa.Date()}
+    types: dict[str, Any] = {"hired_on": sa.Date(), "id": sa.Integer()}
     return sa.Table(
         name, _metadata, *(sa.Column(column, types.get(column), primary_key=column in key) for column in columns)
     )
@@ -288,8 +288,9 @@ class EventLog:
             command.upgrade(config, "head")
 
     def _insert_ignore(self, table: sa.Table) -> sa.Insert:
-        dialect = sqlite if self._is_sqlite else postgresql
-        return dialect.insert(table).on_conflict_do_nothing()
+        if self._is_sqlite:
+            return sqlite.insert(table).on_conflict_do_nothing()
+        return postgresql.insert(table).on_conflict_do_nothing()
 
     def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
         """Insert the rows whose key is not there yet; returns how many were. Keys repeated in `rows` count once."""

@@ -152,7 +152,7 @@ class Scorer:
         is_learned = self.speaks_for(vectors)
         if is_learned.any():
             rows = np.flatnonzero(is_learned)
-            hazards = self.hazards(vectors[rows], self.codes([categories[row] for row in rows]))
+            hazards = self.hazards(vectors[rows], self.codes([categories[row] for row in rows.tolist()]))
             curve[rows] = cumulative(self.calibrator.apply(hazards))
             risk[rows] = curve[rows][:, HORIZON_PERIODS]
             spread = cumulative(self.calibrator.spread(hazards))[:, :, HORIZON_PERIODS]
@@ -236,7 +236,10 @@ class Scorer:
         calibrator = document["calibrator"]
         return Scorer(
             method=Method(document["method"]),
-            rule=RuleRates(**{n: _tuples(v) if isinstance(v, list) else v for n, v in document["rule"].items()}),
+            rule=RuleRates(
+                **{name: _tuples(document["rule"][name]) for name in ("rates", "low", "high")},
+                learned_from=document["rule"]["learned_from"],
+            ),
             levels={name: tuple(levels) for name, levels in document["levels"].items()},
             calibrator=Calibrator(
                 calibrator["kind"], _tuples(calibrator["parameters"]), _tuples(calibrator["resampled"])

@@ -28,7 +28,7 @@ with warnings.catch_warnings():  # its import touches numpy.core and deprecated 
 PSI_WATCH, PSI_ACT = 0.10, 0.25  # tradition, as in Yurdakul 2018, abstract: little below 0.10, real above 0.25
 NOISE_QUANTILE = 0.999  # our choice: about 80 columns a run, so one false alarm in ten runs even without the margin
 DECILES = np.linspace(0, 1, 11)
-MIN_BIN_SHARE = 0.05  # of the reference; our choice: rarer bins say little and make the index noisy
+MIN_BIN_SHARE = 0.05  # of either side; our choice: rarer bins say little and make the index noisy
 MIN_GROUP = 10  # design: people; fewer seats than these are never shown apart
 OTHER = "other"
 _CATEGORY_NAMES = frozenset(feature.name for feature in CATEGORIES)
@@ -123,8 +123,8 @@ def _merged_edges(reference: Floats, current: Floats, seat: Integers) -> Floats:
         before = np.bincount(np.searchsorted(edges, reference), minlength=edges.size + 1)
         in_bin = np.unique(np.searchsorted(edges, current) * len(seat) + np.unique(seat, return_inverse=True)[1])
         now = np.bincount(in_bin // len(seat), minlength=edges.size + 1)  # seats, each once a bin
-        too_rare = (before > 0) & (before < max(MIN_GROUP, MIN_BIN_SHARE * reference.size))
-        small = too_rare | ((now > 0) & (now < MIN_GROUP))
+        too_rare = np.maximum(before / before.sum(), now / now.sum()) < MIN_BIN_SHARE
+        small = too_rare | _is_few(before) | _is_few(now)
         if not small.any():
             break
         worst = int(np.flatnonzero(small)[np.argmin(before[small])])
@@ -162,6 +162,10 @@ def _merged_names(reference: pl.Series, current: pl.Series, seat: Integers) -> d
 
 def _sum_small(counts: Counter[str], names: list[str]) -> bool:
     return 0 < sum(counts[name] for name in names) < MIN_GROUP
+
+
+def _is_few(counts: Integers) -> npt.NDArray[np.bool_]:
+    return (counts > 0) & (counts < MIN_GROUP)
 
 
 def _distinct(values: Integers) -> int:

@@ -2,14 +2,18 @@
 
 import os
 import time
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.decisions import Decision
 from features.scorer import Method
 
+PREFIX = "rekindle_"
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OTHER_ROUTE = "other"  # an unknown path must not become a label: anybody could make millions of them
 
@@ -68,11 +72,19 @@ class Meters:
 
     def render(self) -> bytes:
         """Prometheus' text of every worker of this service."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # prometheus_client's own variable; BentoML sets it
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # prometheus_client's own variable; BentoML and Feast set it
             return generate_latest(self._registry)
         every_worker = CollectorRegistry()
-        MultiProcessCollector(every_worker)  # type: ignore[no-untyped-call]  # prometheus_client's
+        every_worker.register(_EveryWorker())
         return generate_latest(every_worker)
+
+
+class _EveryWorker(Collector):
+    """Our metrics of every process that writes into the folder of PROMETHEUS_MULTIPROC_DIR; Feast's are there too."""
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = MultiProcessCollector(None).collect()  # type: ignore[no-untyped-call]  # prometheus_client's
+        return (metric for metric in metrics if metric.name.startswith(PREFIX))
 
 
 class Timed:

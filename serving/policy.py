@@ -6,7 +6,7 @@ The expert rule: what the catalogue expects of an intervention, by the failure m
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
 
@@ -93,7 +93,7 @@ class Facts:
     manager_person_id: str | None = None
     champion_person_id: str | None = None
     uses: tuple[Use, ...] = ()
-    used_today: Mapping[str, int] = {}  # never written to: a frozen record
+    used_today: Mapping[str, int] = field(default_factory=dict)
     dismissed_at: datetime | None = None
     has_objected: bool = False
     wanted: frozenset[str] | None = None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -84,19 +85,21 @@ async def _ours(_request: Request, error: Exception) -> Response:
 
 async def _validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors, is_json = [], True
-    for found in error.errors():
-        detail = found["msg"].removeprefix("Value error, ")
-        location = found["loc"]
-        if found["type"] == "json_invalid":
-            is_json = False
-            detail = f"not JSON: {found['ctx']['error']} at position {location[-1]}"
-            location = location[:1]
-        errors.append(FieldError(field=field_path(location), detail=detail))
+    found = error.errors()
+    errors = [_field_error(item) for item in found]
     first = f"{errors[0].field}: {errors[0].detail}" if errors[0].field else errors[0].detail
-    if is_json:
-        return respond(problem(422, "invalid-request", "The request is not valid", first, errors))
-    return respond(problem(400, "malformed-json", "The body is not JSON", first, errors))
+    if found[0]["type"] == "json_invalid":
+        return respond(problem(400, "malformed-json", "The body is not JSON", first, errors))
+    return respond(problem(422, "invalid-request", "The request is not valid", first, errors))
+
+
+def _field_error(found: Mapping[str, Any]) -> FieldError:
+    """What pydantic found, in our words where its own are about Python."""
+    if found["type"] == "json_invalid":
+        return FieldError(field="", detail=f"not JSON: {found['ctx']['error']} at position {found['loc'][-1]}")
+    if found["type"] == "model_attributes_type":
+        return FieldError(field="", detail="expected a JSON object, sent as application/json")
+    return FieldError(field=field_path(found["loc"]), detail=found["msg"].removeprefix("Value error, "))
 
 
 async def _http(_request: Request, error: Exception) -> Response:

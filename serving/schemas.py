@@ -1,9 +1,9 @@
 """What callers send and get: the JSON of the API."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from features.events import QualifiedIdentifier
 from features.interventions import FailureMode
@@ -19,22 +19,22 @@ ByHorizon = Annotated[
         examples=[{"0": 0.12, "7": 0.18, "14": 0.24, "28": 0.33}],
     ),
 ]
-Seats = Annotated[
-    list[QualifiedIdentifier],
-    Field(min_length=1, description="Seats, each as `organization/seat_id`.", examples=[["acme/s-1", "acme/s-2"]]),
-]
+
+
+def _each_once(seats: list[str]) -> list[str]:
+    seen: set[str] = set()
+    for seat in seats:
+        if seat in seen:
+            raise ValueError(f"{seat} is there twice")
+        seen.add(seat)
+    return seats
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    seats: Seats
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if len(set(self.seats)) < len(self.seats):
-            twice = next(seat for position, seat in enumerate(self.seats) if seat in self.seats[:position])
-            raise ValueError(f"seats: {twice} is there twice")
-        return self
+    seats: Annotated[list[QualifiedIdentifier], AfterValidator(_each_once)] = Field(
+        min_length=1, description="Seats, each as `organization/seat_id`.", examples=[["acme/s-1", "acme/s-2"]]
+    )
 
 
 class ScoreRequest(_Request):

@@ -115,7 +115,9 @@ def person_period_rows(dataset: Dataset) -> PersonPeriods:
     it fell silent. Source: discrete-time survival, Singer and Willett 1993, eq. 3.
     """
     ends = np.asarray(PERIOD_ENDS_DAYS, np.float64)
-    silent, known, observable = (values[:, None] for values in (dataset.silent_after, dataset.known, dataset.observable))
+    silent, known, observable = (
+        values[:, None] for values in (dataset.silent_after, dataset.known, dataset.observable)
+    )
     starts = np.concatenate(([-np.inf], ends[:-1]))
     at_risk = silent > starts
     event = at_risk & (silent <= ends)

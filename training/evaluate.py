@@ -98,18 +98,14 @@ def losses(label: Floats, score: Floats) -> Floats:
     return np.asarray(-(label * np.log(clipped) + (1 - label) * np.log1p(-clipped)))
 
 
-def estimate(
-    metric: Metric, label: Floats, score: Floats, person: npt.NDArray[np.str_], *, seed: int = 7
-) -> Estimate:
+def estimate(metric: Metric, label: Floats, score: Floats, person: npt.NDArray[np.str_], *, seed: int = 7) -> Estimate:
     """The metric with its 95 % interval from RESAMPLES bootstraps over people (percentile method, Efron 1979)."""
     value = float(metric(label, score, np.ones((1, len(label))))[0])
     values = np.concatenate([metric(label, score, weight) for weight in _resampled(person, seed)])
     return Estimate(value, *(float(bound) for bound in np.nanquantile(values, (0.025, 0.975))))
 
 
-def compare(
-    label: Floats, mine: Floats, other: Floats, person: npt.NDArray[np.str_], *, seed: int = 7
-) -> Estimate:
+def compare(label: Floats, mine: Floats, other: Floats, person: npt.NDArray[np.str_], *, seed: int = 7) -> Estimate:
     """By how much the log loss of `mine` is lower than that of `other`, paired, with its interval over people.
 
     label, mine, other: (n, n_horizons); NaN labels are left out. Above zero `mine` is better.
@@ -185,7 +181,7 @@ def _resampled(person: npt.NDArray[np.str_], seed: int) -> Iterator[Floats]:
     chunks = [min(size, RESAMPLES - start) for start in range(0, RESAMPLES, size)]
     share = np.full(len(people), 1 / len(people))
     for chunk in chunks:
-        yield generator.multinomial(len(people), share, size=chunk).astype(np.float64)[:, inverse]
+        yield np.asarray(generator.multinomial(len(people), share, size=chunk), np.float64)[:, inverse]
 
 
 def _ties(score: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -196,7 +192,7 @@ def _ties(score: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole != 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole != 0))
 
 
 def _mean(loss: Floats, weight: Floats) -> Floats:

@@ -97,7 +97,7 @@ def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
 
 
 def _with(scorer: Scorer, **changes: object) -> Scorer:
-    return Scorer(**{**vars(scorer), **changes})  # type: ignore[arg-type]  # the fields of a frozen dataclass
+    return Scorer(**{**vars(scorer), **changes})
 
 
 def _fit_hazard(bare: Scorer, dataset: Dataset, rows: PersonPeriods, *, seed: int, threads: int, trees: int) -> Scorer:

@@ -188,9 +188,7 @@ def _reference(past: Dataset, scorer: Scorer) -> pl.DataFrame:
     sample = past.take(rows)
     risk = scorer.score(sample.vectors, sample.categories).risk[:, HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)]
     numeric = pl.DataFrame(sample.vectors, schema=[feature.name for feature in NUMERIC])
-    names = pl.DataFrame(
-        sample.categories, schema={feature.name: pl.String for feature in CATEGORIES}, orient="row"
-    )
+    names = pl.DataFrame(sample.categories, schema={feature.name: pl.String for feature in CATEGORIES}, orient="row")
     return pl.concat((numeric, names), how="horizontal").with_columns(pl.Series(f"risk_{PRODUCT_HORIZON_DAYS}", risk))
 
 

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -240,7 +241,7 @@ def oracle(
         return over(assisted, assisted + number(of(window, "work")))
 
     days = day_numbers(meaningful(d56))
-    gaps = [after - before for before, after in zip(days, days[1:], strict=False)] if len(days) >= 3 else []
+    gaps = [after - before for before, after in pairwise(days)] if len(days) >= 3 else []
     gap = over(sum(gaps), len(gaps))
     spread = math.sqrt(over(sum((one - gap) ** 2 for one in gaps), len(gaps))) if gaps else NAN
 
@@ -368,7 +369,7 @@ def oracle_rows(world: World) -> list[dict[str, float | str]]:
 
 
 def label_oracle(seat: Version, events: Sequence[Event], sources: Iterable[Source], as_of: datetime) -> tuple:
-    """(T in days or None, known days, why it ended), by looking at every moment at which a window can change.
+    """(T in days or None, known days, why it ended, observable days), by looking at every moment at which a window can change.
 
     A window [t, t + W) starts or stops holding an event just after it and W before; between such moments nothing can
     change. Of those moments, the windows that are observed: inside the data, before removal and before the first
@@ -397,6 +398,7 @@ def label_oracle(seat: Version, events: Sequence[Event], sources: Iterable[Sourc
     if touches:
         ends.append((min(touches), "intervention"))
     observed, reason = min(ends, key=lambda end: end[0])  # the first named wins a tie
+    observable = (observed - silence - as_of) / DAY if complete else None
     moments = {as_of}
     for at in uses + chances:
         moments |= {at + MICRO, at - silence + MICRO}
@@ -406,9 +408,9 @@ def label_oracle(seat: Version, events: Sequence[Event], sources: Iterable[Sourc
         if any(t <= at < t + silence for at in uses):
             continue
         if any(t <= at < t + silence for at in chances):
-            return (t - as_of) / DAY, (t - as_of) / DAY, "silence"
-        return None, (t - MICRO - as_of) / DAY, "no_opportunity"
-    return None, (observed - silence - as_of) / DAY if complete else None, reason
+            return (t - as_of) / DAY, (t - as_of) / DAY, "silence", observable
+        return None, (t - MICRO - as_of) / DAY, "no_opportunity", observable
+    return None, observable, reason, observable
 
 
 def label_rows(world: World) -> list[tuple]:

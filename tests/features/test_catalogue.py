@@ -59,7 +59,7 @@ def test_a_feature_that_is_never_missing_never_is(feature, answers):
 
 
 def _window(known, days, until=0):
-    oracle, seat, end, own = known
+    oracle, _, end, own = known
     start, stop = end - (days + until) * oracle.DAY, end - until * oracle.DAY
     return [event for event in own if start <= event.occurred_at < stop]
 

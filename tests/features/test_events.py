@@ -254,7 +254,7 @@ def test_a_seat_cannot_reach_into_another_organisation(field):
 
 def test_the_end_of_time_with_a_lag_is_refused():
     raw = {**RAW, "occurred_at": "9999-12-31T23:59:59Z"}
-    with pytest.raises(InvalidItem, match="^occurred_at: "):
+    with pytest.raises(InvalidItem, match=r"^occurred_at: "):
         parse_event(raw, organization="acme", source="api", now=NOW, lag=timedelta(days=3))
 
 
@@ -272,10 +272,9 @@ seat_fields = st.sampled_from([*Seat.model_fields, "surprise"])
 def test_no_json_makes_parse_event_raise_anything_but_invalid_item(fields, lag):
     try:
         parsed = parse_event({**RAW, **fields}, organization="acme", source="api", now=NOW, lag=lag)
-    except InvalidItem as error:
-        assert str(error)
-    else:
-        assert events_table([parsed]).num_rows == 1
+    except InvalidItem:
+        return
+    assert events_table([parsed]).num_rows == 1
 
 
 @given(st.dictionaries(seat_fields, json_values, max_size=6))
@@ -283,10 +282,9 @@ def test_no_json_makes_parse_event_raise_anything_but_invalid_item(fields, lag):
 def test_no_json_makes_parse_seat_raise_anything_but_invalid_item(fields):
     try:
         parsed = parse_seat({**SEAT, **fields}, organization="acme", tools=TOOLS)
-    except InvalidItem as error:
-        assert str(error)
-    else:
-        assert seats_table([parsed]).num_rows == 1
+    except InvalidItem:
+        return
+    assert seats_table([parsed]).num_rows == 1
 
 
 @pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
@@ -332,6 +330,13 @@ def test_a_bad_seat_is_refused_naming_the_field(field, value):
     with pytest.raises(InvalidItem) as caught:
         seat(**{field: value})
     assert caught.value.field == field
+    assert caught.value.reason
+
+
+def test_a_long_text_that_holds_an_address_far_inside_is_not_echoed():
+    with pytest.raises(InvalidItem) as caught:
+        event(workflow="jane.doe" + "." * 80 + "@example.com")
+    assert "jane" not in str(caught.value)
 
 
 def test_an_unknown_tool_is_answered_with_the_known_ones():

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,7 @@ def answers(oracle):
     rows = []
     for seed in SEEDS:
         world = oracle.random_label_world(seed, seats=SEATS)
-        came = world.labels().select("silent_after_days", "known_days", "ended").rows()
+        came = world.labels().select("silent_after_days", "known_days", "ended", "observable_days").rows()
         rows += zip(came, oracle.label_rows(world), world.snapshots, strict=True)
     return rows
 
@@ -37,6 +38,15 @@ def test_silence_equals_the_brute_force_scan_to_the_microsecond(answers):
 def test_known_days_equal_the_brute_force_scan(answers):
     judged = [row for row in answers if row[1][1] is not None]
     assert [row for row in judged if abs(row[0][1] - row[1][1]) > 1e-9][:3] == []
+
+
+def test_observable_days_equal_the_brute_force_scan(answers):
+    judged = [row for row in answers if row[1][3] is not None]
+    assert [row for row in judged if abs(row[0][3] - row[1][3]) > 1e-9][:3] == []
+
+
+def test_nothing_is_known_beyond_what_is_observable(answers):
+    assert [row for row in answers if row[0][1] > row[0][3] + 1e-9] == []
 
 
 def test_nothing_is_known_where_no_source_ever_spoke(answers):
@@ -58,9 +68,9 @@ def test_abandoned_by_never_falls_as_the_horizon_grows(oracle, seed, horizons):
     labels = oracle.random_label_world(seed, seats=8).labels()
     judged = np.stack([abandoned_by(labels, horizon) for horizon in sorted(horizons)])
     filled = np.where(np.isnan(judged), -1, judged)
-    for before, after in zip(filled, filled[1:], strict=False):
-        assert (after[before == 1] == 1).all()
-        assert (after[before == -1] == -1).all()  # once censored, always censored: a silence would have been seen
+    for before, after in pairwise(filled):
+        assert (after[before == 1] != 0).all()  # still abandoned, or beyond what is observable
+        assert (after[before == -1] == -1).all()  # once censored, always censored
 
 
 # --- one at a time --------------------------------------------------------------------------------------------------
@@ -160,18 +170,22 @@ def test_a_snapshot_of_an_unknown_seat_is_refused_by_name(oracle):
 
 
 @pytest.mark.parametrize(
-    ("silent", "known", "horizon", "expected"),
+    ("silent", "known", "observable", "horizon", "expected"),
     [
-        (0.0, 0.0, 0, 1.0),
-        (7.0, 7.0, 7, 1.0),
-        (7.1, 7.1, 7, 0.0),
-        (None, 7.0, 7, 0.0),
-        (None, 6.9, 7, np.nan),
-        (None, -1.0, 0, np.nan),
+        (0.0, 0.0, 0.0, 0, 1.0),
+        (7.0, 7.0, 7.0, 7, 1.0),
+        (7.1, 7.1, 7.1, 7, 0.0),
+        (3.0, 3.0, 6.9, 7, np.nan),
+        (3.0, 3.0, 6.9, 2, 0.0),
+        (None, 7.0, 7.0, 7, 0.0),
+        (None, 6.9, 6.9, 7, np.nan),
+        (None, 6.9, 50.0, 7, np.nan),
+        (None, -1.0, -1.0, 0, np.nan),
     ],
 )
-def test_abandoned_by(silent, known, horizon, expected):
-    labels = pl.DataFrame({"silent_after_days": [silent], "known_days": [known]}, schema_overrides={"silent_after_days": pl.Float64})  # fmt: skip
+def test_abandoned_by(silent, known, observable, horizon, expected):
+    row = {"silent_after_days": [silent], "known_days": [known], "observable_days": [observable]}
+    labels = pl.DataFrame(row, schema_overrides={"silent_after_days": pl.Float64})
     assert np.array_equal(abandoned_by(labels, horizon), [expected], equal_nan=True)
 
 

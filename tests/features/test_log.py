@@ -525,9 +525,7 @@ def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path):
 
 def test_the_password_of_the_database_is_not_in_the_error(monkeypatch, tmp_path):
     real = sa.create_engine
-    monkeypatch.setattr(
-        features.log.sa, "create_engine", lambda url: real(f"sqlite:///{tmp_path}/no/such/folder/log.db")
-    )
+    monkeypatch.setattr(features.log.sa, "create_engine", lambda _: real(f"sqlite:///{tmp_path}/no/such/folder/log.db"))
     with pytest.raises(ValueError, match="cannot open the event log") as caught:
         EventLog("postgresql+psycopg://rekindle:tiger@db.internal/rekindle")
     assert "tiger" not in str(caught.value)

@@ -1,0 +1,208 @@
+"""A small rollout on disk (real log, real Feast), the API over it in process, and models for a file-backed MLflow."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import lightgbm as lgb
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+from fastapi import FastAPI
+
+from features.catalogue import CATEGORIES, NUMERIC
+from features.compute import compute_features
+from features.events import Batch, Event, Kind, Seat, events_table, seats_table
+from features.log import EventLog
+from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from features.store import FeatureStore
+from features.tools import load_tools
+from serving.advisor import Advisor
+from serving.app import create_app
+from serving.settings import Settings
+
+NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
+AS_OF = NOW - timedelta(hours=1)
+ASSIGNED = NOW - timedelta(days=90)
+KEY = "a test's key"
+
+BUSY, QUIET, OLD, NEW, GONE = (f"acme/s-{name}" for name in ("busy", "quiet", "old", "new", "gone"))
+
+
+def seat(seat_id: str, **fields: object) -> Seat:
+    known = {
+        "person_id": seat_id.replace("/s-", "/p-"),
+        "organization": "acme",
+        "tool": "m365_copilot",
+        "role": "analyst",
+        "team": "t-open",
+        "manager_person_id": "acme/p-manager",
+        "assigned_at": ASSIGNED,
+    }
+    return Seat.model_validate({"seat_id": seat_id, **known, **fields})
+
+
+def event(seat_id: str, kind: Kind, days_ago: float, **fields: object) -> Event:
+    at = NOW - timedelta(days=days_ago)
+    name = f"{seat_id}-{kind}-{days_ago}".replace(" ", "")
+    known = {"event_id": name, "seat_id": seat_id, "kind": kind, "occurred_at": at, "available_at": at}
+    return Event.model_validate({**known, "source": "test", **fields})
+
+
+def happened() -> list[Event]:
+    """Busy completes one of its workflows most days; the others open the tool, close it at once, and finish nothing."""
+    events = [event(BUSY, Kind.TASK, day, workflow="proposal_draft", value=12.0) for day in range(1, 40, 2)]
+    events += [event(BUSY, Kind.SESSION, day + 0.1, value=600.0, completed=True) for day in range(1, 40, 2)]
+    for seat_id in (QUIET, OLD, NEW, GONE):
+        events += [event(seat_id, Kind.SESSION, day, value=12.0, completed=False) for day in range(1, 28, 2)]
+        events += [event(seat_id, Kind.WORK, day + 0.2, workflow="report_summary") for day in range(1, 28, 3)]
+    return events
+
+
+def push_features(home: Path, as_of: dict[str, datetime]) -> None:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    store = FeatureStore(home)
+    store.apply()
+    snapshots = pl.DataFrame(
+        {"seat_id": list(as_of), "as_of": list(as_of.values())},
+        schema={"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")},
+    )
+    store.push(
+        compute_features(snapshots, events=log.events(), roster=log.roster(), sources=log.sources(), tools=load_tools())
+    )
+    log.close()
+
+
+@pytest.fixture(scope="session")
+def rollout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with five seats: in use, struggling, with old features, without features, removed."""
+    home = tmp_path_factory.mktemp("rollout")
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    seats = [
+        seat(BUSY),
+        seat(QUIET, assigned_at=NOW - timedelta(days=30)),
+        seat(OLD),
+        seat(NEW),
+        seat(GONE, removed_at=NOW - timedelta(days=1)),
+    ]
+    log.append(Batch(seats_table(seats), events_table(happened())), now=AS_OF)
+    log.close()
+    push_features(home, {BUSY: AS_OF, QUIET: AS_OF, GONE: AS_OF, OLD: NOW - timedelta(hours=27)})
+    return home
+
+
+@pytest.fixture
+def home(rollout: Path, tmp_path: Path) -> Path:
+    """A copy of the rollout for one test."""
+    return Path(shutil.copytree(rollout, tmp_path / "home"))
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """No team held out, so that every seat may be given something."""
+    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1)
+
+
+@pytest.fixture
+def make_advisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Settings], Advisor]]:
+    """Advisors at a fixed time, closed after the test."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made: list[Advisor] = []
+
+    def make(settings: Settings) -> Advisor:
+        made.append(Advisor(settings, clock=lambda: NOW))
+        return made[-1]
+
+    yield make
+    for advisor in made:
+        advisor.close()
+
+
+@pytest.fixture
+def advisor(settings: Settings, make_advisor: Callable[[Settings], Advisor]) -> Advisor:
+    return make_advisor(settings)
+
+
+class Client:
+    """Calls an application in this process, without a server."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._request("GET", path)
+
+    def post(self, path: str, **fields: Any) -> httpx.Response:
+        return self._request("POST", path, **fields)
+
+    def _request(self, method: str, path: str, **fields: Any) -> httpx.Response:
+        async def answer() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://rekindle") as client:
+                return await client.request(method, path, **fields)
+
+        return asyncio.run(answer())
+
+
+@pytest.fixture
+def client(advisor: Advisor) -> Client:
+    return Client(create_app(advisor))
+
+
+@pytest.fixture(scope="session")
+def scorer() -> Scorer:
+    """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
+    names = [*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN]
+    rng = np.random.default_rng(7)
+    rows = rng.uniform(0, 30, (600, len(names)))
+    rows[:, -1] = rng.integers(0, PERIODS, 600)
+    label = (rows[:, names.index("days_since_meaningful")] > 15).astype(float)
+    params = {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5, "seed": 7}
+    booster = lgb.train(params, lgb.Dataset(rows, label), num_boost_round=5)
+    return Scorer(Method.LIGHTGBM, booster=booster)
+
+
+class Registry:
+    """A file-backed MLflow registry in a state folder, filled as training fills it."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._uri = f"sqlite:///{home / 'mlflow.db'}"
+        self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    def register(self, scorer: Scorer, **changes: object) -> str:
+        """The version under which the scorer is registered. changes: to what its file says of it."""
+        if not self._client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+            self._client.create_registered_model(REGISTERED_MODEL)
+        number = len(self._client.search_model_versions(f"name = '{REGISTERED_MODEL}'")) + 1
+        model = self._home / "mlartifacts" / str(number)
+        folder = model / "artifacts" / SCORER_ARTIFACT
+        folder.mkdir(parents=True)
+        (model / "MLmodel").write_text("flavors: {}\n")
+        scorer.save(folder)
+        document = json.loads((folder / "scorer.json").read_text())
+        (folder / "scorer.json").write_text(json.dumps({**document, **changes}))
+        return str(self._client.create_model_version(REGISTERED_MODEL, model.as_uri()).version)
+
+    def promote(self, version: str) -> None:
+        self._client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+
+    def demote(self) -> None:
+        self._client.delete_registered_model_alias(REGISTERED_MODEL, CHAMPION)
+
+
+@pytest.fixture
+def registry(home: Path) -> Registry:
+    return Registry(home)
+
+
+@pytest.fixture
+def noted(scorer: Scorer) -> Callable[[str], Scorer]:
+    """The tiny model under another note, so that versions can be told apart."""
+    return lambda note: replace(scorer, note=note)

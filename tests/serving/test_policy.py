@@ -1,0 +1,334 @@
+"""The laws of the policy, over random catalogues and facts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.catalogue import BY_NAME, NUMERIC
+from features.decisions import NONE, Decision
+from features.interventions import SHIPPED, FailureMode, Intervention, load_interventions
+from serving.policy import (
+    MAX_CONTACTS,
+    Facts,
+    Snapshot,
+    Terms,
+    Use,
+    best_of,
+    chance_of_harm,
+    decide,
+    effect_interval,
+    expert_effects,
+    generator,
+    in_holdout,
+    replay,
+)
+
+NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
+KEY = b"k" * 32
+TERMS = Terms(
+    epsilon=0.1, seat_value=360.0, harm_bound=0.4, holdout_share=0.1, holdout_days=56, expiry=timedelta(hours=72)
+)
+CATALOGUE = load_interventions(SHIPPED)
+SEAT = "acme/s-1"
+PERSON = "acme/p-1"
+MANAGER = "acme/p-manager"
+CHAMPION = "acme/p-champion"
+EVERYONE = Facts(person_id=PERSON, manager_person_id=MANAGER, champion_person_id=CHAMPION)
+
+
+def struggling() -> np.ndarray:
+    """A vector on which the silent struggle shows in full."""
+    vector = np.full(len(NUMERIC), np.nan)
+    for name, value in {"quick_close_share_28": 1.0, "open_streak": 9.0, "tickets_28": 0.0}.items():
+        vector[NUMERIC.index(BY_NAME[name])] = value
+    return vector
+
+
+def snapshot(risk: float = 0.5, vector: np.ndarray | None = None) -> Snapshot:
+    vector = struggling() if vector is None else vector
+    return Snapshot(SEAT, NOW - timedelta(hours=1), vector, ("m365_copilot", "", "", ""), {"28": risk}, "rule")
+
+
+def decided(
+    facts: Facts = EVERYONE,
+    *,
+    catalogue: tuple[Intervention, ...] = CATALOGUE,
+    terms: Terms = TERMS,
+    risk: float = 0.5,
+    decision_id: str = "d-1",
+    now: datetime = NOW,
+    effects: Mapping[str, float] | None = None,
+) -> Decision:
+    seen = snapshot(risk)
+    expected = expert_effects(seen.vector[None], np.array([risk]), catalogue)[0]
+    return decide(
+        seen,
+        facts,
+        effects=expected if effects is None else effects,
+        catalogue=catalogue,
+        terms=terms,
+        decision_id=decision_id,
+        now=now,
+        rng=generator(KEY, decision_id),
+    )
+
+
+NAMES = tuple(f"i{number}" for number in range(6))
+effect = st.floats(-0.3, 0.3)
+
+
+@st.composite
+def catalogues(draw: st.DrawFn) -> tuple[Intervention, ...]:
+    def one(name: str) -> Intervention:
+        return Intervention(
+            id=name,
+            title=name,
+            channel="test",
+            target=draw(st.sampled_from(["seat", "manager", "champion"])),
+            cost=draw(st.floats(0, 50)),
+            capacity_per_day=draw(st.none() | st.integers(0, 5)),
+            cooldown_days=draw(st.integers(0, 60)),
+            base_effect=draw(effect),
+            answers=draw(st.dictionaries(st.sampled_from(list(FailureMode)), effect, max_size=3)),
+            requires=tuple(draw(st.sets(st.sampled_from(["manager", "champion"])))),
+        )
+
+    none = Intervention(
+        id=NONE, title="none", channel="none", target="seat", cost=0, capacity_per_day=None, cooldown_days=0,
+        base_effect=0, answers={},
+    )  # fmt: skip
+    names = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=len(NAMES)))
+    items = [one(name) for name in names]
+    items.insert(draw(st.integers(0, len(items))), none)
+    return tuple(items)
+
+
+uses = st.lists(
+    st.builds(
+        Use,
+        intervention=st.sampled_from(NAMES),
+        at=st.integers(0, 90).map(lambda days: NOW - timedelta(days=days)),
+        seat_id=st.sampled_from([SEAT, "acme/s-2"]),
+        person_id=st.sampled_from([PERSON, MANAGER, CHAMPION]),
+    ),
+    max_size=8,
+).map(tuple)
+facts = st.builds(
+    Facts,
+    person_id=st.just(PERSON),
+    manager_person_id=st.sampled_from([None, MANAGER]),
+    champion_person_id=st.sampled_from([None, CHAMPION]),
+    uses=uses,
+    used_today=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 6)),
+    dismissed_at=st.none() | st.integers(0, 30).map(lambda days: NOW - timedelta(days=days)),
+    has_objected=st.booleans(),
+    wanted=st.none() | st.frozensets(st.sampled_from(NAMES)),
+    workflow=st.sampled_from([None, "proposal_draft"]),
+    in_holdout=st.booleans(),
+)
+terms = st.builds(lambda epsilon: replace(TERMS, epsilon=epsilon), st.floats(1e-6, 1.0))
+ids = st.uuids().map(str)
+
+
+@given(catalogue=catalogues(), facts=facts, terms=terms, risk=st.floats(0, 1), decision_id=ids)
+def test_probabilities_sum_to_one_and_none_is_below_its_share_of_exploration(
+    catalogue: tuple[Intervention, ...], facts: Facts, terms: Terms, risk: float, decision_id: str
+) -> None:
+    decision = decided(facts, catalogue=catalogue, terms=terms, risk=risk, decision_id=decision_id)
+
+    assert sum(decision.probabilities.values()) == pytest.approx(1, abs=1e-12)
+    assert min(decision.probabilities.values()) >= terms.epsilon / len(decision.probabilities)
+    assert set(decision.probabilities) | set(decision.guardrails) == {item.id for item in catalogue}
+    assert not set(decision.probabilities) & set(decision.guardrails)
+
+
+@given(catalogue=catalogues(), facts=facts, decision_id=ids)
+def test_what_a_guardrail_removed_is_never_chosen(
+    catalogue: tuple[Intervention, ...], facts: Facts, decision_id: str
+) -> None:
+    decision = decided(facts, catalogue=catalogue, decision_id=decision_id)
+
+    assert decision.intervention not in decision.guardrails
+    assert NONE in decision.probabilities
+
+
+@given(catalogue=catalogues(), facts=facts, terms=terms, risk=st.floats(0, 1), decision_id=ids)
+def test_replay_reproduces_the_decision(
+    catalogue: tuple[Intervention, ...], facts: Facts, terms: Terms, risk: float, decision_id: str
+) -> None:
+    decision = decided(facts, catalogue=catalogue, terms=terms, risk=risk, decision_id=decision_id)
+
+    assert replay(decision, catalogue=catalogue, terms=terms, key=KEY) == decision
+
+
+@given(catalogue=catalogues(), gaps=st.lists(st.integers(0, 20), min_size=1, max_size=30))
+def test_no_sequence_of_decisions_breaks_a_cooldown_or_the_cap(
+    catalogue: tuple[Intervention, ...], gaps: list[int]
+) -> None:
+    cooldown = {item.id: timedelta(days=item.cooldown_days) for item in catalogue}
+    now, given_at = NOW, list[Use]()
+    for number, gap in enumerate(gaps):
+        now += timedelta(days=gap)
+        decision = decided(
+            replace(EVERYONE, uses=tuple(given_at)),
+            catalogue=catalogue,
+            terms=replace(TERMS, epsilon=1.0),
+            decision_id=f"d-{number}",
+            now=now,
+        )
+        given_at += [Use(decision.intervention, now, SEAT, decision.target_person_id)] * (decision.intervention != NONE)
+
+    for later, use in enumerate(given_at):
+        before = [other for other in given_at[:later] if other.intervention == use.intervention]
+        assert all(use.at - other.at >= cooldown[use.intervention] for other in before)
+        assert sum(use.at - other.at < timedelta(days=28) for other in given_at[:later]) < MAX_CONTACTS
+
+
+@given(probabilities=st.lists(st.floats(0.01, 1), min_size=1, max_size=8), decision_id=ids)
+def test_the_draw_belongs_to_the_key_and_the_decision(probabilities: list[float], decision_id: str) -> None:
+    first, second = generator(KEY, decision_id).random(), generator(KEY, decision_id).random()
+
+    assert first == second
+    assert first != generator(b"another", decision_id).random()
+    assert first != generator(KEY, decision_id + "x").random()
+
+
+def test_interventions_are_drawn_as_often_as_their_probabilities_say() -> None:
+    chosen = [decided(decision_id=f"d-{number}", terms=replace(TERMS, epsilon=0.5)) for number in range(2000)]
+
+    share = np.mean([decision.intervention == "in_context_guidance" for decision in chosen])
+    # five standard errors of a share near 0.56 over 2 000 draws
+    assert share == pytest.approx(chosen[0].probabilities["in_context_guidance"], abs=0.056)
+
+
+@pytest.mark.parametrize(
+    ("change", "intervention", "reason"),
+    [
+        ({"uses": (Use("refresher", NOW - timedelta(days=27), SEAT, PERSON),)}, "refresher", "28 days of cooldown"),
+        ({"manager_person_id": None}, "leader_participation", "no manager is known"),
+        ({"champion_person_id": None}, "peer_champion", "no champion is known"),
+        ({"used_today": {"coach_call": 5}}, "coach_call", "today's 5 are taken"),
+        ({"has_objected": True}, "refresher", "the person objected to decisions"),
+        ({"dismissed_at": NOW - timedelta(days=13)}, "safe_practice", "dismissed"),
+        ({"wanted": frozenset({"refresher"})}, "coach_call", "not among the interventions asked for"),
+        ({"in_holdout": True}, "refresher", "left alone for comparison"),
+        (
+            {"uses": tuple(Use(name, NOW - timedelta(days=8), SEAT, PERSON) for name in ("a", "b", "c", "d"))},
+            "refresher",
+            "4 interventions in 28 days already",
+        ),
+        (
+            {"uses": (Use("leader_participation", NOW, "acme/s-2", MANAGER),)},  # asked for another seat of the team
+            "leader_participation",
+            "28 days of cooldown",
+        ),
+    ],
+)
+def test_guardrail_removes_the_intervention_and_says_why(
+    change: Mapping[str, object], intervention: str, reason: str
+) -> None:
+    decision = decided(replace(EVERYONE, **change))  # type: ignore[arg-type]
+
+    assert reason in decision.guardrails[intervention]
+    assert intervention not in decision.probabilities
+
+
+def test_cooldown_ends_on_its_day() -> None:
+    decision = decided(replace(EVERYONE, uses=(Use("refresher", NOW - timedelta(days=28), SEAT, PERSON),)))
+
+    assert "refresher" in decision.probabilities
+
+
+def test_a_dismissal_leaves_the_manager_free() -> None:
+    decision = decided(replace(EVERYONE, dismissed_at=NOW))
+
+    assert set(decision.probabilities) == {NONE, "leader_participation"}
+
+
+def test_none_wins_where_nothing_is_worth_its_cost() -> None:
+    catalogue = {item.id: item for item in CATALOGUE}
+
+    assert (
+        best_of([catalogue[NONE], catalogue["coach_call"]], {NONE: 0, "coach_call": 0.1}, risk=0.5, terms=TERMS) == NONE
+    )
+
+
+def test_none_wins_where_harm_is_likelier_than_the_bound() -> None:
+    catalogue = {item.id: item for item in CATALOGUE}
+    effects = {NONE: 0.0, "in_context_guidance": 0.004}
+    eligible = [catalogue[NONE], catalogue["in_context_guidance"]]
+
+    assert chance_of_harm(0.004, risk=0.5) > TERMS.harm_bound
+    assert best_of(eligible, effects, risk=0.5, terms=TERMS) == NONE
+    assert best_of(eligible, effects, risk=0.5, terms=replace(TERMS, harm_bound=0.5)) == "in_context_guidance"
+
+
+def test_expert_effect_is_the_stated_one_at_even_risk_and_vanishes_at_certainty() -> None:
+    vectors = np.stack([struggling()] * 3)
+
+    effects = expert_effects(vectors, np.array([0.5, 0.0, 1.0]), CATALOGUE)
+
+    assert effects[0]["in_context_guidance"] == pytest.approx(-0.002 + 0.06)
+    assert effects[1]["in_context_guidance"] == 0
+    assert effects[2]["in_context_guidance"] == 0
+    assert effect_interval("in_context_guidance", 0.0, risk=0.5).high == pytest.approx(1.96 * 0.02, abs=1e-4)
+
+
+def test_effects_of_a_batch_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(3)
+    vectors, risk = rng.uniform(0, 30, (50, len(NUMERIC))), rng.uniform(0, 1, 50)
+
+    batch = expert_effects(vectors, risk, CATALOGUE)
+
+    assert batch == [expert_effects(vectors[n : n + 1], risk[n : n + 1], CATALOGUE)[0] for n in range(50)]
+
+
+def test_replay_refuses_another_policy() -> None:
+    with pytest.raises(ValueError, match="not comparable"):
+        replay(decided(), catalogue=CATALOGUE, terms=replace(TERMS, seat_value=100.0), key=KEY)
+
+
+def test_replay_shows_a_forged_choice() -> None:
+    decision = decided()
+    forged = replace(decision, intervention=NONE)
+
+    assert replay(forged, catalogue=CATALOGUE, terms=TERMS, key=KEY) != forged
+
+
+def test_holdout_is_whole_teams_in_their_share_and_changes_with_the_epoch() -> None:
+    teams = [f"t-{number}" for number in range(3000)]
+
+    def held(now: datetime) -> list[bool]:
+        return [in_holdout(KEY, organization="acme", team=team, now=now, terms=TERMS) for team in teams]
+
+    # five standard errors of a share of 0.1 over 3 000 teams
+    assert np.mean(held(NOW)) == pytest.approx(0.1, abs=0.028)
+    assert held(NOW) == held(NOW + timedelta(hours=1))
+    assert held(NOW) != held(NOW + timedelta(days=56))
+
+
+def test_holdout_gives_none_with_certainty() -> None:
+    decision = decided(replace(EVERYONE, in_holdout=True))
+
+    assert decision.probabilities == {NONE: pytest.approx(1)}
+    assert decision.holdout
+    assert decision.target_person_id is None
+
+
+def test_decision_is_about_a_workflow_and_a_person_only_where_something_is_done() -> None:
+    something = decided(
+        replace(EVERYONE, workflow="proposal_draft", wanted=frozenset({"refresher"})), decision_id="d-2"
+    )
+    nothing = decided(replace(EVERYONE, workflow="proposal_draft", wanted=frozenset()))
+
+    assert (something.intervention, something.workflow, something.target_person_id) == (
+        "refresher",
+        "proposal_draft",
+        PERSON,
+    )
+    assert (nothing.intervention, nothing.workflow, nothing.target_person_id) == (NONE, None, None)
