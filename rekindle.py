@@ -473,7 +473,8 @@ def _print_model(score: "Score") -> None:
     said = f" ({score.note})" if score.note else ""
     out.print(f"Scored by {score.model.label}, {score.method}{said}.", highlight=False)
     out.print(
-        "The range holds, with 95 %, the share that gives up among seats scored alike; it is not about one person.",
+        "The range is the 95 % spread of the calibration over resampled people: of a share among seats scored alike, not of "
+        "one person; it does not hold what changes with time.",
         highlight=False,
     )
 

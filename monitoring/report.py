@@ -51,6 +51,8 @@ def run_monitors(
     The folder appears whole or not at all; it holds no seat or person. scorer: of `model`, to say what a drift does to
     decisions. Raises ValueError for an impossible window, an unreadable reference or a folder that cannot be written.
     """
+    if now.tzinfo is None:
+        raise ValueError(f"the time of the run needs a time zone, came {now.isoformat()}")
     run_id = f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{re.sub(r'[^A-Za-z0-9.]+', '-', model).strip('-')}"
     if (reports / run_id).exists():
         raise ValueError(f"the run {run_id} is already in {reports}")

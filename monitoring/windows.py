@@ -100,16 +100,16 @@ def read_window(log: EventLog, reference_path: Path, *, since: datetime, until: 
         latest = {item.seat_id: item for item in log.served(since=start, until=end)}  # oldest first: the latest stays
         if not latest:
             continue
-        current = [item for item in latest.values() if item.catalogue_hash == catalogue_hash()]
-        known = [item for item in current if item.as_of is not None and item.vector.size == len(NUMERIC)]
+        featured = [item for item in latest.values() if item.as_of is not None and item.vector.size]
+        known = [item for item in featured if item.catalogue_hash == catalogue_hash()]
         stratum = strata(np.stack([item.vector for item in known])) if known else np.empty(0, np.str_)
         in_use = [item for item, where in zip(known, stratum, strict=True) if where == Stratum.IN_USE]
         days.append(
             {
                 "day": start.astimezone(UTC).date(),
                 "seats": len(latest),
-                "without_features": len(current) - len(known),
-                "other_catalogue": len(latest) - len(current),
+                "without_features": len(latest) - len(featured),
+                "other_catalogue": len(featured) - len(known),
                 **{str(name): int((stratum == str(name)).sum()) for name in Stratum},
                 "other_model": sum(item.model != model for item in in_use),
                 "stale": sum(_is_stale(item) for item in known),

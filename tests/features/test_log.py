@@ -2,6 +2,8 @@ import json
 import multiprocessing
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -458,9 +460,6 @@ print(sum(log.append(Batch(seats_table([seat]), events_table(events[p:])), now=n
 
 
 def test_two_processes_that_open_a_new_log_and_append_the_same_count_each_once(url, tmp_path):
-    import subprocess
-    import sys
-
     processes = [
         subprocess.Popen([sys.executable, "-c", PROCESS, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -473,6 +472,34 @@ def test_two_processes_that_open_a_new_log_and_append_the_same_count_each_once(u
     answers = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     assert sum(int(out) for out, _ in answers) == 200
+
+
+OPENER = """
+import sys
+from features.log import EventLog
+print("ready", flush=True)
+for url in sys.stdin:
+    try:
+        EventLog(url.strip()).close()
+        print("open", flush=True)
+    except Exception as error:
+        print(str(error).splitlines()[0], flush=True)
+"""
+
+
+def test_processes_that_open_a_new_log_at_once_all_open_it(tmp_path):
+    """The switch of a new file to the write-ahead log is the one step for which SQLite does not queue."""
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen([sys.executable, "-c", OPENER], stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    came = {process.stdout.readline().strip() for process in processes}
+    for number in range(60):
+        for process in processes:
+            process.stdin.write(f"sqlite:///{tmp_path / str(number)}.db\n")
+            process.stdin.flush()
+        came |= {process.stdout.readline().strip() for process in processes}
+    for process in processes:
+        process.communicate(timeout=60)
+    assert came == {"ready", "open"}
 
 
 def test_a_reader_sees_a_batch_whole_or_not_at_all(log):

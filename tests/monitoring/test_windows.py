@@ -2,7 +2,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from monitoring.windows import COMPARED, RISK, SEAT, Window, read_window
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=7)
 NOON = SINCE + timedelta(hours=12)
+
+# features.log declares `served.id` without a type, so SQLAlchemy doubts that the database numbers the rows (it does)
+pytestmark = pytest.mark.filterwarnings("ignore:Column 'served.id' is marked as a member:sqlalchemy.exc.SAWarning")
 
 Snapshots = Callable[..., pl.DataFrame]
 ServedOf = Callable[..., list[Served]]
@@ -72,10 +75,11 @@ def test_the_window_is_half_open(log: EventLog, reference: Path, snapshots: Snap
 def test_days_are_those_of_utc_even_where_the_window_is_not(
     log: EventLog, reference: Path, snapshots: Snapshots, served_of: ServedOf
 ) -> None:
-    log.record_served(served_of(snapshots(1, seed=2), at=SINCE + timedelta(hours=1)))
-    east = timedelta(hours=2)
-    since = SINCE.astimezone().astimezone(UTC) - east
-    assert read(log, reference, since=since).days["day"].to_list() == [SINCE.date()]
+    since = SINCE.replace(tzinfo=timezone(timedelta(hours=2)))  # 22:00 of the day before, UTC
+    hours = (since + timedelta(hours=1), since + timedelta(hours=3))
+    log.record_served([item for at in hours for item in served_of(snapshots(1, seed=2), at=at)])
+    days = read(log, reference, since=since).days["day"].to_list()
+    assert days == [SINCE.date() - timedelta(days=1), SINCE.date()]
 
 
 def test_snapshots_that_cannot_be_compared_are_counted(
@@ -88,7 +92,7 @@ def test_snapshots_that_cannot_be_compared_are_counted(
     log.record_served(
         [
             replace(items[0], catalogue_hash="older"),
-            replace(items[1], as_of=None, vector=np.empty(0), categories=()),
+            replace(items[1], as_of=None, vector=np.empty(0), categories=(), catalogue_hash=""),
             *(replace(item, seat_id=f"{item.seat_id}-silent") for item in silent),
             *(replace(item, seat_id=f"{item.seat_id}-never") for item in never),
             replace(items[2], model="rule"),
@@ -203,3 +207,10 @@ def test_windows_do_not_import_evidently() -> None:
 
 def test_every_feature_is_compared() -> None:
     assert {feature.name for feature in FEATURES} < set(COMPARED)
+
+
+def test_stale_means_the_same_as_in_the_feature_store() -> None:
+    code = (
+        "import features.store as s, monitoring.windows as w, sys; sys.exit(s.STALE_AFTER_HOURS != w.STALE_AFTER_HOURS)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

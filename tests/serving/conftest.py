@@ -137,12 +137,12 @@ class Client:
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
 
     def get(self, path: str) -> httpx.Response:
-        return self._request("GET", path)
+        return self.request("GET", path)
 
     def post(self, path: str, **fields: Any) -> httpx.Response:
-        return self._request("POST", path, **fields)
+        return self.request("POST", path, **fields)
 
-    def _request(self, method: str, path: str, **fields: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **fields: Any) -> httpx.Response:
         async def answer() -> httpx.Response:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://rekindle") as client:
                 return await client.request(method, path, **fields)
@@ -206,3 +206,18 @@ def registry(home: Path) -> Registry:
 def noted(scorer: Scorer) -> Callable[[str], Scorer]:
     """The tiny model under another note, so that versions can be told apart."""
     return lambda note: replace(scorer, note=note)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return NOW
+
+
+@pytest.fixture
+def make_event() -> Callable[..., Event]:
+    return event
+
+
+@pytest.fixture
+def make_client() -> Callable[[FastAPI], Client]:
+    return Client

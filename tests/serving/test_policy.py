@@ -322,12 +322,12 @@ def test_holdout_gives_none_with_certainty() -> None:
 
 def test_decision_is_about_a_workflow_and_a_person_only_where_something_is_done() -> None:
     something = decided(
-        replace(EVERYONE, workflow="proposal_draft", wanted=frozenset({"refresher"})), decision_id="d-2"
+        replace(EVERYONE, workflow="proposal_draft", wanted=frozenset({"guided_start"})), decision_id="d-2"
     )
     nothing = decided(replace(EVERYONE, workflow="proposal_draft", wanted=frozenset()))
 
     assert (something.intervention, something.workflow, something.target_person_id) == (
-        "refresher",
+        "guided_start",
         "proposal_draft",
         PERSON,
     )

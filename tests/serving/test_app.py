@@ -1,0 +1,409 @@
+"""The API in process, over a real log and a real feature store."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from features.catalogue import catalogue_hash
+from features.decisions import NONE, Decision
+from features.events import Batch, Kind, events_table, seats_table
+from features.log import EventLog
+from features.scorer import Scorer
+from features.store import FeatureStore
+from serving.advisor import Advisor
+from serving.app import create_app
+from serving.settings import Settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Column 'served.id' is marked:sqlalchemy.exc.SAWarning")
+
+BUSY, QUIET, OLD, NEW, GONE = (f"acme/s-{name}" for name in ("busy", "quiet", "old", "new", "gone"))
+UNKNOWN = "acme/s-nobody"
+
+
+def test_score_says_risk_with_interval_evidence_and_age(client: Any) -> None:
+    answer = client.post("/v1/score", json={"seats": [QUIET]})
+
+    assert answer.status_code == 200
+    (item,) = answer.json()["items"]
+    assert item["seat_id"] == QUIET
+    assert item["stratum"] == "not_started"
+    assert list(item["risk"]) == ["0", "7", "14", "28"]
+    assert list(item["risk"].values()) == sorted(item["risk"].values())
+    assert all(low <= item["risk"][days] <= high for days, (low, high) in item["interval"].items())
+    assert 0 < item["expected_days"] <= 56
+    assert "silent_struggle" in {mode["mode"] for mode in item["failure_modes"]}
+    assert all(mode["evidence"] for mode in item["failure_modes"])
+    assert (item["age_s"], item["stale"]) == (3600, False)
+    assert "reasons" not in item
+
+
+def test_without_a_model_the_rule_speaks_and_says_so(client: Any) -> None:
+    (item,) = client.post("/v1/score", json={"seats": [QUIET], "reasons": "shap"}).json()["items"]
+
+    assert item["model"] == {
+        "name": "rekindle-risk",
+        "version": "rule",
+        "method": "rule",
+        "note": "no model has been promoted yet",
+    }
+    assert [reason["sentence"] for reason in item["reasons"]] == ["no meaningful use in the first two weeks"]
+
+
+def test_reasons_carry_the_models_contributions(advisor: Advisor, client: Any, registry: Any, scorer: Scorer) -> None:
+    registry.promote(registry.register(scorer))
+    advisor.champion.refresh()
+
+    busy, quiet = client.post("/v1/score", json={"seats": [BUSY, QUIET], "reasons": "shap"}).json()["items"]
+
+    assert busy["model"] == {"name": "rekindle-risk", "version": "1", "method": "lightgbm_hazard", "note": ""}
+    assert all(reason["contribution"] > 0 for reason in busy["reasons"])
+    assert quiet["model"]["method"] == "rule"
+    assert "in use" in quiet["model"]["note"]
+
+
+def test_old_features_are_called_stale(client: Any) -> None:
+    (item,) = client.post("/v1/score", json={"seats": [OLD]}).json()["items"]
+
+    assert item["stale"] is True
+    assert item["age_s"] == 27 * 3600
+
+
+def test_a_seat_that_cannot_be_scored_does_not_spoil_the_batch(client: Any) -> None:
+    items = client.post("/v1/score", json={"seats": [UNKNOWN, BUSY, NEW]}).json()["items"]
+
+    assert [item["seat_id"] for item in items] == [UNKNOWN, BUSY, NEW]
+    assert (items[0]["problem"]["status"], items[0]["problem"]["type"]) == (404, "urn:rekindle:problem:unknown-seat")
+    assert "risk" in items[1]
+    assert (items[2]["problem"]["status"], items[2]["problem"]["type"]) == (409, "urn:rekindle:problem:no-features")
+
+
+def test_features_of_another_catalogue_are_a_problem_of_their_seat(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.store.catalogue_hash", lambda: "another")
+
+    items = client.post("/v1/score", json={"seats": [BUSY, UNKNOWN]}).json()["items"]
+
+    assert [item["problem"]["status"] for item in items] == [409, 404]
+    assert "rekindle features push" in items[0]["problem"]["detail"]
+
+
+def test_served_rows_are_logged_with_the_online_vector(client: Any, advisor: Advisor, home: Any, now: Any) -> None:
+    client.post("/v1/score", json={"seats": [BUSY, UNKNOWN]})
+    client.post("/v1/decide", json={"seats": [QUIET]})
+
+    served = advisor.log.served(since=now, until=now + timedelta(seconds=1))
+    online = FeatureStore(home).online([BUSY, QUIET])
+    assert [row.seat_id for row in served] == [BUSY, QUIET]
+    for row, expected in zip(served, online, strict=True):
+        assert expected is not None
+        np.testing.assert_array_equal(row.vector, expected.vector)
+        assert row.categories == expected.categories
+        assert (row.as_of, row.catalogue_hash, row.model) == (expected.as_of, catalogue_hash(), "rule")
+        assert list(row.risk) == ["0", "7", "14", "28"]
+
+
+def test_decide_says_what_why_and_with_which_probability(client: Any) -> None:
+    answer = client.post("/v1/decide", json={"seats": [QUIET]})
+
+    assert answer.status_code == 200
+    (item,) = answer.json()["items"]
+    total = item["probability"] + sum(other["probability"] for other in item["alternatives"])
+    assert total == pytest.approx(1)
+    assert item["guardrails"] == {"peer_champion": "no champion is known"}
+    assert item["holdout"] is False
+    assert item["expires_at"] == "2026-06-04T06:00:00Z"
+    low, high = item["expected_effect"]["interval"]
+    assert low <= item["expected_effect"]["effect"] <= high
+    assert {"effect", "interval", "intervention", "probability"} == set(item["alternatives"][0])
+    assert item["model"] == "rule"
+
+
+def test_decision_is_in_the_log_before_the_answer_and_the_receipt_is_equal(client: Any, advisor: Advisor) -> None:
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    logged = advisor.log.decision(item["decision_id"])
+    assert logged is not None
+    assert (logged.seat_id, logged.intervention) == (QUIET, item["intervention"])
+    assert client.get(f"/v1/decisions/{item['decision_id']}").json() == item
+
+
+def test_nothing_is_decided_that_cannot_be_logged(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(decisions: object) -> int:
+        raise OperationalError("insert", {}, Exception("disk full"))
+
+    monkeypatch.setattr(advisor.log, "record_decisions", fail)
+
+    answer = client.post("/v1/decide", json={"seats": [QUIET]})
+
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "disk" not in answer.text
+
+
+def test_replay_of_a_logged_decision_is_identical(client: Any) -> None:
+    items = client.post("/v1/decide", json={"seats": [QUIET, BUSY, OLD]}).json()["items"]
+
+    replays = [client.post(f"/v1/decisions/{item['decision_id']}/replay").json() for item in items]
+
+    assert [replayed["identical"] for replayed in replays] == [True] * 3
+    assert [replayed["intervention"] for replayed in replays] == [item["intervention"] for item in items]
+
+
+def test_replay_under_other_terms_is_a_conflict(
+    client: Any, settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+) -> None:
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+    other = make_client(create_app(make_advisor(replace(settings, seat_value=1000.0))))
+
+    answer = other.post(f"/v1/decisions/{item['decision_id']}/replay")
+
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:rekindle:problem:other-policy")
+
+
+def test_a_second_decision_honours_the_cooldown_of_the_first(client: Any) -> None:
+    body = {"seats": [QUIET], "interventions": ["in_context_guidance"]}
+    first: dict[str, Any] = {"intervention": NONE}
+    while first["intervention"] == NONE:  # explored with a probability of one in twenty
+        (first,) = client.post("/v1/decide", json=body).json()["items"]
+
+    (second,) = client.post("/v1/decide", json=body).json()["items"]
+
+    assert second["guardrails"]["in_context_guidance"] == "given on 2026-06-01; 7 days of cooldown"
+    assert second["intervention"] == NONE
+
+
+def test_one_leader_is_asked_once_in_a_batch(
+    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+) -> None:
+    client = make_client(create_app(make_advisor(replace(settings, epsilon=1.0))))
+    asked: list[dict[str, Any]] = []
+    while not asked:  # each of three seats asks with a probability of one half
+        body = {"seats": [BUSY, QUIET, OLD], "interventions": ["leader_participation"]}
+        items = client.post("/v1/decide", json=body).json()["items"]
+        asked = [item for item in items if item["intervention"] == "leader_participation"]
+
+    assert len(asked) == 1
+    assert asked[0]["target_person_id"] == "acme/p-manager"
+
+
+def test_capacity_is_counted_over_the_organisation(client: Any, advisor: Advisor, now: Any) -> None:
+    taken = [
+        Decision(f"earlier-{number}", f"acme/s-{number}", now - timedelta(hours=1), "coach_call", {"coach_call": 1.0})
+        for number in range(5)
+    ]
+    elsewhere = [replace(item, decision_id=f"x{item.decision_id}", seat_id="globex/s-1", intervention="leader_participation", probabilities={"leader_participation": 1.0}) for item in taken * 2]  # fmt: skip
+    advisor.log.record_decisions(taken + elsewhere)
+
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert item["guardrails"]["coach_call"] == "today's 5 are taken"
+    assert "leader_participation" not in item["guardrails"]
+
+
+def test_a_dismissal_in_the_log_leaves_the_person_in_peace(
+    client: Any, advisor: Advisor, make_event: Any, now: Any
+) -> None:
+    dismissal = make_event(QUIET, Kind.REACTION, 2, category="dismissed")
+    advisor.log.append(Batch(seats_table([]), events_table([dismissal])), now=now)
+
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert "dismissed on 2026-05-30" in item["guardrails"]["in_context_guidance"]
+
+
+def test_the_workflow_is_the_first_that_the_seat_has_not_completed(client: Any) -> None:
+    workflows = {None}
+    while workflows == {None}:
+        body = {"seats": [BUSY], "interventions": ["role_use_cases"]}
+        workflows = {item["workflow"] for item in client.post("/v1/decide", json=body).json()["items"]}
+
+    assert workflows == {"meeting_recap"}  # proposal_draft comes first, and this seat completes it
+
+
+def test_a_removed_seat_is_not_decided_for(client: Any) -> None:
+    (item,) = client.post("/v1/decide", json={"seats": [GONE]}).json()["items"]
+
+    assert (item["problem"]["status"], item["problem"]["type"]) == (409, "urn:rekindle:problem:seat-removed")
+
+
+def test_a_held_out_team_gets_none_and_is_logged_apart(
+    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+) -> None:
+    advisor = make_advisor(replace(settings, holdout_share=0.999999))
+    (item,) = make_client(create_app(advisor)).post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert (item["intervention"], item["probability"], item["holdout"]) == (NONE, 1.0, True)
+    assert item["alternatives"] == []
+    logged = advisor.log.decision(item["decision_id"])
+    assert logged is not None
+    assert logged.holdout
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ('{"seats": [', 400, ""),
+        ("\x00\xff", 400, ""),
+        ("[]", 422, ""),
+        ("null", 422, ""),
+        ("{}", 422, "seats"),
+        ('{"seats": []}', 422, "seats"),
+        ('{"seats": "acme/s-busy"}', 422, "seats"),
+        ('{"seats": ["acme/s-busy", 7]}', 422, "seats[1]"),
+        ('{"seats": ["s-busy"]}', 422, "seats[0]"),
+        ('{"seats": ["acme/jane@corp.example"]}', 422, "seats[0]"),
+        ('{"seats": ["acme/s-busy", "acme/s-busy"]}', 422, "seats"),
+        ('{"seats": ["acme/s-busy"], "extra": 1}', 422, "extra"),
+        ('{"seats": ["acme/s-busy"], "interventions": ["none", "hypnosis"]}', 422, "interventions[1]"),
+        ('{"seats": ["acme/s-busy"], "interventions": [7]}', 422, "interventions[0]"),
+        ('{"seats": [' + ",".join(f'"acme/s-{n}"' for n in range(1001)) + "]}", 422, "seats"),
+    ],
+)
+def test_a_wrong_body_is_a_problem_that_names_the_field(client: Any, body: str, status: int, field: str) -> None:
+    answer = client.post("/v1/decide", content=body.encode("latin-1"), headers={"content-type": "application/json"})
+
+    problem = answer.json()
+    assert answer.status_code == problem["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"type", "title", "detail"} <= set(problem)
+    assert problem["errors"][0]["field"] == field
+    assert problem["errors"][0]["detail"]
+
+
+def test_reasons_other_than_the_known_are_refused(client: Any) -> None:
+    answer = client.post("/v1/score", json={"seats": [BUSY], "reasons": "lime"})
+
+    assert answer.json()["errors"][0]["field"] == "reasons"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v2/score", 404), ("GET", "/v1/score", 405), ("GET", "/v1/decisions/unknown", 404)],
+)
+def test_a_wrong_address_is_a_problem(client: Any, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_over_the_limit_is_refused(client: Any) -> None:
+    answer = client.post("/v1/score", content=b" " * 1_000_001, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["status"]) == (413, 413)
+
+
+def test_no_traceback_reaches_a_caller(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret detail")
+
+    monkeypatch.setattr(advisor, "score", fail)
+
+    answer = client.post("/v1/score", json={"seats": [BUSY]})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_ready_says_what_scores(client: Any) -> None:
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "ready": True,
+        "log": "reachable",
+        "features": "readable",
+        "model": "rule (rule): no model has been promoted yet",
+    }
+
+
+def test_unready_while_features_cannot_be_read(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ConnectionError("no redis")
+
+    monkeypatch.setattr(advisor, "read_features", fail)
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json()["features"] == "not readable: ConnectionError"
+
+
+def test_unready_while_the_log_does_not_answer(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisor.log, "is_reachable", lambda: False)
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["log"]) == (503, "does not answer")
+
+
+def test_alive_and_metrics(client: Any) -> None:
+    client.post("/v1/decide", json={"seats": [QUIET, UNKNOWN]})
+    client.get("/a-path-that-anybody-may-make-up")
+
+    assert client.get("/livez").json() == {"alive": True}
+    text = client.get("/metrics").text
+    assert 'rekindle_request_seconds_count{route="/v1/decide",status="200"}' in text
+    assert 'rekindle_seat_problems_total{type="unknown-seat"}' in text
+    assert "rekindle_decisions_total" in text
+    assert 'route="other",status="404"' in text
+    assert "made-up" not in text
+    assert "feast_" not in text
+
+
+def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> None:
+    document = client.get("/openapi.json").json()
+
+    assert set(document["paths"]) == {
+        "/v1/score",
+        "/v1/decide",
+        "/v1/decisions/{decision_id}",
+        "/v1/decisions/{decision_id}/replay",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    }
+    assert "at most 1000 seats" in document["info"]["description"]
+    assert "application/problem+json" in document["paths"]["/v1/decide"]["post"]["responses"]["422"]["content"]
+    assert document["components"]["schemas"]["ScoreRequest"]["properties"]["seats"]["examples"]
+    assert client.get("/docs").status_code == 200
+
+
+def test_an_empty_home_is_served(settings: Settings, make_advisor: Any, make_client: Any, tmp_path: Any) -> None:
+    client = make_client(create_app(make_advisor(replace(settings, home=tmp_path / "empty"))))
+
+    (item,) = client.post("/v1/score", json={"seats": [BUSY]}).json()["items"]
+
+    assert item["problem"]["status"] == 404
+    assert client.get("/readyz").status_code == 200
+
+
+def test_own_interventions_replace_the_shipped_ones(settings: Settings, make_advisor: Any, make_client: Any) -> None:
+    own = "interventions:\n- {id: none, title: Nothing, channel: none, target: seat, cost: 0, capacity_per_day: null,\n"
+    own += "   cooldown_days: 0, base_effect: 0, answers: {}}\n"
+    (settings.home / "interventions.yaml").write_text(own)
+    client = make_client(create_app(make_advisor(settings)))
+
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert (item["intervention"], item["title"], item["alternatives"]) == (NONE, "Nothing", [])
+
+
+def test_the_log_opened_elsewhere_sees_the_decision(client: Any, settings: Settings) -> None:
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    another = EventLog(settings.database_url)
+    logged = another.decision(item["decision_id"])
+    another.close()
+
+    assert logged is not None
+    assert logged.probability == item["probability"]
