@@ -32,7 +32,7 @@ from features.history import (
 from features.interventions import FailureMode
 
 MISSING_CATEGORY = ""
-ENGINE_VERSION = "1"  # raise it when a shared definition below changes what features mean
+ENGINE_VERSION = "2"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
 PROFICIENCY_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
 VOICE_WEEKS = 8
@@ -189,11 +189,11 @@ WEEKS_1_2, WEEKS_3_4 = life_days(0, 14), life_days(14, 28)
 
 
 def _frustration(events: Events) -> Integers:
-    return np.where(_IS_VOICE(events), np.maximum(events.frustration, 0), 0)
+    return np.where(_IS_VOICE(events), np.maximum(events.frustration, 0) * events.count, 0)
 
 
 def _uncertainty(events: Events) -> Integers:
-    return np.where(_IS_VOICE(events), np.maximum(events.uncertainty, 0), 0)
+    return np.where(_IS_VOICE(events), np.maximum(events.uncertainty, 0) * events.count, 0)
 
 
 def _survey_value(events: Events) -> Integers:
@@ -309,7 +309,7 @@ def _confidence_change(s: Snapshots) -> Floats:
 
 
 def _training_to_use(s: Snapshots) -> Floats:
-    """Days from the latest training that came before the first meaningful use to that use."""
+    """Days from the first training to the first meaningful use, where the training came first."""
     first_use = s.history.first_at(_is_meaningful)
     first_training = s.history.first_at(_IS_TRAINING)
     return np.where(first_training <= first_use, (first_use - first_training) / DAY, np.nan)
@@ -328,7 +328,7 @@ def _tenure_days(s: Snapshots) -> Floats:
 
 
 _NO_WORK = "no evidence of work in the window"
-_NO_USE = "no use in the window"
+_NO_TASK = "no high-value task with AI and no work without AI in the window"
 _MODE = FailureMode
 _G = Group
 
@@ -368,10 +368,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("meaningful_overdue", _G.DEPTH, "ratio", "Days since the last meaningful use over the usual gap.", _overdue, missing="fewer than three such days", says="{} times the usual pause"),
     Feature("high_value_share_28", _G.DEPTH, "share", "Assisted tasks that were high-value ones, 28 days.", share(ASSISTED, TASKS, D28), missing="no assisted task", mode=_MODE.NO_ROLE_USE_CASES, says="{:%} of assisted tasks were high-value ones"),
     Feature("workflows_28", _G.DEPTH, "workflows", "Distinct high-value workflows completed with AI in 28 days.", _distinct_workflows(D28), mode=_MODE.NO_ROLE_USE_CASES, says="{} distinct high-value workflows in 28 days"),
-    Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 14 days.", _assisted_share(D14), missing=_NO_WORK),
-    Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 28 days.", _assisted_share(D28), missing=_NO_WORK, mode=_MODE.WRONG_METRIC, says="{:%} of the work in 28 days was done with AI"),
-    Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 56 days.", _assisted_share(D56), missing=_NO_WORK),
-    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing=_NO_WORK, says="share of work done with AI changed by {}"),
+    Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 14 days.", _assisted_share(D14), missing=_NO_TASK),
+    Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 28 days.", _assisted_share(D28), missing=_NO_TASK, mode=_MODE.WRONG_METRIC, says="{:%} of the work in 28 days was done with AI"),
+    Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 56 days.", _assisted_share(D56), missing=_NO_TASK),
+    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value task with AI and no work without AI", says="share of work done with AI changed by {}"),
     Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING),
     Feature("surface_days_28", _G.DEPTH, "days", "Days of use in 28 days where none of it was meaningful, else 0.", _surface_days, mode=_MODE.SURFACE_USE, says="{} active days in 28 without meaningful use"),
     # friction
@@ -442,5 +442,6 @@ def say(feature: Feature, value: float) -> str:
         return ""
     if "{:%}" in feature.says:
         return feature.says.replace("{:%}", f"{value:.0%}")
+    value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
     return feature.says.replace("{}", number)

@@ -15,7 +15,9 @@ from features.tools import ToolProfile
 
 BLOCK_SEATS = 20_000  # our choice: about 250 MB at 250 events a seat and 80 features
 SNAPSHOT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")}
-FEATURE_DTYPES: dict[str, type[pl.DataType]] = {feature.name: pl.String if feature.is_category else pl.Float64 for feature in FEATURES}
+FEATURE_DTYPES: dict[str, type[pl.DataType]] = {
+    feature.name: pl.String if feature.is_category else pl.Float64 for feature in FEATURES
+}
 
 
 def _ignore(snapshots: int) -> None:

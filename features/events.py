@@ -13,12 +13,14 @@ from typing import Annotated, Any, Self, TypeVar
 
 import pyarrow as pa
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -28,6 +30,7 @@ from features.decisions import Decision
 MICROSECONDS_PER_DAY = 86_400_000_000
 CLOCK_SKEW = timedelta(minutes=5)  # our choice: a sender's clock may run this far ahead of ours
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # our choice: before any tool that we know of
+LARGEST_TOTAL = 1e12  # value times count; nine thousand of them still fit the fixed-point sums of features.history
 BATCH_ROWS = 20_000
 
 
@@ -65,9 +68,16 @@ def _refuse_address(value: str) -> str:
 
 
 def _instant(value: object) -> object:
-    if isinstance(value, datetime | str):
+    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):  # not "1700000000"
         return value
     raise ValueError("expected an ISO 8601 date and time with its offset, such as 2026-05-04T09:30:00Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a date between the years 1 and 9999 UTC") from None
 
 
 Identifier = Annotated[
@@ -78,10 +88,12 @@ Identifier = Annotated[
 QualifiedIdentifier = Annotated[
     str,
     BeforeValidator(lambda value: _refuse_address(value) if isinstance(value, str) else value),
-    StringConstraints(strict=True, min_length=3, max_length=260, pattern=r"^[A-Za-z0-9._:~-]+/[A-Za-z0-9._:~-]+$"),
+    StringConstraints(
+        strict=True, min_length=3, max_length=257, pattern=r"^[A-Za-z0-9._:~-]{1,128}/[A-Za-z0-9._:~-]{1,128}$"
+    ),
 ]
 Word = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:/~ -]+$")]
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 UnitInterval = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -123,6 +135,10 @@ class Event(BaseModel):
             raise ValueError(f"completed: only a session has it, came with kind {self.kind}")
         if self.scores is not None and self.kind not in VOICE_KINDS:
             raise ValueError(f"scores: only tickets and surveys have them, came with kind {self.kind}")
+        if self.value is not None and self.value * self.count > LARGEST_TOTAL:
+            raise ValueError(
+                f"value: expected at most {LARGEST_TOTAL:g} in total, came {self.value} times {self.count}"
+            )
         if self.occurred_at < EARLIEST:
             raise ValueError(f"occurred_at: expected a date after {EARLIEST.date()}, came {self.occurred_at}")
         if self.available_at < self.occurred_at:
@@ -269,14 +285,17 @@ def parse_event(
         raise InvalidItem("kind", f"{event.kind} is written by the decision log only; report it as a reaction")
     if event.occurred_at > now + CLOCK_SKEW:
         raise InvalidItem("occurred_at", f"expected no later than now ({now.isoformat()}), came {event.occurred_at}")
+    if event.available_at > max(now + CLOCK_SKEW, event.occurred_at + lag):  # would move the watermark into the future
+        raise InvalidItem("available_at", f"expected no later than now ({now.isoformat()}), came {event.available_at}")
+    _refuse_foreign(event, ("event_id", "seat_id"), organization)
     return event
 
 
 def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str]) -> Seat:
     """The seat that a sender describes, qualified and checked. Raises InvalidItem naming the field."""
     filled = dict(raw)
-    filled.setdefault("organization", organization)
-    organization = str(filled["organization"])
+    organization = checked_organization(filled.get("organization", organization))
+    filled["organization"] = organization
     for name in ("seat_id", "person_id", "manager_person_id"):
         if filled.get(name) is not None or name != "manager_person_id":
             filled[name] = qualify(organization, filled.get(name))
@@ -284,7 +303,23 @@ def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str
     known = sorted(tools)
     if seat.tool not in known:
         raise InvalidItem("tool", f"expected one with a profile ({', '.join(known)}), came {seat.tool!r}")
+    _refuse_foreign(seat, ("seat_id", "person_id", "manager_person_id"), organization)
     return seat
+
+
+def checked_organization(value: object) -> str:
+    """The organisation that an item names. Raises InvalidItem unless it is an identifier."""
+    try:
+        return _ORGANIZATION.validate_python(value)
+    except ValidationError as error:
+        raise InvalidItem("organization", invalid_item(error).reason) from None
+
+
+def _refuse_foreign(item: BaseModel, names: Iterable[str], organization: str) -> None:
+    for name in names:
+        identifier = getattr(item, name)
+        if identifier is not None and organization_of(identifier) != organization:
+            raise InvalidItem(name, f"expected one of organisation {organization}, came {identifier}")
 
 
 def events_table(events: Sequence[Event]) -> pa.Table:
@@ -325,15 +360,16 @@ def batches(items: Iterable[Seat | Event | Rejected], rows: int = BATCH_ROWS) ->
         yield Batch(seats_table(seats), events_table(events), tuple(rejected))
 
 
-def _shifted(occurred_at: object, lag: timedelta) -> object:
-    if isinstance(occurred_at, str):
-        try:
-            occurred_at = datetime.fromisoformat(occurred_at)
-        except ValueError:
-            return EARLIEST  # occurred_at itself is refused, and named, by the model
-    if isinstance(occurred_at, datetime) and occurred_at.tzinfo is not None:
-        return occurred_at + lag
-    return EARLIEST
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
+_ORGANIZATION: TypeAdapter[str] = TypeAdapter(Identifier)
+
+
+def _shifted(occurred_at: object, lag: timedelta) -> datetime:
+    try:
+        instant = _INSTANT.validate_python(occurred_at)
+    except ValidationError:
+        return EARLIEST  # occurred_at itself is refused, and named, by the model
+    return instant + lag if instant <= datetime.max.replace(tzinfo=UTC) - lag else instant
 
 
 def _validated(model: type[ModelT], raw: Mapping[str, Any]) -> ModelT:
@@ -351,8 +387,14 @@ def invalid_item(error: ValidationError) -> InvalidItem:
     if first["type"] == "missing" or first["input"] is None:
         return InvalidItem(field, "is required")
     if not field:
-        field, _, message = message.partition(": ")
+        field, colon, reason = message.partition(": ")
+        return InvalidItem(field, reason) if colon else InvalidItem("", message)
+    if first["type"] == "extra_forbidden" or "e-mail" in message:  # neither text nor address may reach a log
         return InvalidItem(field, message)
-    if "e-mail" in message:
-        return InvalidItem(field, message)  # the address itself must not reach a log
-    return InvalidItem(field, f"{message}, came {str(first['input'])[:80]!r}")
+    return InvalidItem(field, f"{message}, came {shown(first['input'])}")
+
+
+def shown(value: object) -> str:
+    """What came, short enough for a message; nothing that looks like an e-mail address."""
+    text = str(value)
+    return "an e-mail address" if "@" in text else repr(text[:80])

@@ -97,14 +97,21 @@ class History:
         instants = np.concatenate((events.at, end))
         self._low = int(instants.min()) if instants.size else 0
         self._span = int(instants.max(initial=self._low)) - self._low + 2
+        self._ranked: Integers | None = None
         seats = int(max(seat.max(initial=0), events.seat.max(initial=0))) + 1
-        if seats * self._span >= 2**63:
-            raise OverflowError(f"a block of {seats} seats over {self._span // DAY} days does not fit one 64-bit key")
-        self._keys = events.seat * self._span + (events.at - self._low)
+        if seats * self._span >= 2**63:  # too many seats over too long a time for one key: ranks instead of instants
+            self._ranked = np.unique(events.at)
+            self._span = self._ranked.size + 1
+        self._keys = events.seat * self._span + self._place(events.at)
         self._index: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
         self._compact: dict[Mask, tuple[Integers, Integers]] = {}
         self._days: dict[Mask, tuple[Integers, Integers]] = {}
+
+    def _place(self, instant: Integers) -> Integers:
+        if self._ranked is not None:
+            return np.searchsorted(self._ranked, instant, side="left").astype(np.int64)
+        return np.clip(instant - self._low, 0, self._span - 1)
 
     def index(self, bound: Bound) -> Integers:
         """(n,) how many events of the block lie before the bound in each snapshot's seat (and in all seats before)."""
@@ -114,7 +121,7 @@ class History:
             else:
                 anchor = self.end if bound.anchor == "end" else self.assigned
                 instant = np.minimum(anchor + bound.offset, self.end)
-                key = self.seat * self._span + np.clip(instant - self._low, 0, self._span - 1)
+                key = self.seat * self._span + self._place(instant)
             self._index[bound] = np.searchsorted(self._keys, key, side="left").astype(np.int64)
         return self._index[bound]
 
@@ -175,12 +182,13 @@ class History:
         return np.where(has, take(amount(self._events)[events], stop - 1 - back), np.nan) / FIXED_POINT
 
     def streak(self, mask: Mask, breaks: Mask) -> Floats:
-        """(n,) how many of the latest events of the mask came after the last one that is also of `breaks`."""
+        """(n,) how many (by count) of the latest of the mask came after the last one that is also of `breaks`."""
         start, stop = self._positions(mask, EVER)
         _, events = self._compacted(mask)
         broken = np.where(breaks(self._events)[events], np.arange(1, events.size + 1), 0)
         latest = np.concatenate(([0], np.maximum.accumulate(broken))) if events.size else np.zeros(1, np.int64)
-        return np.asarray(stop - np.maximum(latest[stop], start), np.float64)
+        total = np.concatenate(([0], np.cumsum(self._events.count[events], dtype=np.int64)))
+        return np.asarray(total[stop] - total[np.maximum(latest[stop], start)], np.float64)
 
     def _elapsed(self, mask: Mask, window: Window, *, first: bool, unit: int) -> Floats:
         return (self.end - self._instant(mask, window, first=first)) / unit

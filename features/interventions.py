@@ -53,11 +53,13 @@ class Intervention(BaseModel):
 
 def load_interventions(path: Path) -> tuple[Intervention, ...]:
     """The catalogue in `path`, in its order, `none` among them. Raises ValueError naming the file, line and field."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         document = yaml.safe_load(text)
         root = yaml.compose(text)
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict) or not isinstance(document.get("interventions"), list):
         raise ValueError(f"{path}: expected a mapping with a list 'interventions'")

@@ -8,7 +8,7 @@ removed, where an intervention was delivered (risk is under `none`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import numpy as np
@@ -55,11 +55,15 @@ class _Timeline:
     at: Integers
     low: int
     span: int
+    ranked: Integers | None = None
 
     def before(self, seat: Integers, instant: Integers) -> Integers:
         """How many lie before the instant in the seat (and in all seats before it)."""
-        found = np.searchsorted(self.keys, seat * self.span + np.clip(instant - self.low, 0, self.span - 1))
-        return np.asarray(found, np.int64)
+        if self.ranked is None:
+            place = np.clip(instant - self.low, 0, self.span - 1)
+        else:
+            place = np.searchsorted(self.ranked, instant)
+        return np.asarray(np.searchsorted(self.keys, seat * self.span + place), np.int64)
 
 
 def weekly_snapshots(roster_latest: pa.Table, *, until: datetime) -> pl.DataFrame:
@@ -69,6 +73,7 @@ def weekly_snapshots(roster_latest: pa.Table, *, until: datetime) -> pl.DataFram
     is already known. SNAPSHOT_SCHEMA, by seat and time.
     """
     seats = pl.DataFrame(pl.from_arrow(roster_latest.select(["seat_id", "assigned_at", "removed_at"])))
+    until = until.astimezone(UTC)
     last = pl.min_horizontal(pl.lit(until).dt.cast_time_unit("us"), pl.col("removed_at").fill_null(until))
     first = pl.col("assigned_at") + pl.duration(microseconds=1)
     return (
@@ -92,7 +97,8 @@ def label_snapshots(
 
     silent_after_days: T in days, null where no silence was seen. known_days: up to which t (included) it is known that
     no silence had begun, or when it began; below 0 nothing is known. observable_days: the last t whose window is fully
-    observed under `none`, whatever happened before. ended: why (Ended).
+    observed under `none`, whatever happened before. ended: why (Ended). Raises ValueError for a seat that is
+    not in `seats`.
     """
     frame = pl.DataFrame(pl.from_arrow(seats)).with_row_index("seat").with_columns(pl.col("seat").cast(pl.Int64))
     at = (
@@ -101,12 +107,15 @@ def label_snapshots(
         .join(frame.select("seat_id", "seat", "tool", "removed_at"), on="seat_id", how="left")
         .sort("row")
     )
+    unknown = at.filter(pl.col("seat").is_null())
+    if unknown.height:
+        raise ValueError(f"seat {unknown['seat_id'][0]!r} was never assigned; send its seat first")
     judged = _judged_events(events, frame, tools)
     seat, as_of = at["seat"].to_numpy(), at["as_of"].cast(pl.Int64).to_numpy()
     silence = (
         at["tool"].replace_strict({t: p.silence_days * DAY for t, p in tools.items()}, return_dtype=pl.Int64).to_numpy()
     )
-    uses, opportunities = _timeline(judged, "is_meaningful"), _timeline(judged, "is_opportunity")
+    uses, opportunities = (_timeline(judged, mask, seats=frame.height) for mask in ("is_meaningful", "is_opportunity"))
     start = _first_unused_window(uses, seat, as_of, silence)
     has_opportunity = opportunities.before(seat, start + silence) > opportunities.before(seat, start)
     observed, reason = _observed_until(judged, at, frame, sources)
@@ -163,13 +172,14 @@ def _judged_events(events: pa.Table, seats: pl.DataFrame, tools: Mapping[str, To
     )
 
 
-def _timeline(judged: pl.DataFrame, mask: str) -> _Timeline:
+def _timeline(judged: pl.DataFrame, mask: str, *, seats: int) -> _Timeline:
     chosen = judged.filter(pl.col(mask))
     seat, at = chosen["seat"].to_numpy(), chosen["at"].to_numpy()
     low = int(at.min()) if at.size else 0
     span = (int(at.max()) - low if at.size else 0) + 2
-    if (int(judged["seat"].to_numpy().max(initial=0)) + 1) * span >= 2**63:
-        raise OverflowError("too many seats over too long a time for one 64-bit key; label them in blocks")
+    if seats * span >= 2**63:  # too many seats over too long a time for one key: ranks instead of instants
+        ranked = np.unique(at)
+        return _Timeline(seat * (ranked.size + 1) + np.searchsorted(ranked, at), at, low, ranked.size + 1, ranked)
     return _Timeline(seat * span + (at - low), at, low, span)
 
 
@@ -219,7 +229,7 @@ def _observed_until(
     )
     data_end = at.select("row", "seat").join(ends, on="seat", how="left").sort("row")["complete"].to_numpy()
     removed = at["removed_at"].cast(pl.Int64).fill_null(FAR).to_numpy()
-    touched = _timeline(judged, "is_intervention")
+    touched = _timeline(judged, "is_intervention", seats=seats.height)
     seat, as_of = at["seat"].to_numpy(), at["as_of"].cast(pl.Int64).to_numpy()
     position = touched.before(seat, as_of)
     has_next = position < touched.before(seat, np.full(seat.shape, FAR))

@@ -6,6 +6,8 @@ that a past snapshot still sees the role that was known then.
 """
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -139,8 +141,9 @@ class EventLog:
             _make_sqlite_durable(self._engine)
         try:
             self._migrate()
-        except sa.exc.OperationalError as error:
-            raise ValueError(f"cannot open the event log at {url}: {error.orig}") from None
+        except sa.exc.DatabaseError as error:
+            place = sa.make_url(url).render_as_string(hide_password=True)
+            raise ValueError(f"cannot open the event log at {place}: {' '.join(str(error.orig).split())}") from None
 
     def close(self) -> None:
         """Give back every connection."""
@@ -152,14 +155,14 @@ class EventLog:
         One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
         """
         with self._write() as connection:
-            seats = self._append_seats(connection, batch.seats, now)
+            seats, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             accepted = self._append_events(connection, events)
             decisions = self._insert_new(
                 connection, _decisions, [_decision_row(decision) for decision in batch.decisions]
             )
             self._advance_sources(connection, events, batch)
-            rejected = batch.rejected + unknown
+            rejected = batch.rejected + changed + unknown
             self._set_aside_rows(connection, rejected, now=now, source=source)
         return Appended(seats, accepted, events.num_rows - accepted, decisions, rejected)
 
@@ -305,11 +308,17 @@ class EventLog:
             new += len(fresh)
         return new
 
-    def _append_seats(self, connection: sa.Connection, seats: pa.Table, now: datetime) -> int:
+    def _append_seats(
+        self, connection: sa.Connection, seats: pa.Table, now: datetime
+    ) -> tuple[int, tuple[Rejected, ...]]:
         known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
-        rows = []
+        rows, rejected = [], []
         for seat in seats.to_pylist():
             before = known.get(seat["seat_id"])
+            if before is not None and before["tool"] != seat["tool"]:
+                reason = f"a seat never changes its tool ({before['tool']}), came {seat['tool']}; send a new seat"
+                rejected.append(Rejected(f"seat {seat['seat_id']}", "tool", reason))
+                continue
             if before is not None and {name: before[name] for name in SEAT_SCHEMA.names} == seat:
                 continue
             known_at = seat["assigned_at"] if before is None else max(now, before["known_at"] + MICROSECOND)
@@ -317,7 +326,7 @@ class EventLog:
             rows.append(_stored({**seat, "known_at": known_at}))
         if rows:
             connection.execute(self._insert_ignore(_seats), rows)
-        return len(rows)
+        return len(rows), tuple(rejected)
 
     def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
         latest: dict[str, dict[str, Any]] = {}
@@ -372,6 +381,20 @@ class EventLog:
                     "watermark": max(last, before.watermark),
                 }
                 connection.execute(sa.update(_sources).where(where).values(values))
+        self._advance_quiet_sources(connection, batch)
+
+    def _advance_quiet_sources(self, connection: sa.Connection, batch: Batch) -> None:
+        """A feed of which the batch has no event, but of whose organisation and tool it has seats, may be complete."""
+        if not batch.complete_until:
+            return
+        for organization, tool in {(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}:
+            for source, until in batch.complete_until.items():
+                where = sa.and_(
+                    *(_sources.c[name] == value for name, value in
+                      (("organization", organization), ("tool", tool), ("source", source))),
+                    _sources.c.watermark < to_microseconds(until),
+                )  # fmt: skip
+                connection.execute(sa.update(_sources).where(where).values(watermark=to_microseconds(until)))
 
     def _set_aside_rows(
         self, connection: sa.Connection, rejected: Sequence[Rejected], *, now: datetime, source: str
@@ -485,6 +508,20 @@ def _served_of(row: Any) -> Served:
     )
 
 
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """SQLite does not queue for this one switch (no busy handler): whoever comes second on a new file tries again."""
+    for pause in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    cursor.execute("PRAGMA journal_mode=WAL")
+
+
 def _make_sqlite_durable(engine: sa.Engine) -> None:
     """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing."""
 
@@ -492,8 +529,9 @@ def _make_sqlite_durable(engine: sa.Engine) -> None:
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+        for pragma in ("busy_timeout=30000", "synchronous=FULL"):
             cursor.execute(f"PRAGMA {pragma}")
+        _switch_to_wal(cursor)
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 KEY_FILE = "pseudonym.key"
@@ -17,7 +19,8 @@ def pseudonym(key: bytes, *parts: str) -> str:
 
     Source: HMAC-SHA-256 (RFC 2104), truncated to PSEUDONYM_BITS.
     """
-    message = "\x1f".join(parts).encode("utf-8", errors="surrogateescape")
+    escaped = (part.replace("\\", "\\\\").replace("\x1f", "\\u") for part in parts)
+    message = "\x1f".join(escaped).encode("utf-8", errors="surrogatepass")
     return hmac.new(key, message, hashlib.sha256).hexdigest()[: PSEUDONYM_BITS // 4]
 
 
@@ -26,14 +29,19 @@ def read_or_make_key(home: Path, value: str | None) -> bytes:
     if value:
         return hashlib.sha256(value.encode()).digest()
     path = home / KEY_FILE
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup") from None
-        return key
-    with os.fdopen(handle, "wb") as file:
-        key = secrets.token_bytes(KEY_BYTES)
-        file.write(key)
+    if not path.exists():
+        _make_key(path)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write the key whole, then give it its name: whoever comes second finds it complete and keeps it."""
+    handle, name = tempfile.mkstemp(dir=path.parent)  # 0600
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+    with suppress(FileExistsError):
+        os.link(name, path)
+    Path(name).unlink()

@@ -44,12 +44,17 @@ def load_tools(*overrides: Path) -> dict[str, ToolProfile]:
     for path in (SHIPPED, *(path for path in overrides if path.exists())):
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(document, dict) or not isinstance(document.get("tools", {}), dict):
+        if not isinstance(document, dict):
             raise ValueError(f"{path}: expected a mapping with 'tools', came {type(document).__name__}")
-        defaults = {**defaults, **document.get("defaults", {})}
-        for tool, fields in document.get("tools", {}).items():
+        own_defaults, tools = (document.get(name) or {} for name in ("defaults", "tools"))
+        if not isinstance(own_defaults, dict) or not isinstance(tools, dict):
+            raise ValueError(f"{path}: expected 'defaults' and 'tools' to be mappings")
+        defaults = {**defaults, **own_defaults}
+        for tool, fields in tools.items():
+            if not isinstance(fields, dict | None):
+                raise ValueError(f"{path}: tool {tool}: expected a mapping, came {type(fields).__name__}")
             try:
                 profiles[tool] = ToolProfile.model_validate({**defaults, **(fields or {})})
             except ValidationError as error:

@@ -12,6 +12,7 @@ from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 LEFT_OUT_WATCH, LEFT_OUT_ACT = 0.01, 0.05  # our choice: served without usable or fresh features
 IN_USE_FALL_WATCH, IN_USE_FALL_ACT = 0.25, 0.50  # our choice: part of the seats in use lost within one window
 QUIET_WATCH, QUIET_ACT = timedelta(days=4), timedelta(days=7)  # our choice: a long weekend; a week
+RETIRED = timedelta(days=28)  # the window of most features
 
 
 def enough_data(evidence: Evidence) -> tuple[Finding, ...]:
@@ -113,24 +114,30 @@ def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
-    """Feeds that told us nothing new for longer than their lag and a long weekend."""
-    quiet = [(evidence.now - source.watermark - source.lag, source) for source in evidence.sources]
-    late = sorted(((age, s) for age, s in quiet if age >= QUIET_WATCH), key=lambda pair: pair[0], reverse=True)
+    """Feeds that told us nothing new for longer than their lag and a long weekend.
+
+    Urgent where no feed speaks. One among others may speak only now and then, as trainings and surveys do; after
+    RETIRED no window of 28 days rests on it any more.
+    """
+    quiet = sorted(((evidence.now - s.watermark - s.lag, s) for s in evidence.sources), key=lambda pair: pair[0])
+    late = [(age, source) for age, source in quiet if age >= QUIET_WATCH]
     if not late:
         return ()
     named = listed([f"{s.source} ({s.organization}, {s.tool}) since {s.watermark:%Y-%m-%d %H:%M}" for _, s in late])
     days = late[0][0] / timedelta(days=1)
-    changed = f"{len(late)} of {len(evidence.sources)} sources are silent: {named}."
+    changed = f"{len(late)} of {len(quiet)} sources are silent: {named}."
+    is_any_recent = late[0][0] < RETIRED
+    severity = watch_or_act(quiet[0][0] >= QUIET_ACT) if is_any_recent or len(late) == len(quiet) else Severity.INFO
     return (
         Finding(
             "late_sources",
-            watch_or_act(late[0][0] >= QUIET_ACT),
+            severity,
             changed,
             "days overdue beyond the lag",
             days,
             QUIET_WATCH / timedelta(days=1),
             None,
-            "An export or connector failed, its access expired, or the feed was retired.",
+            "An export or connector failed, its access expired, or the feed is retired or speaks only now and then.",
             "Run the ingest of this source and read its error.",
         ),
     )

@@ -76,7 +76,7 @@ def psi_noise(bins: int, n_reference: int, n_current: int) -> float:
 
     Between samples of n and m the index of k bins is about (1/n + 1/m) chi-squared(k - 1), so its mean is not 0 but
     (k - 1)(1/n + 1/m): 0.09 for 200 against 200 and ten bins. n_current counts seats, not rows: the days of one seat
-    are alike. Source: Yurdakul 2018, Statistical Properties of Population Stability Index (chi-squared law of the index).
+    are alike. Source: Yurdakul 2018, Statistical Properties of Population Stability Index (the law of the index).
     """
     return float(distributions.chi2.ppf(NOISE_QUANTILE, max(bins - 1, 1)) * (1 / n_reference + 1 / n_current))
 

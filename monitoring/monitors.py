@@ -22,10 +22,8 @@ MISSING_WATCH, MISSING_ACT = 0.05, 0.20  # our choice, in share of snapshots
 UNSEEN_WATCH, UNSEEN_ACT = 0.01, 0.05  # our choice: the model knows nothing about such a name
 
 
-_AGEING = frozenset(
-    {f.name for f in FEATURES if f.group is Group.ONBOARDING}
-    | {BY_NAME["meaningful_ever"].name, BY_NAME["tenure_days"].name}
-)
+_GROWING = ("meaningful_ever", "tenure_days", "days_since_survey", "days_since_intervention")
+_AGEING = frozenset(f.name for f in FEATURES if f.group is Group.ONBOARDING) | {BY_NAME[n].name for n in _GROWING}
 _CAUSES = {
     Group.USAGE: "People use the tool differently, or a source of use was added, stopped or counts differently.",
     Group.DEPTH: "People use the tool for other work, or the workflows of the tool profile or of a source changed.",
@@ -61,7 +59,7 @@ def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Findi
         changed += f" It changes {share:.1%} of the decisions whom to alert on."
         severity = watch_or_act(share >= DECISIONS_ACT)
     else:
-        severity = watch_or_act(not is_ageing and any(drift.is_large for drift in drifts))
+        severity = watch_or_act(any(drift.is_large and drift.name not in _AGEING for drift in drifts))
     cause = _AGED if is_ageing else _WENT_TO_ZERO if _fell_to_zero(window, worst) else _CAUSES[group]
     action = "Check the sources behind these features; where the change is real, train again on recent weeks."
     return Finding(
@@ -141,7 +139,10 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
-    """One finding for each group with features that are missing more, or less, often than in training."""
+    """One finding for each group with features that are missing more, or less, often than in training.
+
+    Only values that were lost are urgent: as a rollout ages, more people have answered, trained, been helped.
+    """
     window = evidence.window
     if not window.has_verdict:
         return ()
@@ -161,10 +162,11 @@ def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
         worst.sort(reverse=True)
         named = listed([f"{name} {b:.0%} → {_null_share(window.current, name):.0%}" for _, _, name, b in worst])
         change, threshold, name, _ = worst[0]
+        lost = max(changes[BY_NAME[name]] for _, _, name, _ in worst)
         found.append(
             Finding(
                 "missing_values",
-                watch_or_act(change >= MISSING_ACT),
+                watch_or_act(lost >= MISSING_ACT),
                 f"The share of missing values changed in {len(worst)} {group} features: {named}.",
                 f"change in share missing of {name}",
                 change,

@@ -40,9 +40,7 @@ def page(run: Mapping[str, Any], drift_page: str | None) -> str:  # Any: the JSO
     """The HTML of a run. drift_page: the file beside it with Evidently's report, or None where there is none."""
     verdict = _VERDICTS[run["status"]]
     findings = "".join(_article(finding) for finding in run["findings"]) or "<p>All monitors are quiet.</p>"
-    rows = "".join(
-        f"<tr><td>{text}</td><td class='n'>{run['compared'][key]:,}</td></tr>" for key, text in _COMPARED.items()
-    )
+    rows = "".join(f"<tr><td>{text}<td class='n'>{run['compared'][key]:,}</tr>" for key, text in _COMPARED.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -69,7 +67,7 @@ def _article(finding: Mapping[str, Any]) -> str:  # Any: as in `page`
     return f"""<article class="{finding["severity"]}">
 <p><strong>{_URGENCY[finding["severity"]]}: {escape(finding["changed"])}</strong></p>
 <p>Likely cause: {escape(finding["cause"])}<br>What to do: {escape(finding["action"])}</p>
-<p><small>{escape(finding["measure"])} {finding["value"]:.3g}, threshold {finding["threshold"]:.3g}.{affected}</small></p>
+<p><small>{escape(finding["measure"])} {finding["value"]:.3g}, threshold {finding["threshold"]:.3g}.{affected}</small>
 </article>
 """
 
@@ -78,7 +76,7 @@ def _drift(drifts: list[dict[str, Any]], drift_page: str | None) -> str:  # Any:
     if drift_page is None:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(d['column'])}</td><td class='n'>{d['psi']:.3f}</td><td class='n'>{d['threshold']:.3f}</td></tr>"
+        f"<tr><td>{escape(d['column'])}<td class='n'>{d['psi']:.3f}<td class='n'>{d['threshold']:.3f}</tr>"
         for d in drifts[:DRIFT_ROWS]
     )
     return f"""<h2>Drift by column</h2>

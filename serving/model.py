@@ -3,11 +3,15 @@
 import json
 import logging
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import numpy as np
@@ -20,6 +24,7 @@ from serving.meters import Meters
 
 NO_CHAMPION = "no model has been promoted yet"
 RULE_VERSION = "rule"
+SQLITE = "sqlite:///"
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +52,10 @@ class Champion:
 
     def __init__(self, home: Path, meters: Meters) -> None:
         self._meters = meters
-        self._database = home.absolute() / "mlflow.db"
-        own = f"sqlite:///{self._database}"
+        own = f"{SQLITE}{home.absolute() / 'mlflow.db'}"
         self._tracking_uri = mlflow.environment_variables.MLFLOW_TRACKING_URI.get() or own
-        self._is_own = self._tracking_uri == own
         self._client: mlflow.MlflowClient | None = None
-        self._refused_version = ""
+        self._refused_version = self._refused_for = ""
         self.refusal = ""  # why the registry's champion does not serve, where it does not
         self.current = LoadedModel(Scorer(Method.RULE, note=NO_CHAMPION))
 
@@ -63,14 +66,19 @@ class Champion:
         """
         try:
             version = self._champion_version()
-            if version in (self.current.version, self._refused_version):
+            if version == self.current.version:
+                self.refusal = ""
+                return False
+            if version == self._refused_version:
+                self.refusal = self._refused_for
                 return False
             loaded = self._loaded(version)
         except Refused as error:
             self._refused_version = version
-            self._refuse(f"version {version} of {REGISTERED_MODEL} was refused: {error}")
+            self._refused_for = f"version {version} of {REGISTERED_MODEL} was refused: {error}"
+            self._refuse(self._refused_for)
             return False
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # registries and artifact stores raise whatever their own libraries do
             self._refuse(f"the model registry does not answer: {_first_line(error)}")
             return False
         self.refusal, self._refused_version = "", ""
@@ -86,9 +94,9 @@ class Champion:
 
     def _champion_version(self) -> str:
         """The version under the alias; RULE_VERSION where there is none."""
-        if self._is_own and not self._database.exists():
-            return RULE_VERSION  # asking MLflow would create the database
         if self._client is None:
+            if self._tracking_uri.startswith(SQLITE) and not has_aliases(self._tracking_uri.removeprefix(SQLITE)):
+                return RULE_VERSION
             self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
         try:
             return str(self._client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
@@ -109,7 +117,7 @@ class Champion:
             try:
                 scorer = Scorer.load(Path(local))
                 warm(scorer)
-            except (ValueError, KeyError, TypeError, FileNotFoundError, LightGBMError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError, LightGBMError) as error:
                 raise Refused(_first_line(error)) from None
         return LoadedModel(scorer, version)
 
@@ -118,6 +126,19 @@ class Champion:
             _log.warning("%s; %s goes on serving", reason, self.current.label)
         self.refusal = reason
         self._meters.model_refused()
+
+
+def has_aliases(database: str) -> bool:
+    """Whether any registered model has an alias in MLflow's SQLite file, asked without MLflow.
+
+    MLflow's client creates a file that is missing, and migrates one that another process is only just creating: both
+    then fail. Where there is an alias, both are done.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(database)}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM registered_model_aliases LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError:
+        return False
 
 
 def warm(scorer: Scorer) -> None:
@@ -131,6 +152,6 @@ def warm(scorer: Scorer) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError | KeyError | TypeError):
+    if isinstance(error, json.JSONDecodeError | KeyError | TypeError | AttributeError):
         return f"its files are not a scorer's: {error!r}"
     return str(error).partition("\n")[0]

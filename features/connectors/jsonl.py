@@ -9,7 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from features.events import Batch, Event, InvalidItem, Rejected, Seat, batches, parse_event, parse_seat
+from features.events import (
+    Batch,
+    Event,
+    InvalidItem,
+    Rejected,
+    Seat,
+    batches,
+    checked_organization,
+    parse_event,
+    parse_seat,
+    shown,
+)
 
 SOURCE = "jsonl"
 
@@ -36,11 +47,12 @@ def _items(path: Path, *, organization: str, tools: Iterable[str], now: datetime
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     with lines:
         for number, line in enumerate(lines, start=1):
+            line = line.removeprefix(b"\xef\xbb\xbf")
             if not line.strip():
                 continue
             where = f"{path.name}, line {number}"
             try:
-                yield _item(line.removeprefix(b"\xef\xbb\xbf"), organization=organization, tools=tools, now=now)
+                yield _item(line, organization=organization, tools=tools, now=now)
             except InvalidItem as error:
                 yield Rejected(where, error.field, error.reason)
 
@@ -57,6 +69,6 @@ def _item(line: bytes, *, organization: str, tools: Iterable[str], now: datetime
     if kind_of_item == "seat":
         return parse_seat(fields, organization=organization, tools=tools)
     if kind_of_item == "event":
-        organization = str(fields.pop("organization", organization))
+        organization = checked_organization(fields.pop("organization", organization))
         return parse_event(fields, organization=organization, source=SOURCE, now=now)
-    raise InvalidItem("type", f"expected 'seat' or 'event', came {kind_of_item!r}")
+    raise InvalidItem("type", f"expected 'seat' or 'event', came {shown(kind_of_item)}")

@@ -137,6 +137,13 @@ def test_values_that_went_missing_are_named(snapshots: Snapshots, window_of: Win
     assert "confidence_last 16% → 100%" in finding.changed
 
 
+def test_values_that_are_known_more_often_are_only_to_look_at(snapshots: Snapshots, window_of: Windows) -> None:
+    asked = snapshots(400, seed=9).with_columns(pl.lit(7.0).alias("confidence_last"))
+    before = snapshots(400, seed=8).with_columns(pl.lit(None, pl.Float64).alias("confidence_last"))
+    (finding,) = missing_values(unmeasured(window_of(before, asked)))
+    assert finding.severity is Severity.WATCH
+
+
 def with_role(frame: pl.DataFrame, role: str, n: int) -> pl.DataFrame:
     return frame.with_columns(pl.when(pl.col(SEAT) < n).then(pl.lit(role)).otherwise("role").alias("role"))
 
@@ -214,13 +221,22 @@ def test_stale_features_are_said_by_their_share(stale: int, severity: Severity |
     assert [finding.severity for finding in stale_features(evidence)] == ([] if severity is None else [severity])
 
 
-@pytest.mark.parametrize(("silent_days", "severity"), [(4, None), (6, Severity.WATCH), (10, Severity.ACT)])
-def test_a_source_is_late_only_beyond_its_own_lag(
+@pytest.mark.parametrize(
+    ("silent_days", "severity"), [(4, None), (6, Severity.WATCH), (20, Severity.WATCH), (60, Severity.INFO)]
+)
+def test_a_source_among_others_is_late_beyond_its_own_lag_until_it_counts_as_retired(
     silent_days: int, severity: Severity | None, identical: Evidence
 ) -> None:
     slow = replace(FRESH, source="export", lag=timedelta(days=2), watermark=NOW - timedelta(days=silent_days))
     found = late_sources(replace(identical, sources=(FRESH, slow)))
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
+
+
+@pytest.mark.parametrize(("silent_days", "severity"), [(5, Severity.WATCH), (10, Severity.ACT), (60, Severity.ACT)])
+def test_silence_of_every_source_calls_for_action(silent_days: int, severity: Severity, identical: Evidence) -> None:
+    silent = replace(FRESH, lag=timedelta(0), watermark=NOW - timedelta(days=silent_days))
+    (finding,) = late_sources(replace(identical, sources=(silent, replace(silent, source="export"))))
+    assert finding.severity is severity
 
 
 def test_a_late_source_is_named_with_its_last_sign_of_life(identical: Evidence) -> None:
