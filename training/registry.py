@@ -3,7 +3,8 @@
 import importlib.metadata
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from features.catalogue import FEATURES
 from features.scorer import CHAMPION, HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Scorer
 
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "rekindle-risk"
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 REQUIREMENTS = ("rekindle", "lightgbm", "mlflow", "numpy", "pandas", "scikit-learn")
@@ -34,7 +36,22 @@ class Registered:
 
 def tracking_uri(home: Path) -> str:
     """MLflow's own variable where it is set, else a SQLite file in the state folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.absolute() / 'mlflow.db'}"
+    return os.environ.get(TRACKING_VARIABLE) or f"sqlite:///{home.absolute() / 'mlflow.db'}"
+
+
+@contextmanager
+def _tracking(home: Path) -> Iterator[None]:
+    """MLflow's global tracking store is ours inside the block; outside, it and its variable are as they were."""
+    before = os.environ.get(TRACKING_VARIABLE)
+    mlflow.set_tracking_uri(tracking_uri(home))  # it sets the variable too
+    try:
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            own = (home.absolute() / "mlartifacts").as_uri() if before is None else None
+            mlflow.create_experiment(EXPERIMENT, artifact_location=own)
+        mlflow.set_experiment(EXPERIMENT)
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def register(
@@ -53,9 +70,7 @@ def register(
     reference: FEATURES and `risk_28` of training snapshots, kept with the model for the monitors. documents: by file
     name, JSON. plots: by name, PNG files.
     """
-    mlflow.set_tracking_uri(tracking_uri(home))
-    _ensure_experiment(home)
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+    with _tracking(home), tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
         mlflow.log_params(dict(params))
         mlflow.log_metrics(dict(metrics))
         mlflow.set_tags(dict(tags))
@@ -114,17 +129,10 @@ def load_champion(home: Path) -> tuple[Scorer, str] | None:
 
 def champion_folder(home: Path) -> Path:
     """A local copy of the champion's artifacts: the scorer and the reference snapshots."""
-    mlflow.set_tracking_uri(tracking_uri(home))
-    uri = f"models:/{REGISTERED_MODEL}@{CHAMPION}"
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+    with _tracking(home):
+        uri = f"models:/{REGISTERED_MODEL}@{CHAMPION}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
 
 
 def _client(home: Path) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(tracking_uri=tracking_uri(home))
-
-
-def _ensure_experiment(home: Path) -> None:
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        artifacts = None if "MLFLOW_TRACKING_URI" in os.environ else (home.absolute() / "mlartifacts").as_uri()
-        mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
-    mlflow.set_experiment(EXPERIMENT)

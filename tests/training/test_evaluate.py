@@ -1,0 +1,265 @@
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from features.catalogue import NUMERIC
+from features.scorer import HORIZONS_DAYS, Method, Scorer
+from training import evaluate as judged
+from training.evaluate import METRICS, RESAMPLES, Estimate, baselines, compare, estimate, evaluate, metrics_by_horizon
+
+SEED = 20
+EXACT = 1e-9  # the same sums in another order
+
+
+def sample(seed, n=400, *, decimals=1):
+    """Labels, scores with many ties, and three rows of weights: ones, random, and a bootstrap's with zeros."""
+    rng = np.random.default_rng(seed)
+    score = np.clip(np.round(rng.random(n), decimals), 0.05, 0.95)
+    label = (rng.random(n) < score).astype(float)
+    weight = np.stack((np.ones(n), rng.uniform(0.1, 3, n), rng.poisson(1, n).astype(float)))
+    return label, score, weight
+
+
+REFERENCES = {
+    "auc": reference.roc_auc_score,
+    "ap": reference.average_precision_score,
+    "log_loss": reference.log_loss,
+    "brier": reference.brier_score_loss,
+}
+
+
+@pytest.mark.parametrize("decimals", [1, 9], ids=["ties", "no ties"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_weighted_metrics_equal_those_of_scikit_learn(name, decimals):
+    label, score, weight = sample(SEED, decimals=decimals)
+    expected = [REFERENCES[name](label, score, sample_weight=row) for row in weight]
+    np.testing.assert_allclose(METRICS[name](label, score, weight), expected, rtol=EXACT)
+
+
+def test_a_whole_weight_is_as_many_copies_of_the_row():
+    label, score, weight = sample(SEED, n=300)
+    times = weight[2].astype(int)
+    copied = np.repeat(label, times), np.repeat(score, times), np.ones((1, times.sum()))
+    for name in ("auc", "ap", "log_loss", "brier", "lift_at_10"):
+        metric = METRICS[name]
+        np.testing.assert_allclose(metric(label, score, weight[2:]), metric(*copied), rtol=EXACT, err_msg=name)
+
+
+def test_ece_equals_a_loop_over_fifteen_bins_of_equal_mass():
+    label, score, weight = sample(SEED, n=417, decimals=9)
+    order = np.argsort(score)
+    total = 0.0
+    for number in range(15):
+        rows = order[417 * number // 15 : 417 * (number + 1) // 15]
+        total += abs((weight[1, rows] * (label[rows] - score[rows])).sum())
+    assert METRICS["ece"](label, score, weight[1:2])[0] == pytest.approx(total / weight[1].sum(), rel=EXACT)
+
+
+def test_ece_of_a_perfectly_calibrated_score_is_near_zero():
+    label, score, weight = sample(SEED, n=100_000, decimals=9)
+    # of 15 bins of 6 667 labels each, the mean distance by chance alone is about 0.8 sqrt(0.2 / 6 667) = 0.0044
+    assert METRICS["ece"](label, score, weight[:1])[0] < 0.008
+
+
+def test_ece_of_a_score_that_is_off_everywhere_is_how_far_it_is_off():
+    label, score, weight = sample(SEED, n=100_000, decimals=9)
+    # the same chance as above
+    assert METRICS["ece"](label, score * 0.8 + 0.2, weight[:1])[0] == pytest.approx(0.1, abs=0.008)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_order_of_the_rows_changes_nothing(name):
+    label, score, weight = sample(SEED)
+    order = np.argsort(label, kind="stable")
+    first = METRICS[name](label, score, weight[:2])
+    np.testing.assert_allclose(METRICS[name](label[order], score[order], weight[:2][:, order]), first, rtol=EXACT)
+
+
+def test_lift_is_the_rate_in_the_top_tenth_over_the_rate_in_all():
+    label = np.zeros(100)
+    label[:6] = 1
+    label[50:54] = 1
+    score = np.linspace(1, 0, 100)
+    assert METRICS["lift_at_10"](label, score, np.ones((1, 100)))[0] == pytest.approx(6.0)
+
+
+def test_lift_takes_its_share_of_a_tie():
+    label = np.zeros(100)
+    label[:8] = 1
+    score = np.where(np.arange(100) < 20, 0.9, 0.1)  # half of the twenty are taken: 4 of 10, against 8 of 100
+    assert METRICS["lift_at_10"](label, score, np.ones((1, 100)))[0] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("auc", 0.5), ("lift_at_10", 1.0)])
+def test_a_score_that_says_nothing_is_worth_chance(name, expected):
+    label, _, weight = sample(SEED)
+    np.testing.assert_allclose(METRICS[name](label, np.full(len(label), 0.3), weight), expected, rtol=EXACT)
+
+
+def test_auc_is_missing_where_only_one_class_has_weight():
+    weight = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    found = METRICS["auc"](np.array([1.0, 1.0, 0.0]), np.array([0.2, 0.8, 0.5]), weight)
+    np.testing.assert_array_equal(found, [np.nan, 0.5])
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+
+def people(n):
+    return np.array([f"p{number}" for number in range(n)])
+
+
+def test_an_estimate_lies_inside_its_interval():
+    label, score, _ = sample(SEED)
+    found = estimate(METRICS["auc"], label, score, people(400))
+    assert found.low < found.value < found.high
+
+
+def test_the_interval_counts_people_and_not_their_snapshots():
+    label, score, _ = sample(SEED, n=200)
+    one = estimate(METRICS["auc"], label, score, people(200))
+    nine = [np.repeat(values, 9) for values in (label, score, people(200))]
+    by_person = estimate(METRICS["auc"], *nine)
+    naive = estimate(METRICS["auc"], nine[0], nine[1], people(1800))
+    assert by_person.value == pytest.approx(one.value, rel=EXACT)
+    assert (by_person.low, by_person.high) == pytest.approx((one.low, one.high), rel=EXACT)  # the same draws of people
+    # nine copies look like nine times the data: an interval a third as wide; 500 resamples give its ends to about 10 %
+    assert (by_person.high - by_person.low) / (naive.high - naive.low) == pytest.approx(3, rel=0.25)
+
+
+def test_the_interval_covers_the_truth_in_about_nineteen_of_twenty():
+    truth = 1 / 6  # Brier score of a calibrated uniform score: the mean of p (1 - p)
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        score = rng.random(300)
+        label = (rng.random(300) < score).astype(float)
+        found = estimate(METRICS["brier"], label, score, people(300), seed=seed)
+        covered += found.low <= truth <= found.high
+    assert 180 <= covered <= 198  # 190 expected, standard deviation 3; the percentile method is slightly narrow
+
+
+def test_the_seed_gives_the_interval():
+    label, score, _ = sample(SEED)
+    first, again, other = (estimate(METRICS["brier"], label, score, people(400), seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_chunks_of_resamples_change_nothing(monkeypatch):
+    label, score, _ = sample(SEED)
+    whole = estimate(METRICS["brier"], label, score, people(400))
+    monkeypatch.setattr(judged, "_CHUNK_CELLS", 400 * 7)  # 7 resamples at a time, which does not divide 500
+    assert RESAMPLES % 7
+    assert estimate(METRICS["brier"], label, score, people(400)) == whole
+
+
+def test_an_estimate_reads_as_value_and_interval():
+    assert str(Estimate(0.8191, 0.731, 0.8834)) == "0.819 [0.731, 0.883]"
+
+
+# --- the paired comparison ------------------------------------------------------------------------------------------
+
+
+def paired(seed=SEED, n=500):
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0.05, 0.95, (n, 2))
+    label = (rng.random((n, 2)) < truth).astype(float)
+    return label, truth, np.full_like(truth, 0.5)
+
+
+def test_compare_is_above_zero_where_mine_is_better():
+    label, truth, coin = paired()
+    gain = compare(label, truth, coin, people(500))
+    assert gain.low > 0
+    assert gain.value == pytest.approx(reference.log_loss(label.ravel(), coin.ravel()) - reference.log_loss(label.ravel(), truth.ravel()))
+
+
+def test_compare_turns_its_sign_when_the_models_are_exchanged():
+    label, truth, coin = paired()
+    there, back = compare(label, truth, coin, people(500)), compare(label, coin, truth, people(500))
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
+
+
+def test_compare_of_a_model_with_itself_is_exactly_zero():
+    label, truth, _ = paired()
+    assert compare(label, truth, truth, people(500)) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_compare_leaves_censored_labels_out():
+    label, truth, coin = paired()
+    label[::3, 1] = np.nan
+    whole = compare(label, truth, coin, people(500))
+    censored = np.isnan(label)
+    other = compare(label, np.where(censored, 0.999, truth), np.where(censored, 0.001, coin), people(500))
+    assert other == whole
+    known = ~censored
+    by_hand = reference.log_loss(label[known], coin[known]) - reference.log_loss(label[known], truth[known])
+    assert whole.value == pytest.approx(by_hand)
+
+
+def test_compare_draws_people_and_not_snapshots():
+    label, truth, coin = paired(n=100)
+    copied = [np.repeat(values, 9, axis=0) for values in (label, truth, coin)]
+    by_person = compare(*copied, np.repeat(people(100), 9))
+    naive = compare(*copied, people(900))
+    assert (by_person.high - by_person.low) / (naive.high - naive.low) == pytest.approx(3, rel=0.25)  # as above
+
+
+def test_losses_stay_finite_for_certain_mistakes():
+    assert np.isfinite(judged.losses(np.array([1.0, 0.0]), np.array([0.0, 1.0]))).all()
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_judges_every_method_by_every_metric_without_the_censored():
+    label, score, _ = sample(SEED)
+    unknown = np.append(label, [np.nan] * 5)
+    padded = np.append(score, [0.5] * 5)
+    found = evaluate(unknown, {"a": padded, "b": 1 - padded}, people(405))
+    assert {name: set(values) for name, values in found.items()} == {"a": set(METRICS), "b": set(METRICS)}
+    assert found["a"]["auc"].value == pytest.approx(reference.roc_auc_score(label, score))
+    assert found["a"]["auc"].value == pytest.approx(1 - found["b"]["auc"].value)
+
+
+@pytest.mark.parametrize("label", [np.tile([0.0, 1.0], 24), np.ones(200)], ids=["48 snapshots", "one class"])
+def test_too_little_is_not_judged(label):
+    assert evaluate(label, {"a": np.full(len(label), 0.5)}, people(len(label))) == {}
+
+
+def test_recency_is_a_logistic_regression_on_days_since_meaningful_alone(simulate, column):
+    train, test = simulate(1, n=2000).dataset, simulate(2, n=500).dataset
+    found = baselines(train, test, 3, Scorer(Method.RULE))["recency"]
+    other = test.vectors.copy()
+    for name, position in column.items():
+        if name != "days_since_meaningful":
+            other[:, position] = 99.0
+    moved = baselines(train, type(test)(**{**vars(test), "vectors": other}), 3, Scorer(Method.RULE))["recency"]
+    np.testing.assert_array_equal(found, moved)
+    assert np.corrcoef(found, test.vectors[:, column["days_since_meaningful"]])[0, 1] > 0.8  # it rises with the days
+
+
+@pytest.mark.parametrize(("silent", "expected"), [(0.0, 1.0), (np.inf, 0.0)])
+def test_recency_of_one_class_is_its_rate(make_dataset, silent, expected):
+    data = make_dataset(np.full(30, silent), np.full(30, 56.0 if silent else 0.0), np.full(30, 56.0))
+    np.testing.assert_array_equal(baselines(data, data, 0, Scorer(Method.RULE))["recency"], np.full(30, expected))
+
+
+def test_recency_of_nothing_known_is_a_half(make_dataset):
+    data = make_dataset(np.full(3, np.inf), np.full(3, -1.0), np.full(3, -1.0))
+    np.testing.assert_array_equal(baselines(data, data, 0, Scorer(Method.RULE))["recency"], [0.5] * 3)
+
+
+def test_the_warnings_baseline_is_the_rule_of_the_training_data(simulate):
+    data, scorer = simulate(3, n=200).dataset, Scorer(Method.RULE)
+    found = baselines(data, data, 3, scorer)
+    np.testing.assert_array_equal(found["warnings"], scorer.rule.risk(data.vectors)[0][:, 3])
+
+
+def test_every_horizon_shows_the_model_beside_its_baselines(simulate):
+    train, test = simulate(4, n=600).dataset, simulate(5, n=600).dataset
+    assert train.vectors.shape[1] == len(NUMERIC)
+    found = metrics_by_horizon(Scorer(Method.RULE), Scorer(Method.RULE), train, test)
+    assert list(found) == list(HORIZONS_DAYS)
+    assert [list(methods) for methods in found.values()] == [["model", "recency", "warnings", "logistic"]] * 4
