@@ -1,6 +1,5 @@
 """Rekindle's command line and wiring: the only file that knows all four packages. Nothing imports it."""
 
-import json
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from features.connectors.rollout_model import Rollout
     from features.events import Batch
     from features.log import Appended, EventLog, Source
     from features.store import FeatureStore
@@ -34,10 +35,15 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
-EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE = 1, 2, 3
+EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_STOPPED = 1, 2, 3, 130
 SHOWN_REJECTIONS = 10
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
+NOTHING_TO_COMPARE = (
+    "no model has been promoted, so there is nothing to compare with what is served: run `rekindle train` first, with "
+    "enough history for a model that beats the rule"
+)
 
+STOPPED = "stopped; what was stored is complete and the command can be run again"
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH_UNATTENDED)
@@ -94,7 +100,7 @@ class State:
         """The code behind the API, for as long as the block runs."""
         from serving.advisor import Advisor
 
-        advisor = Advisor(self.settings())
+        advisor = Advisor(self.settings(), clock=_now)
         try:
             yield advisor
         finally:
@@ -135,6 +141,7 @@ def ingest_jsonl(paths: list[Path], organization: Organization = "local", as_jso
     from features.connectors.jsonl import SOURCE, open_jsonl
 
     state = open_state()
+    _check_files(paths)
     batches = open_jsonl(paths, organization=organization, tools=state.tools, now=_now())
     _finish_ingest(_append(state, batches, source=SOURCE), as_json=as_json)
 
@@ -158,7 +165,7 @@ def ingest_git(
         )
         appended = _append(state, batches, source="git", show=False)
     _finish_ingest(appended, as_json=as_json)
-    if not appended.seats and not appended.accepted and not appended.duplicates:
+    if not as_json and not appended.seats and not appended.accepted and not appended.duplicates:
         out.print("No commit in these histories names an AI tool in its trailers, so there is no seat to score.")
 
 
@@ -179,9 +186,40 @@ def _ingest_rollout(state: State, *, seats: int, days: int, seed: int) -> "Appen
 
     today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
     rollout = Rollout(seats=seats, days=days, seed=seed, start=today - timedelta(days=days))
+    rollout = replace(rollout, start=_start_of_rollout(state, rollout))
     appended = _append(state, open_simulated(rollout), source="simulated")
     write_truth(rollout, state.home / "truth")
     return appended
+
+
+def _check_files(paths: list[Path]) -> None:
+    """Every file before the first is taken in. Raises ValueError naming the one that cannot be read."""
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"cannot read {path}: there is no such file")
+        if not path.is_file():  # seats are read before events: of a pipe the events would be lost
+            raise ValueError(f"cannot read {path}: expected a file, which can be read twice")
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"cannot read {path}: permission denied")
+
+
+def _start_of_rollout(state: State, rollout: "Rollout") -> datetime:
+    """When the rollout began that is in the folder already, else as asked: two of them would share their identifiers."""
+    path = state.home / "truth" / "rollout.json"
+    asked = {"seats": rollout.seats, "days": rollout.days, "seed": rollout.seed}
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(orjson.dumps({**asked, "start": rollout.start}))
+        return rollout.start
+    there = orjson.loads(path.read_bytes())
+    start = datetime.fromisoformat(there.pop("start"))
+    if there != asked:
+        kept = ", ".join(f"--{name} {value}" for name, value in there.items())
+        raise ValueError(
+            f"{state.home} already holds another simulated rollout ({kept}): ask for that one, or choose another "
+            f"folder with {HOME_VARIABLE}"
+        )
+    return start
 
 
 def _append(state: State, batches: "Iterable[Batch]", *, source: str, show: bool = True) -> "Appended":
@@ -205,7 +243,7 @@ def _finish_ingest(appended: "Appended", *, as_json: bool) -> None:
             f"known, {appended.decisions:,} decisions, {len(appended.rejected):,} items set aside."
         )
         for item in appended.rejected[:SHOWN_REJECTIONS]:
-            err.print(f"  set aside: {item}", markup=False, highlight=False)
+            err.print(f"  set aside: {item}", markup=False, highlight=False, soft_wrap=True)
         if len(appended.rejected) > SHOWN_REJECTIONS:
             err.print(f"  … and {len(appended.rejected) - SHOWN_REJECTIONS:,} more, kept in the log's table set_aside")
     if appended.rejected:
@@ -232,8 +270,14 @@ def features_push(
 ) -> None:
     """Features of every seat at one moment, to the online store, for serving."""
     state = open_state()
+    seats = _known_seats(state).num_rows
     pushed = _push(state, _instant(state, as_of))
-    _say({"pushed": pushed}, f"{pushed:,} seats are in the online store.", as_json=as_json)
+    left_out = f"; {seats - pushed:,} have newer ones there, which stay" if pushed < seats else ""
+    _say(
+        {"pushed": pushed, "left_out": seats - pushed},
+        f"The features of {pushed:,} seats went to the online store{left_out}.",
+        as_json=as_json,
+    )
 
 
 @features_app.command("show")
@@ -246,6 +290,8 @@ def features_show(
     from features.catalogue import FEATURES, say
 
     state = open_state()
+    if not state.log.seats([seat]).num_rows:
+        raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
     row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
     if as_json:
         _print_json(row)
@@ -310,6 +356,8 @@ def _complete_until(sources: "list[Source]") -> datetime:
 
 
 def _instant(state: State, text: str) -> datetime:
+    from features.events import EARLIEST
+
     if text == "now":
         return _now()
     if text == "latest":
@@ -321,7 +369,9 @@ def _instant(state: State, text: str) -> datetime:
             f"--as-of: expected `now`, `latest` or a date and time such as 2026-05-04T09:30:00Z, came {text!r}"
         ) from None
     if instant.tzinfo is None:
-        raise ValueError(f"--as-of: expected an offset, such as {text}Z, came {text!r}")
+        raise ValueError(f"--as-of: expected a time with its offset, such as 2026-05-04T09:30:00Z, came {text!r}")
+    if not EARLIEST <= instant <= _now():  # a row from the future would keep every later one out of the online store
+        raise ValueError(f"--as-of: expected from {EARLIEST.date()} until now, came {text!r}")
     return instant.astimezone(UTC)
 
 
@@ -396,36 +446,44 @@ def score_command(
     """The seats most at risk, how sure that is, and why. Uses the features that `features push` put online."""
     state = open_state()
     with state.advisor() as advisor:
-        scores = _scores(state, advisor, seats, top=top)
+        scores, unanswered = _scores(state, advisor, seats, top=top)
     if as_json:
         _print_json([_score_document(score) for score in scores])
-        return
-    if not scores:
-        out.print("No seat is in use, so none is at risk of being given up: see docs/labels.md.")
-        return
-    out.print(_risk_table(scores, title=f"{len(scores)} seats most at risk"))
-    _print_model(scores[0])
+    elif scores:
+        out.print(_risk_table(scores, title=f"{len(scores)} seats most at risk"))
+        _print_model(scores[0])
+    else:
+        out.print("No seat is in use, so none is at risk of being given up.")
+    if seats and unanswered:
+        for detail in unanswered:
+            err.print(f"  set aside: {detail}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_SET_ASIDE)
 
 
-def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: int) -> "list[Score]":
-    """The riskiest seats in use, with their reasons; every seat is scored, and what was scored is logged."""
+def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: int) -> "tuple[list[Score], list[str]]":
+    """The riskiest seats in use, with their reasons, and why others have no score; what was scored is logged."""
     from features.scorer import Stratum
+    from serving.problems import Problem
     from serving.scores import PRODUCT_HORIZON, Score
 
     wanted = seats or _known_seats(state).column("seat_id").to_pylist()
     with _progress("scoring", unit="seats", total=len(wanted)) as advance:
         scores: list[Score] = []
+        unanswered: list[str] = []
         for start in range(0, len(wanted), advisor.settings.max_batch):
             part = wanted[start : start + advisor.settings.max_batch]
             _, answers = advisor.score(part, explain=False)
             scores += [answer for answer in answers if isinstance(answer, Score)]
+            unanswered += [answer.detail for answer in answers if isinstance(answer, Problem)]
             advance(len(part))
+    if not scores and seats:
+        raise ValueError("; ".join(unanswered[:SHOWN_REJECTIONS]))
     if not scores:
-        raise ValueError("none of these seats has features online: run `rekindle features push` first")
+        raise ValueError("no seat has features online: run `rekindle features push` first")
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     _, explained = advisor.score([score.row.seat_id for score in riskiest], explain=True)
-    return [score for score in explained if isinstance(score, Score)]
+    return [score for score in explained if isinstance(score, Score)], unanswered
 
 
 def _score_document(score: "Score") -> dict[str, Any]:
@@ -446,7 +504,6 @@ def _score_document(score: "Score") -> dict[str, Any]:
 
 
 def _risk_table(scores: "list[Score]", decisions: "dict[str, str] | None" = None, *, title: str) -> Table:
-    from features.events import local_id
     from serving.scores import PRODUCT_HORIZON
 
     table = Table(title=title, show_lines=True)
@@ -459,7 +516,7 @@ def _risk_table(scores: "list[Score]", decisions: "dict[str, str] | None" = None
         low, high = score.low[PRODUCT_HORIZON], score.high[PRODUCT_HORIZON]
         risk = f"[bold]{_percent(score.risk[PRODUCT_HORIZON])}[/]\n({_percent(low)} to {_percent(high)})"
         why = "; ".join(reason.sentence for reason in score.reasons or ()) or "no early warning shows"
-        cells = [local_id(score.row.seat_id), risk, why]
+        cells = [score.row.seat_id, risk, why]
         table.add_row(*cells, *([decisions[score.row.seat_id]] if decisions is not None else []))
     return table
 
@@ -485,7 +542,7 @@ def _print_model(score: "Score") -> None:
 @app.command("serve")
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 3000 by default.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; 3000 by default.")] = None,
 ) -> None:
     """Serve the API: POST /v1/score and /v1/decide; /docs describes it."""
     from serving.service import serve
@@ -520,7 +577,7 @@ def _monitor(state: State, *, days: int) -> "MonitorRun":
 
     champion = load_champion(state.home)
     if champion is None:
-        raise ValueError("no model has been promoted, so there is nothing to compare with: run `rekindle train` first")
+        raise ValueError(NOTHING_TO_COMPARE)
     scorer, version = champion
     now = _now()
     with _progress("comparing what was served with what was trained on"):
@@ -551,6 +608,8 @@ def demo_command(
     days: Annotated[int, typer.Option(min=120, help="Days to simulate.")] = DEMO_DAYS,
 ) -> None:
     """The whole loop on a simulated rollout: events, features, training, scores, decisions, drift report."""
+    from training.registry import champion_version
+
     started = _now()
     state = open_state()
     out.rule("[bold]Rekindle, on a simulated rollout: every figure below is simulated")
@@ -564,15 +623,18 @@ def demo_command(
     pushed = _push(state, _now())
     out.print(f"4  Online   the features of {pushed:,} seats are in the online store.")
     with state.advisor() as advisor:
-        scores = _scores(state, advisor, None, top=10)
+        scores, _ = _scores(state, advisor, None, top=10)
         decisions = _decided(advisor, [score.row.seat_id for score in scores])
     out.print("5  Scores and decisions, by the code that serves the API; all are in the log.")
-    run = _monitor(state, days=1)
-    out.print(
-        "6  Monitors what was served today against what the model saw in training: this one rollout has grown older, "
-        "so its features have moved."
-    )
-    _print_findings(run, at_most=3)
+    run = _monitor(state, days=1) if champion_version(state.home) else None
+    if run is None:
+        out.print(f"6  Monitors {NOTHING_TO_COMPARE}.")
+    else:
+        out.print(
+            "6  Monitors what was served today against what the model saw in training: this one rollout has grown older, "
+            "so its features have moved."
+        )
+        _print_findings(run, at_most=3)
     out.print(_risk_table(scores, decisions, title="The ten seats most at risk (simulated)"))
     _print_model(scores[0])
     _print_where(state, run, trained, seconds=(_now() - started).total_seconds())
@@ -605,12 +667,12 @@ def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
     return words
 
 
-def _print_where(state: State, run: "MonitorRun", trained: "Trained", *, seconds: float) -> None:
+def _print_where(state: State, run: "MonitorRun | None", trained: "Trained", *, seconds: float) -> None:
     from training.registry import tracking_uri
 
     out.print("The effects are the expert's guess until enough decisions have matured to learn them.", highlight=False)
     where = {
-        "drift report": run.folder / "index.html",
+        "drift report": "none yet: see step 6" if run is None else run.folder / "index.html",
         "MLflow run": f"{trained.run_id}, see it with: mlflow ui --backend-store-uri {tracking_uri(state.home)}",
         "all state": f"{state.home.absolute()} (delete it for a clean start)",
         "serve the API": "make serve",
@@ -625,7 +687,8 @@ def _now() -> datetime:
 
 
 def _print_json(document: object) -> None:
-    sys.stdout.write(json.dumps(document, default=str, indent=2) + "\n")
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    sys.stdout.write(orjson.dumps(document, default=str, option=options).decode() + "\n")  # missing numbers are null
 
 
 def _say(document: dict[str, Any], sentence: str, *, as_json: bool) -> None:
@@ -639,14 +702,14 @@ def _say(document: dict[str, Any], sentence: str, *, as_json: bool) -> None:
 def _progress(
     what: str, *, unit: str = "", total: int | None = None, show: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error while the block runs; yields what advances it."""
+    """A progress bar on standard error, where that is a terminal, while the block runs; yields what advances it."""
     columns = (
         SpinnerColumn(),
         TextColumn(f"{what} {{task.completed:,.0f}} {unit}" if unit else what),
         BarColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, disable=not show) as progress:
+    with Progress(*columns, console=err, disable=not (show and err.is_terminal)) as progress:
         task = progress.add_task(what, total=total)
         yield lambda amount: progress.advance(task, amount)
         progress.update(task, total=progress.tasks[task].completed or 1, completed=progress.tasks[task].completed or 1)
@@ -654,7 +717,8 @@ def _progress(
 
 def main() -> None:
     """The console command. Whatever goes wrong is said in one sentence, without a traceback."""
-    warnings.simplefilter("ignore")
+    warnings.showwarning = _ignore_warning  # a filter would not do: Feast sets its own when it is imported
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow reads it when it is imported
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:
         app()
@@ -663,16 +727,24 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        _fail("stopped; what was stored is complete and the command can be run again", 130)
+        _fail(STOPPED, EXIT_STOPPED)
+    except SystemExit as ended:
+        if ended.code != EXIT_STOPPED:
+            raise
+        _fail(STOPPED, EXIT_STOPPED)  # Typer answers Ctrl-C itself, without a word
     except Exception as error:
         if os.environ.get("REKINDLE_DEBUG"):
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (set REKINDLE_DEBUG=1 for the details)", EXIT_UNEXPECTED)
 
 
+def _ignore_warning(*_details: object, **_more: object) -> None:
+    """Nothing: warnings of libraries are for developers, who run the tests."""
+
+
 def _fail(sentence: str, status: int) -> None:
     err.print("[bold red]rekindle:[/] ", end="")
-    err.print(sentence, markup=False, highlight=False)
+    err.print(sentence, markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
 
 

@@ -35,6 +35,9 @@ _CAUSES = {
     Group.CONTEXT: "Other teams use the tool now, or the roster names roles, functions or regions differently.",
     Group.HISTORY: "More or fewer interventions were sent than in the weeks of training.",
 }
+_NOT_AMOUNTS = frozenset({"category", "-1 to 1", "points", "0 or 1"})  # of these zero does not say that nothing came
+_LOST = "A source or roster field was lost."
+_MORE_KNOWN = "More is known of each seat: the rollout is older than at training, or a source or roster field was added."
 _AGED = "The rollout is older than at training: these numbers grow with time."
 _WENT_TO_ZERO = "A source most likely stopped or lost a kind of event: typical values fell to zero."
 
@@ -83,7 +86,7 @@ def _moved(window: Window, feature: Feature, drift: Drift) -> str:
 
 
 def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:
-    columns = [drift.name for drift in drifts if not BY_NAME[drift.name].is_category]
+    columns = [drift.name for drift in drifts if BY_NAME[drift.name].unit not in _NOT_AMOUNTS]
     return any(_median(window.current[name]) == 0 != _median(window.reference[name]) for name in columns)
 
 
@@ -172,7 +175,7 @@ def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
                 change,
                 threshold,
                 change,
-                f"A source or roster field was lost or added. {_CAUSES[group]}",
+                _LOST if lost > 0 else _MORE_KNOWN,
                 "Compare the sources and the roster with those of the weeks of training.",
             )
         )

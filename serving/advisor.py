@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from features.catalogue import catalogue_hash
+from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
 from features.decisions import Decision
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
@@ -24,6 +24,8 @@ from serving.policy import Snapshot, decide, expert_effects, generator, in_holdo
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
+
+_TOOL = CATEGORIES.index(BY_NAME["tool"])
 
 
 def utc_now() -> datetime:
@@ -88,9 +90,12 @@ class Advisor:
         """The decision computed again from the log. Raises ValueError where another policy made it."""
         return replay(decision, catalogue=self.catalogue, terms=self.settings.terms, key=self._key)
 
-    def use_cases(self) -> dict[str, str]:
-        """By high-value workflow, its use case in a sentence; over all tools."""
-        return {name: text for tool in self._tools.values() for name, text in tool.high_value_workflows.items()}
+    def use_case(self, decision: Decision) -> str | None:
+        """The workflow that the decision is about, as a use case in a sentence."""
+        tool = self._tools.get(decision.categories[_TOOL])
+        if tool is None or decision.workflow is None:
+            return None
+        return tool.high_value_workflows.get(decision.workflow)
 
     def read_features(self) -> None:
         """Read the online store once; whatever its library raises when it cannot goes through."""

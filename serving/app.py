@@ -41,7 +41,6 @@ def create_app(advisor: Advisor) -> FastAPI:
     install(app)
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Timed, meters=advisor.meters)
-    use_cases = advisor.use_cases()
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
     @app.post("/v1/score", response_model=ScoreResponse, responses=_problems(400, 413, 422, 503), tags=["seats"])
@@ -66,18 +65,24 @@ def create_app(advisor: Advisor) -> FastAPI:
         items = [
             _seat_problem(seat_id, decision)
             if isinstance(decision, Problem)
-            else _decision_item(decision, titles=titles, use_cases=use_cases)
+            else _decision_item(decision, titles, advisor.use_case(decision))
             for seat_id, decision in zip(request.seats, advisor.decide(request.seats, wanted=wanted), strict=True)
         ]
         return _json({"items": items})
 
-    @app.get("/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 503), tags=["log"])
+    @app.get(
+        "/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 422, 503), tags=["log"]
+    )
     def receipt(decision_id: str) -> Response:
         """The decision as it was logged: what was done, why, and with which probability."""
-        return _json(_decision_item(_logged(advisor, decision_id), titles=titles, use_cases=use_cases))
+        decision = _logged(advisor, decision_id)
+        return _json(_decision_item(decision, titles, advisor.use_case(decision)))
 
     @app.post(
-        "/v1/decisions/{decision_id}/replay", response_model=Replay, responses=_problems(404, 409, 503), tags=["log"]
+        "/v1/decisions/{decision_id}/replay",
+        response_model=Replay,
+        responses=_problems(404, 409, 422, 503),
+        tags=["log"],
     )
     def replay(decision_id: str) -> Response:
         """Computes the decision again from what was logged with it, and says whether the result is identical."""
@@ -167,7 +172,7 @@ def _score_item(score: Score, now: datetime) -> dict[str, Any]:
     return item if score.reasons is None else {**item, "reasons": score.reasons}
 
 
-def _decision_item(decision: Decision, *, titles: Mapping[str, str], use_cases: Mapping[str, str]) -> dict[str, Any]:
+def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str | None) -> dict[str, Any]:
     assert decision.as_of is not None
     risk = decision.risk[PRODUCT_HORIZON]
     effects = {name: effect_interval(name, mean, risk=risk) for name, mean in decision.effects.items()}
@@ -188,7 +193,7 @@ def _decision_item(decision: Decision, *, titles: Mapping[str, str], use_cases: 
         "guardrails": decision.guardrails,
         "holdout": decision.holdout,
         "workflow": decision.workflow,
-        "use_case": None if decision.workflow is None else use_cases.get(decision.workflow),
+        "use_case": use_case,
         "target_person_id": decision.target_person_id,
         "risk": decision.risk,
         "policy": decision.policy,

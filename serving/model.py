@@ -79,7 +79,7 @@ class Champion:
             self._refuse(self._refused_for)
             return False
         except Exception as error:  # registries and artifact stores raise whatever their own libraries do
-            self._refuse(f"the model registry does not answer: {_first_line(error)}")
+            self._refuse("the model registry does not answer", f": {_first_line(error)}")
             return False
         self.refusal, self._refused_version = "", ""
         self.current = loaded
@@ -121,9 +121,10 @@ class Champion:
                 raise Refused(_first_line(error)) from None
         return LoadedModel(scorer, version)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, details: str = "") -> None:
+        """details: for the log alone; addresses inside are no business of a caller."""
         if reason != self.refusal:
-            _log.warning("%s; %s goes on serving", reason, self.current.label)
+            _log.warning("%s%s; %s goes on serving", reason, details, self.current.label)
         self.refusal = reason
         self._meters.model_refused()
 
@@ -152,6 +153,8 @@ def warm(scorer: Scorer) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"its files are not a scorer's: {Path(str(error.filename)).name} is missing"
     if isinstance(error, json.JSONDecodeError | KeyError | TypeError | AttributeError):
         return f"its files are not a scorer's: {error!r}"
     return str(error).partition("\n")[0]

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:rekindle:problem:"
+MAX_ERRORS = 20  # our choice: a thousand wrong seats are wrong in the same way
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ async def _ours(_request: Request, error: Exception) -> Response:
 async def _validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    errors = [_field_error(item) for item in found]
+    errors = [_field_error(item) for item in found[:MAX_ERRORS]]
     first = f"{errors[0].field}: {errors[0].detail}" if errors[0].field else errors[0].detail
     if found[0]["type"] == "json_invalid":
         return respond(problem(400, "malformed-json", "The body is not JSON", first, errors))

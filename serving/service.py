@@ -45,6 +45,9 @@ class RekindleService:
     """Risk scores and decisions over HTTP."""
 
     def __init__(self) -> None:
+        # MLflow would otherwise retry for minutes: a registry that is down must not hold up the start
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         # BentoML's supervisor imports this module too, and needs none of this: it saves its 5 s and 300 MB
         from serving.advisor import Advisor
         from serving.app import create_app

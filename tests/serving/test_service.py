@@ -16,6 +16,10 @@ import pytest
 from features.scorer import Scorer
 from serving.settings import Settings
 
+pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
+    "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
+)
+
 ROOT = Path(__file__).parents[2]
 START = "import os; from serving.service import serve; from serving.settings import Settings; "
 START += "serve(Settings.from_environment(os.environ))"
@@ -86,3 +90,36 @@ def test_the_deployed_service_decides_swaps_its_model_and_answers_by_our_own_rou
     assert server.post("/v1/score", content=b"{").json()["errors"][0]["field"] == ""
     assert "Rekindle" in server.get("/docs").text
     assert sorted(path.name for path in home.iterdir() if path.suffix == ".key") == []
+
+
+def test_bentoml_takes_the_configuration(tmp_path: Path) -> None:
+    """BentoML accepts a misspelt key in silence. In a process of its own: importing BentoML warns in many ways."""
+    code = "from serving.service import RekindleService as service; "
+    code += "print(*((layer.cls.__name__, layer.kwargs.get('timeout')) for layer in service.to_asgi().user_middleware))"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(tmp_path)}
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    assert "('TimeoutMiddleware', 60)" in done.stdout, done.stderr
+    assert "OwnProbes" in done.stdout
+    assert "AccessLogMiddleware" not in done.stdout
+    assert "TrafficMetricsMiddleware" not in done.stdout
+
+
+def test_importing_the_service_touches_nothing_and_loads_neither_feast_nor_mlflow(tmp_path: Path) -> None:
+    code = "import sys, serving.service; print(sorted({'feast', 'mlflow', 'serving.advisor'} & set(sys.modules)))"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "REKINDLE_PORT": "not a port", "HOME": str(tmp_path)}
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_setting_stops_the_start(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "REKINDLE_PORT": "not a port"}
+
+    done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    assert done.returncode != 0
+    assert "REKINDLE_PORT" in done.stderr

@@ -36,13 +36,12 @@ def test_weighted_metrics_equal_those_of_scikit_learn(name, decimals):
     np.testing.assert_allclose(METRICS[name](label, score, weight), expected, rtol=EXACT)
 
 
-def test_a_whole_weight_is_as_many_copies_of_the_row():
+@pytest.mark.parametrize("name", ["auc", "ap", "log_loss", "brier", "lift_at_10"])
+def test_a_whole_weight_is_as_many_copies_of_the_row(name):
     label, score, weight = sample(SEED, n=300)
     times = weight[2].astype(int)
     copied = np.repeat(label, times), np.repeat(score, times), np.ones((1, times.sum()))
-    for name in ("auc", "ap", "log_loss", "brier", "lift_at_10"):
-        metric = METRICS[name]
-        np.testing.assert_allclose(metric(label, score, weight[2:]), metric(*copied), rtol=EXACT, err_msg=name)
+    np.testing.assert_allclose(METRICS[name](label, score, weight[2:]), METRICS[name](*copied), rtol=EXACT)
 
 
 def test_ece_equals_a_loop_over_fifteen_bins_of_equal_mass():
@@ -151,7 +150,8 @@ def test_chunks_of_resamples_change_nothing(monkeypatch):
     whole = estimate(METRICS["brier"], label, score, people(400))
     monkeypatch.setattr(judged, "_CHUNK_CELLS", 400 * 7)  # 7 resamples at a time, which does not divide 500
     assert RESAMPLES % 7
-    assert estimate(METRICS["brier"], label, score, people(400)) == whole
+    again = estimate(METRICS["brier"], label, score, people(400))
+    assert (again.low, again.high) == pytest.approx((whole.low, whole.high), rel=EXACT)
 
 
 def test_an_estimate_reads_as_value_and_interval():

@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_index("decisions_by_seat", "decisions", ["seat_id", "decided_at"])
+    op.create_index("decisions_by_time", "decisions", ["decided_at", "intervention", "seat_id"])
     op.create_index("decisions_by_target", "decisions", ["target_person_id", "decided_at"])
     op.create_table(
         "served",
