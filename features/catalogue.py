@@ -97,20 +97,33 @@ class Feature:
 
 
 def _kind(*kinds: Kind) -> Mask:
-    codes = np.array([KIND_CODES[kind] for kind in kinds])
-    return lambda events: np.isin(events.kind, codes)
+    is_one = np.zeros(len(KIND_CODES), bool)
+    is_one[[KIND_CODES[kind] for kind in kinds]] = True
+    return lambda events: np.asarray(is_one[events.kind])
+
+
+def _count_of(events: Events) -> Integers:
+    return events.count
+
+
+def _value_of(events: Events) -> Integers:
+    return events.value * events.count
+
+
+def _frustration_of(events: Events) -> Integers:
+    return np.maximum(events.frustration, 0) * events.count
+
+
+def _uncertainty_of(events: Events) -> Integers:
+    return np.maximum(events.uncertainty, 0) * events.count
 
 
 def _counted(mask: Mask) -> Channel:
-    return lambda events: np.where(mask(events), events.count, 0)
+    return Channel(mask, _count_of)
 
 
-def _amount(mask: Mask) -> Channel:
-    return lambda events: np.where(mask(events) & (events.value >= 0), events.value * events.count, 0)
-
-
-def _weight(mask: Mask) -> Channel:
-    return lambda events: np.where(mask(events) & (events.value >= 0), events.count, 0)
+def _measured(mask: Mask) -> Mask:
+    return lambda events: mask(events) & (events.value >= 0)
 
 
 def _is_meaningful(events: Events) -> Booleans:
@@ -159,6 +172,8 @@ _IS_NPS = _kind(Kind.NPS)
 _IS_INTERVENTION = _kind(Kind.INTERVENTION)
 _IS_REACTION = _kind(Kind.REACTION)
 _IS_SURVEY = _kind(Kind.CONFIDENCE, Kind.NPS)
+_IS_MEASURED_PROMPT = _measured(_IS_PROMPT)
+_IS_MEASURED_SESSION = _measured(_IS_SESSION)
 
 USE = _counted(IS_USE)
 SESSIONS = _counted(_IS_SESSION)
@@ -175,10 +190,12 @@ TICKETS = _counted(_kind(Kind.TICKET))
 INTERVENTIONS = _counted(_IS_INTERVENTION)
 MEANINGFUL = _counted(_is_meaningful)
 QUICK_CLOSES = _counted(_is_quick_close)
-PROMPT_LENGTH = _amount(_IS_PROMPT)
-PROMPTS_MEASURED = _weight(_IS_PROMPT)
-SESSION_SECONDS = _amount(_IS_SESSION)
-SESSIONS_MEASURED = _weight(_IS_SESSION)
+PROMPT_LENGTH = Channel(_IS_MEASURED_PROMPT, _value_of)
+PROMPTS_MEASURED = Channel(_IS_MEASURED_PROMPT, _count_of)
+SESSION_SECONDS = Channel(_IS_MEASURED_SESSION, _value_of)
+SESSIONS_MEASURED = Channel(_IS_MEASURED_SESSION, _count_of)
+FRUSTRATION = Channel(_IS_VOICE, _frustration_of)
+UNCERTAINTY = Channel(_IS_VOICE, _uncertainty_of)
 WORKFLOWS = tuple(_counted(_has_workflow(number)) for number in range(MAX_WORKFLOWS))
 DELIVERED, SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in range(len(REACTION_STAGES)))
 
@@ -186,18 +203,6 @@ H1 = LAST_HOUR
 D7, D14, D28, D56 = (last_days(days) for days in (7, 14, 28, 56))
 WEEKS = tuple(last_days(7, until=7 * week) for week in range(VOICE_WEEKS))
 WEEKS_1_2, WEEKS_3_4 = life_days(0, 14), life_days(14, 28)
-
-
-def _frustration(events: Events) -> Integers:
-    return np.where(_IS_VOICE(events), np.maximum(events.frustration, 0) * events.count, 0)
-
-
-def _uncertainty(events: Events) -> Integers:
-    return np.where(_IS_VOICE(events), np.maximum(events.uncertainty, 0) * events.count, 0)
-
-
-def _survey_value(events: Events) -> Integers:
-    return events.value
 
 
 def count(channel: Channel, window: Window) -> Callable[[Snapshots], Floats]:
@@ -300,12 +305,12 @@ def _decayed(channel: Channel) -> Callable[[Snapshots], Floats]:
 
 
 def _frustrated_and_uncertain(s: Snapshots) -> Floats:
-    return _decayed(_frustration)(s) * _decayed(_uncertainty)(s)
+    return _decayed(FRUSTRATION)(s) * _decayed(UNCERTAINTY)(s)
 
 
 def _confidence_change(s: Snapshots) -> Floats:
-    last = s.history.last_value(_IS_CONFIDENCE, _survey_value)
-    return last - s.history.last_value(_IS_CONFIDENCE, _survey_value, back=1)
+    last = s.history.last_value(_IS_CONFIDENCE)
+    return last - s.history.last_value(_IS_CONFIDENCE, back=1)
 
 
 def _training_to_use(s: Snapshots) -> Floats:
@@ -395,15 +400,15 @@ FEATURES: tuple[Feature, ...] = (
     Feature("days_since_work", _G.OPPORTUNITY, "days", "Days since the last sign of work.", since(_is_opportunity), missing="no work seen yet", says="last sign of work {} days ago"),
     Feature("work_trend_14", _G.OPPORTUNITY, "-1 to 1", "Days with work in the last 14 days against the 14 before.", _work_trend, missing="no work in 28 days"),
     # confidence
-    Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_CONFIDENCE, _survey_value), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
+    Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_CONFIDENCE), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
     Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
-    Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_NPS, _survey_value), missing="never answered", says="would recommend it {} of 10"),
+    Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_NPS), missing="never answered", says="would recommend it {} of 10"),
     Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_SURVEY), missing="never answered"),
     Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters"),
     # voice
     Feature("tickets_28", _G.VOICE, "tickets", "Support tickets about the tool, 28 days.", count(TICKETS, D28), says="{} tickets in 28 days"),
-    Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(_frustration), says="frustration of {} in tickets and surveys"),
-    Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(_uncertainty), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys"),
+    Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(FRUSTRATION), says="frustration of {} in tickets and surveys"),
+    Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(UNCERTAINTY), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys"),
     Feature("frustration_and_uncertainty", _G.VOICE, "score", "Frustration times uncertainty: the two together.", _frustrated_and_uncertain, mode=_MODE.COMPLEXITY, says="frustration and uncertainty together ({})"),
     # onboarding
     Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life, says="seat assigned {} days ago"),

@@ -97,7 +97,7 @@ def _coded_events(
             for tool, profile in tools.items()
             for number, workflow in enumerate(profile.high_value_workflows)
         ],
-        schema={"tool": pl.String, "workflow": pl.String, "number": pl.Int64},
+        schema={"tool": pl.String, "workflow": pl.String, "number": pl.Int8},
         orient="row",
     )
     coded = (
@@ -110,24 +110,39 @@ def _coded_events(
             pl.col("seat").cast(pl.Int64),
             pl.col("occurred_at").cast(pl.Int64).alias("at"),
             pl.col("available_at").cast(pl.Int64).alias("available"),
-            pl.col("kind").replace_strict({str(k): c for k, c in KIND_CODES.items()}, return_dtype=pl.Int64),
+            pl.col("kind").replace_strict({str(k): c for k, c in KIND_CODES.items()}, return_dtype=pl.Int8),
             pl.col("count"),
             (pl.col("value") * FIXED_POINT).round().cast(pl.Int64).fill_null(-1),
             pl.col("number").fill_null(-1).alias("workflow"),
-            pl.col("completed").cast(pl.Int64).fill_null(-1),
+            pl.col("completed").cast(pl.Int8).fill_null(-1),
             (pl.col("frustration") * FIXED_POINT).round().cast(pl.Int64).fill_null(-1),
             (pl.col("uncertainty") * FIXED_POINT).round().cast(pl.Int64).fill_null(-1),
             pl.col("category")
-            .replace_strict({s: c for c, s in enumerate(REACTION_STAGES)}, default=-1, return_dtype=pl.Int64)
+            .replace_strict({s: c for c, s in enumerate(REACTION_STAGES)}, default=-1, return_dtype=pl.Int8)
             .fill_null(-1),
             "guided",
             "tool",
         )
     )
-    return _judged(coded, tools).sort(_ORDER).collect()
+    return _ordered(_judged(coded, tools).collect())
 
 
-_ORDER = ("seat", "at", "kind", "value", "completed", "workflow", "count", "available", "frustration", "uncertainty", "category", "guided")  # fmt: skip
+_TIES = ("kind", "value", "completed", "workflow", "count", "available", "frustration", "uncertainty", "category", "guided")  # fmt: skip
+
+
+def _ordered(coded: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by seat and instant, and those of one instant by what they say: only they need the slow sort."""
+    by_instant = coded.sort("seat", "at")
+    seat, at = by_instant["seat"].to_numpy(), by_instant["at"].to_numpy()
+    is_same = (seat[1:] == seat[:-1]) & (at[1:] == at[:-1])
+    is_tied = np.append(is_same, False) | np.append(False, is_same)
+    if not is_tied.any():
+        return by_instant
+    tied = np.flatnonzero(is_tied)
+    order = np.arange(by_instant.height)
+    among = by_instant[tied].with_row_index("place").sort("seat", "at", *_TIES)["place"].to_numpy()
+    order[tied] = tied[among]
+    return by_instant[order]
 
 
 def _judged(coded: pl.LazyFrame, tools: Mapping[str, ToolProfile]) -> pl.LazyFrame:

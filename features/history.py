@@ -17,6 +17,7 @@ from features.events import MICROSECONDS_PER_DAY, Kind
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Small = npt.NDArray[np.int8]
 Booleans = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.int64, np.float64)
 
@@ -39,14 +40,14 @@ class Events:
     seat: Integers
     at: Integers
     available: Integers
-    kind: Integers
+    kind: Small
     count: Integers
     value: Integers
-    workflow: Integers
-    completed: Integers
+    workflow: Small
+    completed: Small
     frustration: Integers
     uncertainty: Integers
-    category: Integers
+    category: Small
     guided: Booleans
     is_meaningful: Booleans
     is_opportunity: Booleans
@@ -83,8 +84,14 @@ def life_days(start: int, stop: int) -> Window:
     return Window(Bound("assigned", start * DAY), Bound("assigned", stop * DAY))
 
 
-Channel = Callable[[Events], Integers]
 Mask = Callable[[Events], Booleans]
+
+
+class Channel(NamedTuple):
+    """What is summed: an amount of each event of a mask; (n,) integers, in thousandths where it is a value or score."""
+
+    mask: Mask
+    amount: Callable[[Events], Integers]
 
 
 class History:
@@ -105,7 +112,8 @@ class History:
         self._keys = events.seat * self._span + self._place(events.at)
         self._index: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
-        self._compact: dict[Mask, tuple[Integers, Integers]] = {}
+        self._compact: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
+        self._bounds: dict[tuple[Mask, Bound], Integers] = {}
         self._days: dict[Mask, tuple[Integers, Integers]] = {}
 
     def _place(self, instant: Integers) -> Integers:
@@ -128,9 +136,13 @@ class History:
     def total(self, channel: Channel, window: Window) -> Integers:
         """(n,) sum of the channel over the window."""
         if channel not in self._sums:
-            self._sums[channel] = np.concatenate(([0], np.cumsum(channel(self._events), dtype=np.int64)))
+            _, events = self._compacted(channel.mask)
+            sums = np.zeros(events.size + 1, np.int64)
+            np.cumsum(channel.amount(self._events)[events], out=sums[1:])
+            self._sums[channel] = sums
         sums = self._sums[channel]
-        return np.asarray(sums[self.index(window.stop)] - sums[self.index(window.start)])
+        start, stop = self._positions(channel.mask, window)
+        return np.asarray(sums[stop] - sums[start])
 
     def count(self, channel: Channel, window: Window) -> Floats:
         """(n,) the same as a float: counts are features."""
@@ -174,12 +186,12 @@ class History:
         """(n,) instant of the first event of the mask in the window, in microseconds; NaN where there was none."""
         return self._instant(mask, window, first=True)
 
-    def last_value(self, mask: Mask, amount: Channel, back: int = 0) -> Floats:
-        """(n,) the channel at the last event of the mask (or `back` events before it); NaN where there was none."""
+    def last_value(self, mask: Mask, back: int = 0) -> Floats:
+        """(n,) the value of the last event of the mask (or `back` events before it); NaN where there was none."""
         start, stop = self._positions(mask, EVER)
         _, events = self._compacted(mask)
         has = stop - back > start
-        return np.where(has, take(amount(self._events)[events], stop - 1 - back), np.nan) / FIXED_POINT
+        return np.where(has, take(self._events.value[events], stop - 1 - back), np.nan) / FIXED_POINT
 
     def streak(self, mask: Mask, breaks: Mask) -> Floats:
         """(n,) how many (by count) of the latest of the mask came after the last one that is also of `breaks`."""
@@ -201,18 +213,25 @@ class History:
 
     def _positions(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
         """Half-open range of the window among the events of the mask."""
-        before, _ = self._compacted(mask)
-        return before[self.index(window.start)], before[self.index(window.stop)]
+        return self._position(mask, window.start), self._position(mask, window.stop)
+
+    def _position(self, mask: Mask, bound: Bound) -> Integers:
+        """(n,) how many events of the mask lie before the bound (and in all seats before)."""
+        if (mask, bound) not in self._bounds:
+            before, _ = self._compacted(mask)
+            self._bounds[mask, bound] = before[self.index(bound)].astype(np.int64)
+        return self._bounds[mask, bound]
 
     def _ranks(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
         start, stop = self._positions(mask, window)
         return start, stop - 1
 
-    def _compacted(self, mask: Mask) -> tuple[Integers, Integers]:
+    def _compacted(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Integers]:
         """How many events of the mask lie before each position, and where they are."""
         if mask not in self._compact:
             chosen = mask(self._events)
-            before = np.concatenate(([0], np.cumsum(chosen, dtype=np.int64)))
+            before = np.zeros(chosen.size + 1, np.int32)
+            np.cumsum(chosen, out=before[1:])
             self._compact[mask] = before, np.flatnonzero(chosen)
         return self._compact[mask]
 

@@ -8,6 +8,7 @@ from features.history import (
     EVER,
     KIND_CODES,
     Bound,
+    Channel,
     Events,
     History,
     Window,
@@ -62,41 +63,44 @@ def values(block):
     return block.value
 
 
+COUNTS = Channel(every, counts)
+
+
 def test_a_window_holds_its_start_and_not_its_end():
     one = history([(0, 93 * DAY - 1), (0, 93 * DAY), (0, 100 * DAY - 1), (0, 100 * DAY)])
-    assert one.total(counts, last_days(7)).tolist() == [2]
+    assert one.total(COUNTS, last_days(7)).tolist() == [2]
 
 
 def test_a_window_of_the_past_ends_where_it_says():
     one = history([(0, 86 * DAY - 1), (0, 86 * DAY), (0, 93 * DAY - 1), (0, 93 * DAY)])
-    assert one.total(counts, last_days(7, until=7)).tolist() == [2]
+    assert one.total(COUNTS, last_days(7, until=7)).tolist() == [2]
 
 
 def test_a_window_of_the_seats_life_stops_at_the_end():
     rows = [(0, 9 * DAY), (0, 10 * DAY), (0, 23 * DAY), (0, 24 * DAY)]
     two = history(rows, seat=(0, 0), end=(23 * DAY, 99 * DAY), assigned=(10 * DAY, 10 * DAY))
-    assert two.total(counts, life_days(0, 14)).tolist() == [1, 2]
+    assert two.total(COUNTS, life_days(0, 14)).tolist() == [1, 2]
 
 
 def test_a_seat_that_is_not_assigned_yet_has_empty_first_weeks():
     one = history([(0, DAY)], end=(5 * DAY,), assigned=(10 * DAY,))
-    assert one.total(counts, life_days(0, 14)).tolist() == [0]
+    assert one.total(COUNTS, life_days(0, 14)).tolist() == [0]
 
 
 def test_seats_do_not_see_each_other():
     rows = [(0, DAY), (0, 2 * DAY), (2, DAY)]
-    assert history(rows, seat=(0, 1, 2), end=(9 * DAY,) * 3).total(counts, EVER).tolist() == [2, 0, 1]
+    assert history(rows, seat=(0, 1, 2), end=(9 * DAY,) * 3).total(COUNTS, EVER).tolist() == [2, 0, 1]
 
 
 def test_no_events_at_all_count_zero_and_are_missing():
     one = history([])
-    assert (one.total(counts, EVER).tolist(), one.days(every, EVER).tolist()) == ([0], [0.0])
-    assert np.isnan([one.since_last(every), one.first_at(every), one.last_value(every, values)]).all()
+    assert (one.total(COUNTS, EVER).tolist(), one.days(every, EVER).tolist()) == ([0], [0.0])
+    assert np.isnan([one.since_last(every), one.first_at(every), one.last_value(every)]).all()
     assert one.streak(every, is_completed).tolist() == [0.0]
 
 
 def test_no_snapshots_give_no_answers():
-    assert history([(0, DAY)], seat=(), end=()).total(counts, EVER).size == 0
+    assert history([(0, DAY)], seat=(), end=()).total(COUNTS, EVER).size == 0
 
 
 def test_days_are_distinct_utc_days():
@@ -126,13 +130,13 @@ def test_the_first_in_a_window_is_the_first_of_its_mask():
 
 def test_the_value_before_the_last_is_one_step_back():
     one = history([(0, DAY, {"value": 7_000}), (0, 2 * DAY, {"value": 4_500})])
-    assert (one.last_value(every, values).tolist(), one.last_value(every, values, back=1).tolist()) == ([4.5], [7.0])
-    assert np.isnan(one.last_value(every, values, back=2)).all()
+    assert (one.last_value(every).tolist(), one.last_value(every, back=1).tolist()) == ([4.5], [7.0])
+    assert np.isnan(one.last_value(every, back=2)).all()
 
 
 def test_one_step_back_does_not_reach_into_the_seat_before():
     one = history([(0, DAY, {"value": 7_000}), (1, DAY, {"value": 4_500})], seat=(1,))
-    assert np.isnan(one.last_value(every, values, back=1)).all()
+    assert np.isnan(one.last_value(every, back=1)).all()
 
 
 @pytest.mark.parametrize(("completed", "streak"), [([0, 0], 2), ([1, 0], 1), ([0, 1], 0), ([-1, 0, 0], 2)])
@@ -152,7 +156,7 @@ def test_a_mean_is_weighted_and_missing_without_weight():
 
     rows = [(0, DAY, {"value": 1_000, "count": 3}), (0, DAY, {"value": 5_000})]
     two = history(rows, seat=(0, 1), end=(9 * DAY,) * 2)
-    assert np.array_equal(two.mean(amount, counts, EVER), [2.0, np.nan], equal_nan=True)
+    assert np.array_equal(two.mean(Channel(every, amount), COUNTS, EVER), [2.0, np.nan], equal_nan=True)
 
 
 @pytest.mark.parametrize("bound", [END, Bound("end", -1000 * DAY), Bound("assigned", 1000 * DAY), Bound("seat", 0)])
@@ -163,15 +167,15 @@ def test_a_bound_far_outside_the_data_stays_in_its_seat(bound):
 
 
 def test_an_empty_window_holds_nothing():
-    assert history([(0, DAY)]).total(counts, Window(END, Bound("end", -DAY))).tolist()[0] <= 0
+    assert history([(0, DAY)]).total(COUNTS, Window(END, Bound("end", -DAY))).tolist()[0] <= 0
 
 
 def test_a_block_too_wide_for_one_64_bit_key_is_still_exact():
     """A million seats over 200 days."""
     rows = [(0, 0), (0, 5 * DAY), (2**20, DAY), (2**20, 200 * DAY - 1)]
     three = history(rows, seat=(0, 2**20, 2**20), end=(5 * DAY, 200 * DAY - 1, 200 * DAY))
-    assert three.total(counts, EVER).tolist() == [1, 1, 2]
-    assert three.total(counts, last_days(5)).tolist() == [1, 0, 1]
+    assert three.total(COUNTS, EVER).tolist() == [1, 1, 2]
+    assert three.total(COUNTS, last_days(5)).tolist() == [1, 0, 1]
 
 
 def test_take_brings_positions_into_range():
