@@ -717,7 +717,8 @@ def _progress(
 
 def main() -> None:
     """The console command. Whatever goes wrong is said in one sentence, without a traceback."""
-    warnings.showwarning = _ignore_warning  # a filter would not do: Feast sets its own when it is imported
+    warnings.simplefilter("ignore")
+    warnings.showwarning = _ignore_warning  # the filter would not do: Feast sets its own when it is imported
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow reads it when it is imported
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:

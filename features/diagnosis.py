@@ -21,11 +21,15 @@ MAX_EVIDENCE = 3
 
 @dataclass(frozen=True)
 class Sign:
-    """One sign of a mode: 0 at `healthy`, 1 at `troubled`, in between in proportion; missing says nothing."""
+    """One sign of a mode: 0 at `healthy`, 1 at `troubled`, in between in proportion; missing says nothing.
+
+    is_needed: where it is missing the mode cannot be seen, for the other signs only say what did not happen.
+    """
 
     feature: str
     healthy: float
     troubled: float
+    is_needed: bool = False
 
     def strength(self, vectors: Floats) -> Floats:
         """(n,) in [0, 1]; NaN where the feature is missing."""
@@ -36,7 +40,7 @@ class Sign:
 # Our choice of thresholds, from the wording of the brief; the segment view and the simulator's planted modes judge them.
 SIGNS: Mapping[FailureMode, tuple[Sign, ...]] = {
     FailureMode.ONE_SHOT_TRAINING: (
-        Sign("days_since_training", 14, 56),
+        Sign("days_since_training", 14, 56, is_needed=True),
         Sign("meaningful_28", 6, 0),
         Sign("help_28", 2, 0),
     ),
@@ -47,7 +51,7 @@ SIGNS: Mapping[FailureMode, tuple[Sign, ...]] = {
     ),
     FailureMode.SURFACE_USE: (Sign("surface_days_28", 2, 8),),
     FailureMode.SILENT_STRUGGLE: (
-        Sign("quick_close_share_28", 0.15, 0.5),
+        Sign("quick_close_share_28", 0.15, 0.5, is_needed=True),
         Sign("open_streak", 2, 8),
         Sign("tickets_28", 1, 0),
     ),
@@ -78,7 +82,8 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
         values = np.stack([sign.strength(vectors) for sign in signs])
         known = ~np.isnan(values)
         total = np.where(known, values, 0).sum(axis=0)
-        strengths[mode] = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), 0.0)
+        needed = known[[sign.is_needed for sign in signs]].all(axis=0)
+        strengths[mode] = np.where(needed & known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), 0.0)
     return strengths
 
 

@@ -135,7 +135,10 @@ class EventLog:
 
     def __init__(self, url: str) -> None:
         """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened."""
-        self._engine = sa.create_engine(url)
+        try:
+            self._engine = sa.create_engine(url)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         if self._is_sqlite:
             _make_sqlite_durable(self._engine)

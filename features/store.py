@@ -1,11 +1,15 @@
 """The only reads and writes of Feast: wide rows offline for training, one packed row a seat online for serving."""
 
+import functools
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -19,6 +23,8 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig, RepoConfig
+from google.protobuf.message import DecodeError
+from redis.exceptions import RedisError
 
 from features.catalogue import FEATURES, Group, catalogue_hash
 from features.compute import pack
@@ -43,8 +49,33 @@ class OnlineRow:
         return (now - self.as_of).total_seconds()
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_FAILURES = (DecodeError, sqlite3.DatabaseError, duckdb.Error, RedisError, pl.exceptions.ComputeError)
+
+
+def _named(method: Callable[Concatenate["FeatureStore", P], R]) -> Callable[Concatenate["FeatureStore", P], R]:
+    """The method, with what a broken file or an absent server makes its libraries raise said as a StoreFailure."""
+
+    @functools.wraps(method)
+    def named(self: "FeatureStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except _FAILURES as error:
+            raise StoreFailure(
+                f"the feature store in {self.home} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); "
+                "delete its folders `feast` and `offline`, then run `rekindle features build` and `push` again"
+            ) from error
+
+    return named
+
+
 class CatalogueMismatch(ValueError):
     """An online row was computed with another feature catalogue than today's."""
+
+
+class StoreFailure(ValueError):
+    """A file or server of the feature store cannot be used."""
 
 
 class FeatureStore:
@@ -52,10 +83,10 @@ class FeatureStore:
 
     def __init__(self, home: Path, *, redis: str | None = None) -> None:
         """redis: Feast's connection string ("host:port,db=0"), or None for SQLite in the folder."""
-        self._home = home.absolute()
-        (self._home / "feast").mkdir(parents=True, exist_ok=True)
+        self.home = home.absolute()
+        (self.home / "feast").mkdir(parents=True, exist_ok=True)
         online = (
-            SqliteOnlineStoreConfig(path=str(self._home / "feast" / "online.db"))
+            SqliteOnlineStoreConfig(path=str(self.home / "feast" / "online.db"))
             if redis is None
             else RedisOnlineStoreConfig(connection_string=redis)
         )
@@ -63,21 +94,23 @@ class FeatureStore:
             config=RepoConfig(
                 project="rekindle",
                 provider="local",
-                registry=RegistryConfig(path=str(self._home / "feast" / "registry.db"), cache_ttl_seconds=0),
+                registry=RegistryConfig(path=str(self.home / "feast" / "registry.db"), cache_ttl_seconds=0),
                 offline_store=DuckDBOfflineStoreConfig(),
                 online_store=online,
                 entity_key_serialization_version=3,
-                repo_path=self._home,
+                repo_path=self.home,
             )
         )
         self._online_view: feast.FeatureView | None = None
 
+    @_named
     def apply(self) -> None:
         """Register every entity, view and service (what `feast apply` does); safe to repeat."""
         for view in (*map(str, Group), ONLINE_VIEW):
-            offline_path(self._home, view).mkdir(parents=True, exist_ok=True)
-        self._feast.apply(repository(self._home))
+            offline_path(self.home, view).mkdir(parents=True, exist_ok=True)
+        self._feast.apply(repository(self.home))
 
+    @_named
     def write_offline(self, features: pl.DataFrame) -> None:
         """Replace the offline snapshots, one Parquet file a group, each whole or not at all.
 
@@ -86,16 +119,18 @@ class FeatureStore:
         keyed = features.with_columns(pl.col("as_of").alias("created_at"))
         for group in Group:
             names = [feature.name for feature in FEATURES if feature.group is group]
-            _replace(keyed.select("seat_id", "as_of", "created_at", *names), offline_path(self._home, str(group)))
-        _replace(_packed(features), offline_path(self._home, ONLINE_VIEW))
+            _replace(keyed.select("seat_id", "as_of", "created_at", *names), offline_path(self.home, str(group)))
+        _replace(_packed(features), offline_path(self.home, ONLINE_VIEW))
 
+    @_named
     def snapshots(self) -> pl.DataFrame:
         """`seat_id` and `as_of` of the offline snapshots. Raises ValueError where none were built."""
-        path = offline_path(self._home, str(Group.USAGE)) / "snapshots.parquet"
+        path = offline_path(self.home, str(Group.USAGE)) / "snapshots.parquet"
         if not path.exists():
             raise ValueError("no features have been built yet: run `rekindle features build`")
         return pl.read_parquet(path, columns=["seat_id", "as_of"])
 
+    @_named
     def historical(self, snapshots: pl.DataFrame) -> pl.DataFrame:
         """`seat_id`, `as_of` and FEATURES as they were known at each snapshot, in the order given; Feast's join."""
         entity = snapshots.select("seat_id", pl.col("as_of").alias("event_timestamp")).with_row_index("row")
@@ -111,6 +146,7 @@ class FeatureStore:
             "seat_id", pl.col("event_timestamp").cast(pl.Datetime("us", "UTC")).alias("as_of"), *names
         )
 
+    @_named
     def push(self, features: pl.DataFrame) -> int:
         """Write the latest row of each seat to the online store, packed; returns how many were written.
 
@@ -124,6 +160,7 @@ class FeatureStore:
             self._feast.write_to_online_store(ONLINE_VIEW, df=_packed(newer).to_pandas(), allow_registry_cache=True)
         return newer.height
 
+    @_named
     def online(self, seat_ids: Sequence[str]) -> list[OnlineRow | None]:
         """The online row of each seat, or None. Raises CatalogueMismatch for rows of another catalogue."""
         return [

@@ -12,43 +12,60 @@ from serving.policy import Terms
 PREFIX = "REKINDLE_"
 
 
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ValueError("expected a number") from None
+
+
+def _whole(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError("expected a whole number") from None
+
+
 def _share(value: object) -> float:
-    number = float(str(value))
+    number = _number(value)
     if not 0 <= number < 1:
         raise ValueError("expected a share from 0 up to, not including, 1")
     return number
 
 
 def _exploration(value: object) -> float:
-    number = float(str(value))
+    number = _number(value)
     if not 0 < number <= 1:  # at 0 some probability would be 0, and nothing could be learned or valued
         raise ValueError("expected a share above 0, at most 1")
     return number
 
 
 def _amount(value: object) -> float:
-    number = float(str(value))
+    number = _number(value)
     if not (math.isfinite(number) and number > 0):
         raise ValueError("expected a number above 0")
     return number
 
 
 def _count(value: object) -> int:
-    number = int(str(value))
+    number = _whole(value)
     if number < 1:
         raise ValueError("expected a whole number from 1")
     return number
 
 
 def _port(value: object) -> int:
-    number = int(str(value))
+    number = _whole(value)
     if not 1 <= number <= 65535:
         raise ValueError("expected a port from 1 to 65535")
     return number
 
 
 def _address(value: object) -> str:
-    return str(ipaddress.ip_address(str(value)))  # BentoML listens on addresses, not on names
+    try:
+        return str(ipaddress.ip_address(str(value)))  # BentoML listens on addresses, not on names
+    except ValueError:
+        raise ValueError("expected an IP address, such as 127.0.0.1 or 0.0.0.0") from None
 
 
 def _folder(value: object) -> Path:

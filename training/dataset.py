@@ -72,10 +72,13 @@ class Dataset:
         return np.stack([abandoned_by(frame, horizon) for horizon in HORIZONS_DAYS], axis=1)
 
     def abandonments(self) -> int:
-        """How many silences there are: one that several snapshots look ahead to counts once."""
-        seen = np.isfinite(self.silent_after) & (self.silent_after <= PERIOD_ENDS_DAYS[-1])
-        began = self.as_of[seen] // 1_000_000 + np.round(self.silent_after[seen] * 86_400).astype(np.int64)
-        return len(set(zip(self.seat[seen], began, strict=True)))
+        """How many silences there are: one that several snapshots look ahead to, or lie in, counts once."""
+        seen = np.flatnonzero(self.silent_after <= PERIOD_ENDS_DAYS[-1])
+        began = self.as_of[seen] / MICROSECONDS_PER_DAY + self.silent_after[seen]
+        order = np.lexsort((began, self.seat[seen]))
+        seat, began, silence = self.seat[seen][order], began[order], self.silence[seen][order]
+        is_same = (seat[1:] == seat[:-1]) & (np.diff(began) < silence[1:])
+        return len(seen) - int(is_same.sum())
 
     def seat_weight(self) -> Floats:
         """(n,) one over the root of the seat's number of snapshots, mean 1: no seat dominates (our choice)."""
@@ -184,15 +187,15 @@ def censoring_weights(
     codes = {name: code for code, name in enumerate(np.unique(np.concatenate((seat, names))))}
     owner = np.array([codes[name] for name in names], np.int64)
     order = np.lexsort((instants, owner))
-    low = min(int(instants.min()), int(as_of.min(initial=instants.min())))
-    span = max(int(instants.max()), int(as_of.max(initial=0))) - low + 2
-    keys = owner[order] * span + (instants[order] - low)
+    moments = np.unique(instants)  # ranks in place of instants: seats times microseconds do not fit 64 bits
+    span = len(moments) + 1
+    keys = owner[order] * span + np.searchsorted(moments, instants[order])
     sums = np.concatenate(([0.0], np.cumsum(log_weight[order])))
     base = np.array([codes[name] for name in seat], np.int64) * span
-    start = np.searchsorted(keys, base + (as_of - low))
+    start = np.searchsorted(keys, base + np.searchsorted(moments, as_of))
     for period, end in enumerate(PERIOD_ENDS_DAYS):
-        until = as_of + (end + silence_days) * MICROSECONDS_PER_DAY - low
-        stop = np.searchsorted(keys, base + np.minimum(until, span - 1))
+        until = as_of + (end + silence_days) * MICROSECONDS_PER_DAY
+        stop = np.searchsorted(keys, base + np.searchsorted(moments, until))
         weights[:, period] = np.exp(sums[stop] - sums[start])
     return np.minimum(weights, MAX_CENSORING_WEIGHT)
 

@@ -70,8 +70,9 @@ def brier(label: Floats, score: Floats, weight: Floats) -> Floats:
 
 def ece(label: Floats, score: Floats, weight: Floats) -> Floats:
     """(b,) mean distance of probability and frequency over ECE_BINS bins of equal mass. Source: Naeini 2015."""
-    order = np.argsort(score, kind="stable")
-    starts = np.unique(np.linspace(0, len(score), ECE_BINS, endpoint=False).astype(int))
+    runs, order = _ties(score)  # equal scores share a bin, else the order of the rows would decide
+    edges = np.linspace(0, len(score), ECE_BINS, endpoint=False).astype(int)
+    starts = np.unique(runs[np.searchsorted(runs, edges, side="right") - 1])
     gap = np.add.reduceat(weight[:, order] * (label - score)[order], starts, axis=1)
     return np.asarray(np.abs(gap).sum(axis=1) / weight.sum(axis=1))
 

@@ -1,10 +1,11 @@
 """MLflow: log a trained model with what it saw and how it did, register it, move the champion alias."""
 
 import importlib.metadata
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import polars as pl
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
+from sqlalchemy.exc import DatabaseError
 
 from features.catalogue import FEATURES
 from features.scorer import CHAMPION, HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Scorer
@@ -45,6 +47,7 @@ def _tracking(home: Path) -> Iterator[None]:
     before = os.environ.get(TRACKING_VARIABLE)
     mlflow.set_tracking_uri(tracking_uri(home))  # it sets the variable too
     try:
+        _reach(home)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             own = (home.absolute() / "mlartifacts").as_uri() if before is None else None
             mlflow.create_experiment(EXPERIMENT, artifact_location=own)
@@ -52,6 +55,15 @@ def _tracking(home: Path) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def _reach(home: Path) -> None:
+    """Raises ValueError where the tracking store does not answer."""
+    try:
+        _client(home).search_experiments(max_results=1)
+    except (MlflowException, DatabaseError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the MLflow store at {tracking_uri(home)} cannot be used: {reason}") from None
 
 
 def register(
@@ -89,7 +101,8 @@ def register(
             signature=signature(),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
         )
-        version = mlflow.register_model(model.model_uri, REGISTERED_MODEL, tags=dict(tags))
+        with redirect_stderr(io.StringIO()):  # it prints what we return
+            version = mlflow.register_model(model.model_uri, REGISTERED_MODEL, tags=dict(tags))
         return Registered(str(version.version), run.info.run_id)
 
 
@@ -104,6 +117,9 @@ def signature() -> ModelSignature:
 
 def champion_version(home: Path) -> str | None:
     """The version that serves, or None."""
+    if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
+        return None  # asking would make it
+    _reach(home)
     try:
         return str(_client(home).get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
     except MlflowException:

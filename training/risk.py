@@ -66,11 +66,16 @@ def fit(dataset: Dataset, *, seed: int = 7, threads: int = 1, method: Method | N
     method: force one; by default what the number of abandonments allows.
     """
     abandonments = dataset.abandonments()
+    rows = person_period_rows(dataset)
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)
+    if chosen is not Method.RULE and len(np.unique(rows.event)) < 2:
+        chosen, note = (
+            Method.RULE,
+            "no week in which a silence began has been fully observed: the three-warnings rule is used",
+        )
     rates = fit_rates(dataset.vectors, dataset.abandoned(), np.ones(len(dataset)))
     if chosen is Method.RULE:
         return Fit(Scorer(Method.RULE, rule=rates, note=note), abandonments, 0, 0, {})
-    rows = person_period_rows(dataset)
     levels = category_levels(dataset)
     bare = Scorer(chosen, rule=rates, levels=levels, note=note)
     trees = _best_number_of_trees(bare, dataset, rows, seed=seed, threads=threads) if chosen is Method.LIGHTGBM else 0
@@ -151,9 +156,9 @@ def _fit_linear(dataset: Dataset, rows: PersonPeriods, codes: Floats, levels: li
     model = LogisticRegression(C=LOGISTIC_C, solver="newton-cholesky", max_iter=200, fit_intercept=False)
     model.fit(np.column_stack((design[rows.row], 100 * periods)), rows.event, sample_weight=rows.fit_weight)
     weights = model.coef_[0]
-    return LinearHazard(
-        blank.fill, blank.mean, blank.scale, _floats(weights[:-PERIODS]), _floats(100 * weights[-PERIODS:])
-    )
+    # a week that no snapshot has lived to its end has no rows: its hazard is that of the last one that has
+    intercepts = 100 * weights[-PERIODS:][np.minimum(np.arange(PERIODS), rows.period.max())]
+    return LinearHazard(blank.fill, blank.mean, blank.scale, _floats(weights[:-PERIODS]), _floats(intercepts))
 
 
 def _fit_calibrator(
@@ -227,11 +232,19 @@ def _newton(inputs: Floats, event: Floats, weight: Floats, *, ridge: float = 5.0
     center = np.array([1.0, 1.0, 0.0])
     beta = center.copy()
     penalty = np.diag([ridge, ridge, 0.1])
-    for _ in range(25):
+
+    def loss(at: Floats) -> float:
+        linear = inputs @ at
+        return float(weight @ (np.logaddexp(0, linear) - event * linear) + (at - center) @ penalty @ (at - center) / 2)
+
+    for _ in range(50):
         predicted = 1 / (1 + np.exp(-np.clip(inputs @ beta, -30, 30)))
         gradient = inputs.T @ (weight * (predicted - event)) + penalty @ (beta - center)
         curvature = (inputs * (weight * predicted * (1 - predicted))[:, None]).T @ inputs + penalty
         step = np.linalg.solve(curvature, gradient)
+        before = loss(beta)
+        while loss(beta - step) > before and np.abs(step).max() >= 1e-8:
+            step = step / 2  # far from the optimum a whole step overshoots, and the next one further
         beta = beta - step
         if np.abs(step).max() < 1e-8:
             break

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from features.catalogue import CATEGORIES, NUMERIC
+from features.catalogue import NUMERIC
 from features.events import MICROSECONDS_PER_DAY
 from features.log import to_microseconds
 from features.scorer import PERIOD_ENDS_DAYS, PERIODS, cumulative

@@ -68,7 +68,9 @@ def expected_rows(silent_after, known, observable):
 def test_person_period_rows_equal_a_plain_loop(make_dataset, whole):
     labels = random_labels(np.random.default_rng(30), 2_000, whole=whole)
     rows = person_period_rows(make_dataset(*labels))
-    assert list(zip(rows.row.tolist(), rows.period.tolist(), rows.event.tolist(), strict=True)) == expected_rows(*labels)
+    assert list(zip(rows.row.tolist(), rows.period.tolist(), rows.event.tolist(), strict=True)) == expected_rows(
+        *labels
+    )
 
 
 def test_every_kind_of_row_is_among_the_random_ones(make_dataset):
@@ -246,7 +248,9 @@ def test_folds_are_by_person_and_even(make_dataset):
     rng = np.random.default_rng(38)
     person = np.array([f"acme/p-{number}" for number in rng.integers(0, 100, 1_000)])
     fold = make_dataset(*random_labels(rng, 1_000), person=person).folds(3)
-    by_person = pl.DataFrame({"person": person, "fold": fold}).group_by("person").agg(pl.col("fold").n_unique(), of="fold")
+    by_person = (
+        pl.DataFrame({"person": person, "fold": fold}).group_by("person").agg(pl.col("fold").n_unique(), of="fold")
+    )
     people = pl.DataFrame({"person": person, "fold": fold}).unique("person")["fold"].value_counts()
     assert by_person["fold"].to_list() == [1] * len(np.unique(person))
     assert people.height == FOLDS
@@ -262,7 +266,9 @@ def test_folds_depend_on_the_seed_alone(make_dataset):
 
 def test_levels_are_names_with_at_least_twenty_snapshots(make_dataset):
     roles = ["analyst"] * 20 + ["nurse"] * 19 + [""] * 30
-    data = make_dataset(*random_labels(np.random.default_rng(41), 69), categories=[["claude", r, "", ""] for r in roles])
+    data = make_dataset(
+        *random_labels(np.random.default_rng(41), 69), categories=[["claude", r, "", ""] for r in roles]
+    )
     assert category_levels(data) == {"tool": ("claude",), "role": ("analyst",), "function": (), "region": ()}
 
 
@@ -277,7 +283,9 @@ def test_the_organization_is_that_of_the_seat(make_dataset):
 def decision(seat, at, none, *, drawn="none"):
     probabilities = {"none": none, "coach_call": 1 - none} if none < 1 else {"none": 1.0}
     probabilities = probabilities if none > 0 else {"coach_call": 1.0}
-    return Decision(f"{seat}-{at.isoformat()}", seat, at, drawn if drawn in probabilities else "coach_call", probabilities)
+    return Decision(
+        f"{seat}-{at.isoformat()}", seat, at, drawn if drawn in probabilities else "coach_call", probabilities
+    )
 
 
 def expected_weights(seat, as_of, silence, decisions):
@@ -287,7 +295,11 @@ def expected_weights(seat, as_of, silence, decisions):
         for period, end in enumerate(PERIOD_ENDS_DAYS):
             until = from_microseconds(start) + (end + int(window)) * DAY
             for one in decisions:
-                if one.seat_id == name and from_microseconds(start) <= one.decided_at < until and one.probabilities.get("none"):
+                if (
+                    one.seat_id == name
+                    and from_microseconds(start) <= one.decided_at < until
+                    and one.probabilities.get("none")
+                ):
                     weights[row, period] /= one.probabilities["none"]
     return np.minimum(weights, MAX_CENSORING_WEIGHT)
 
@@ -297,7 +309,11 @@ def test_censoring_weights_equal_a_loop(seed):
     rng = np.random.default_rng(seed)
     names = [f"acme/s-{number}" for number in range(6)]
     decisions = [
-        decision(str(rng.choice(names[:5])), AS_OF + int(rng.integers(-20, 110)) * DAY / 2, float(rng.choice([0.4, 0.9, 1.0, 0.0])))
+        decision(
+            str(rng.choice(names[:5])),
+            AS_OF + int(rng.integers(-20, 110)) * DAY / 2,
+            float(rng.choice([0.4, 0.9, 1.0, 0.0])),
+        )
         for _ in range(60)
     ]
     seat = rng.choice(names, 80)
@@ -311,7 +327,12 @@ def test_censoring_weights_equal_a_loop(seed):
 
 @pytest.mark.parametrize(
     ("moment", "weight"),
-    [(timedelta(0), 2.0), (-timedelta(microseconds=1), 1.0), (28 * DAY, 1.0), (28 * DAY - timedelta(microseconds=1), 2.0)],
+    [
+        (timedelta(0), 2.0),
+        (-timedelta(microseconds=1), 1.0),
+        (28 * DAY, 1.0),
+        (28 * DAY - timedelta(microseconds=1), 2.0),
+    ],
     ids=["at as_of", "just before", "at the end of the first window", "just before that end"],
 )
 def test_the_window_of_decisions_is_half_open(moment, weight):
@@ -321,7 +342,9 @@ def test_the_window_of_decisions_is_half_open(moment, weight):
 
 
 def test_without_decisions_every_weight_is_one():
-    np.testing.assert_array_equal(censoring_weights(np.array(["a/1"]), np.array([0]), np.array([28]), []), np.ones((1, PERIODS)))
+    np.testing.assert_array_equal(
+        censoring_weights(np.array(["a/1"]), np.array([0]), np.array([28]), []), np.ones((1, PERIODS))
+    )
 
 
 def test_many_seats_over_many_years_have_their_own_weights():
@@ -340,17 +363,32 @@ def test_many_seats_over_many_years_have_their_own_weights():
 def frames(meaningful, ever, *, silent=None, tools=("m365_copilot",)):
     """(features, labels, seats) of one snapshot a seat."""
     n = len(meaningful)
-    keys = {"seat_id": [f"acme/s-{number}" for number in range(n)], "as_of": [AS_OF + number * DAY for number in range(n)]}
+    keys = {
+        "seat_id": [f"acme/s-{number}" for number in range(n)],
+        "as_of": [AS_OF + number * DAY for number in range(n)],
+    }
     values = {name: ["" if dtype is pl.String else 0.5] * n for name, dtype in FEATURE_DTYPES.items()}
     values |= {"meaningful_28": meaningful, "meaningful_ever": ever, "tool": [tools[i % len(tools)] for i in range(n)]}
     features = pl.DataFrame({**keys, **values}, schema={**SNAPSHOT_SCHEMA, **FEATURE_DTYPES}, strict=False)
     labels = pl.DataFrame(
-        {**keys, "silent_after_days": silent or [None] * n, "known_days": [10.0] * n, "observable_days": [12.0] * n, "ended": ["end_of_data"] * n},
+        {
+            **keys,
+            "silent_after_days": silent or [None] * n,
+            "known_days": [10.0] * n,
+            "observable_days": [12.0] * n,
+            "ended": ["end_of_data"] * n,
+        },
         schema=LABEL_SCHEMA,
     )
     seats = seats_table(
         [
-            Seat(seat_id=seat, person_id=f"acme/p-{number // 2}", organization="acme", tool=tools[number % len(tools)], assigned_at=AS_OF - 40 * DAY)
+            Seat(
+                seat_id=seat,
+                person_id=f"acme/p-{number // 2}",
+                organization="acme",
+                tool=tools[number % len(tools)],
+                assigned_at=AS_OF - 40 * DAY,
+            )
             for number, seat in enumerate(keys["seat_id"])
         ]
     )
@@ -365,7 +403,9 @@ def test_only_seats_in_use_are_in_the_dataset():
 
 
 def test_the_dataset_keeps_order_and_alignment():
-    features, labels, seats = frames([1.0, 2.0, 3.0], [3.0, 3.0, 3.0], silent=[5.0, None, 0.0], tools=("github_copilot", "claude"))
+    features, labels, seats = frames(
+        [1.0, 2.0, 3.0], [3.0, 3.0, 3.0], silent=[5.0, None, 0.0], tools=("github_copilot", "claude")
+    )
     shuffled = seats.take(pa.array([2, 0, 1]))
     data = build_dataset(features, labels, seats=shuffled, decisions=[], tools=load_tools())
     assert data.silent_after.tolist() == [5.0, np.inf, 0.0]
@@ -404,7 +444,14 @@ def test_no_snapshots_make_an_empty_dataset():
 def some_events(n=50):
     return events_table(
         [
-            Event(event_id=f"acme/e{i}", seat_id="acme/s-1", kind=Kind.TASK, occurred_at=AS_OF + i * DAY, available_at=AS_OF + i * DAY, source="test")
+            Event(
+                event_id=f"acme/e{i}",
+                seat_id="acme/s-1",
+                kind=Kind.TASK,
+                occurred_at=AS_OF + i * DAY,
+                available_at=AS_OF + i * DAY,
+                source="test",
+            )
             for i in range(n)
         ]
     )

@@ -172,7 +172,9 @@ def test_compare_is_above_zero_where_mine_is_better():
     label, truth, coin = paired()
     gain = compare(label, truth, coin, people(500))
     assert gain.low > 0
-    assert gain.value == pytest.approx(reference.log_loss(label.ravel(), coin.ravel()) - reference.log_loss(label.ravel(), truth.ravel()))
+    assert gain.value == pytest.approx(
+        reference.log_loss(label.ravel(), coin.ravel()) - reference.log_loss(label.ravel(), truth.ravel())
+    )
 
 
 def test_compare_turns_its_sign_when_the_models_are_exchanged():

@@ -120,7 +120,8 @@ def test_a_fit_is_calibrated_from_the_safest_to_the_riskiest_fifth(fits, test, m
     truth = test.risk[:, HORIZON_PERIODS[3]]
     fifths = np.array_split(np.argsort(found), 5)
     gaps = [found[rows].mean() - truth[rows].mean() for rows in fifths]
-    assert np.abs(gaps).max() < 0.06  # 200 silences a fifth: a standard error of 0.02
+    # the calibrator rests on the last 30 % of the time: 60 silences a fifth, a standard error of 0.04, times 2
+    assert np.abs(gaps).max() < 0.08
 
 
 @pytest.mark.parametrize("method", LEARNED)
@@ -158,8 +159,12 @@ def test_the_interval_holds_the_true_rate_of_seats_scored_alike(fits, test, meth
     found = scored(fits[method], test.dataset)
     fifths = np.array_split(np.argsort(found.risk[:, 3]), 5)
     truth = test.risk[:, HORIZON_PERIODS[3]]
-    inside = [found.low[rows, 3].mean() - 0.02 < truth[rows].mean() < found.high[rows, 3].mean() + 0.02 for rows in fifths]
-    assert sum(inside) >= 4  # the calibrators are resampled, the model is not: 0.02 for what the model itself does not know
+    inside = [
+        found.low[rows, 3].mean() - 0.02 < truth[rows].mean() < found.high[rows, 3].mean() + 0.02 for rows in fifths
+    ]
+    assert (
+        sum(inside) >= 4
+    )  # the calibrators are resampled, the model is not: 0.02 for what the model itself does not know
 
 
 def test_the_fit_tells_what_it_rests_on(fits, train):
@@ -285,7 +290,7 @@ def coached(make_dataset):
 
     (dataset weighted by the logged probabilities, the same unweighted, the true risk by each period's end if nothing is done)
     """
-    rng, n = np.random.default_rng(SEED + 3), 12_000
+    rng, n = np.random.default_rng(SEED + 3), 9_000
     is_troubled = rng.random(n) < 0.5
     hazards = np.where(is_troubled[:, None], 0.16, 0.04) * np.ones(PERIODS)
     is_now = rng.random((n, PERIODS)) < hazards
@@ -297,7 +302,13 @@ def coached(make_dataset):
         is_called = rng.random(n) >= none
         observable = np.where(is_called, np.minimum(observable, day - 28.0), observable)
         decisions += [
-            Decision(f"d{day}-{i}", f"acme/s-{i}", from_microseconds(int(as_of[i])) + timedelta(days=day), "none", {"none": p, "coach_call": 1 - p})
+            Decision(
+                f"d{day}-{i}",
+                f"acme/s-{i}",
+                from_microseconds(int(as_of[i])) + timedelta(days=day),
+                "none",
+                {"none": p, "coach_call": 1 - p},
+            )
             for i, p in enumerate(none.tolist())
         ]
     seen = silence <= observable
@@ -315,7 +326,7 @@ def row_risk(dataset):
 def test_weighting_by_the_logged_probabilities_removes_the_bias_of_coached_seats(coached):
     weighted, plain, truth = coached
     assert np.abs(row_risk(plain) - truth)[4:].min() > 0.015
-    # 12 000 snapshots, weights up to 4: a standard error of 0.007 at eight weeks, times 2
+    # 9 000 snapshots, weights up to 4: a standard error of 0.008 at eight weeks, times 2
     np.testing.assert_allclose(row_risk(weighted), truth, atol=0.015)
 
 

@@ -1,0 +1,291 @@
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import features
+import features.store
+from features.catalogue import CATEGORIES, FEATURES, NUMERIC, Group, catalogue_hash
+from features.compute import FEATURE_DTYPES, SNAPSHOT_SCHEMA, pack
+from features.definitions import FRESH_FOR, ONLINE_VIEW, RISK_SERVICE, repository
+from features.store import CatalogueMismatch, FeatureStore
+
+pytestmark = [
+    # ibis, under Feast's DuckDB store, calls what DuckDB 1.4 deprecated
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
+]
+
+SEED = 110
+DAY, MICRO = timedelta(days=1), timedelta(microseconds=1)
+AS_OF = datetime(2026, 5, 4, 9, 30, 15, 123_457, tzinfo=UTC)
+ODD = (np.nan, -0.0, 5e-324, 1 / 3, 1e300, -np.inf)
+
+
+def rows(keys, seed=SEED):
+    """Features of the (seat, as_of) keys: random numbers, a fifth of them missing, and some that are hard to keep."""
+    rng, n = np.random.default_rng(seed), len(keys)
+    numbers = np.where(rng.random((n, len(NUMERIC))) < 0.2, np.nan, rng.normal(0, 1e3, (n, len(NUMERIC))))
+    numbers[0, : len(ODD)] = ODD
+    columns = {feature.name: numbers[:, position] for position, feature in enumerate(NUMERIC)}
+    columns |= {feature.name: rng.choice(["", "analyst", "Zoë, «R&D»"], n) for feature in CATEGORIES}
+    data = {"seat_id": [seat for seat, _ in keys], "as_of": [as_of for _, as_of in keys], **columns}
+    return pl.DataFrame(data, schema_overrides=SNAPSHOT_SCHEMA).select("seat_id", "as_of", *FEATURE_DTYPES)
+
+
+def asked(keys):
+    return pl.DataFrame(keys, schema=SNAPSHOT_SCHEMA, orient="row")
+
+
+def bits(frame):
+    """Everything as bytes: equal only if every number has the same bits; a missing number is the one NaN."""
+    vectors, categories = pack(frame)
+    vectors = np.where(np.isnan(vectors), np.nan, vectors)
+    return frame["seat_id"].to_list(), frame["as_of"].to_list(), vectors.tobytes(), categories
+
+
+@pytest.fixture(scope="module")
+def written():
+    return rows([(f"acme/s-{seat}", AS_OF + 7 * week * DAY + seat * MICRO) for seat in range(8) for week in range(3)])
+
+
+@pytest.fixture(scope="module")
+def offline_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("offline")
+
+
+@pytest.fixture(scope="module")
+def offline(offline_home, written):
+    """A store with three weeks of eight seats; nobody writes to it."""
+    store = FeatureStore(offline_home)
+    store.apply()
+    store.write_offline(written)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = FeatureStore(tmp_path)
+    opened.apply()
+    return opened
+
+
+# --- offline --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_read_in_the_order_asked_for(offline, written):
+    shuffled = written.sample(fraction=1.0, shuffle=True, seed=SEED)
+    assert bits(offline.historical(shuffled.select("seat_id", "as_of"))) == bits(shuffled)
+
+
+def test_the_columns_are_those_of_the_catalogue_in_its_order(offline, written):
+    found = offline.historical(written.select("seat_id", "as_of"))
+    assert dict(found.schema) == {**SNAPSHOT_SCHEMA, **FEATURE_DTYPES}
+    assert found.columns == ["seat_id", "as_of", *(feature.name for feature in FEATURES)]
+
+
+def test_a_snapshot_asked_for_twice_comes_twice(offline, written):
+    twice = pl.concat([written[[5, 5]], written[[2]], written[[5]]])
+    assert bits(offline.historical(twice.select("seat_id", "as_of"))) == bits(twice)
+
+
+def test_a_microsecond_before_a_row_it_cannot_be_seen(offline, written):
+    seat, as_of = written.row(1)[:2]  # the second week of the first seat
+    found = offline.historical(asked([(seat, as_of - MICRO), (seat, as_of)]))
+    assert bits(found)[2:] == bits(written[[0, 1]])[2:]
+
+
+def test_before_its_first_row_a_seat_has_no_features(offline, written):
+    seat, as_of = written.row(0)[:2]
+    vectors, categories = pack(offline.historical(asked([(seat, as_of - MICRO)])))
+    assert np.isnan(vectors).all()
+    assert categories == [[None] * len(CATEGORIES)]
+
+
+def test_a_row_serves_for_seven_days_and_is_then_missing_but_not_dropped(offline, written):
+    assert timedelta(days=7) == FRESH_FOR
+    seat, as_of = written.row(2)[:2]  # the last week
+    found = offline.historical(asked([(seat, as_of + FRESH_FOR), (seat, as_of + FRESH_FOR + MICRO)]))
+    vectors, _ = pack(found)
+    assert found.height == 2
+    assert bits(found[[0]])[2:] == bits(written[[2]])[2:]
+    assert np.isnan(vectors[1]).all()
+
+
+def test_an_unknown_seat_has_no_features_and_keeps_its_place(offline, written):
+    seat, as_of = written.row(0)[:2]
+    found = offline.historical(asked([("acme/nobody", as_of), (seat, as_of)]))
+    assert found["seat_id"].to_list() == ["acme/nobody", seat]
+    assert np.isnan(pack(found)[0][0]).all()
+    assert bits(found[[1]]) == bits(written[[0]])
+
+
+def test_writing_again_replaces_what_was_there(store, written):
+    store.write_offline(written)
+    other = rows([("acme/s-0", AS_OF)], seed=SEED + 1)
+    store.write_offline(other)
+    assert bits(store.historical(other.select("seat_id", "as_of"))) == bits(other)
+    assert store.snapshots().equals(other.select("seat_id", "as_of"))
+
+
+def test_the_built_snapshots_can_be_listed(offline, written):
+    assert offline.snapshots().equals(written.select("seat_id", "as_of"))
+
+
+def test_nothing_built_is_said_in_a_sentence(store):
+    with pytest.raises(ValueError, match="no features have been built yet: run `rekindle features build`"):
+        store.snapshots()
+
+
+def test_the_created_timestamp_is_when_the_row_was_known(offline, offline_home):
+    folder = offline_home / "offline"
+    for group in Group:
+        frame = pl.read_parquet(folder / str(group) / "snapshots.parquet")
+        assert frame["created_at"].equals(frame["as_of"], check_names=False), group
+        assert frame.columns == ["seat_id", "as_of", "created_at", *(f.name for f in FEATURES if f.group is group)]
+
+
+# --- online ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_pushed_is_served_to_the_bit(store):
+    latest = rows([(f"acme/s-{seat}", AS_OF + seat * MICRO) for seat in range(30)])
+    assert store.push(latest) == 30
+    vectors, categories = pack(latest)
+    found = store.online(latest["seat_id"].to_list())
+    assert np.stack([row.vector for row in found]).tobytes() == vectors.tobytes()
+    assert [list(row.categories) for row in found] == categories
+    assert [row.as_of for row in found] == latest["as_of"].to_list()
+    assert [row.seat_id for row in found] == latest["seat_id"].to_list()
+
+
+def test_online_and_offline_agree(store):
+    latest = rows([(f"acme/s-{seat}", AS_OF) for seat in range(10)])
+    store.write_offline(latest)
+    store.push(latest)
+    vectors, categories = pack(store.historical(latest.select("seat_id", "as_of")))
+    found = store.online(latest["seat_id"].to_list())
+    np.testing.assert_array_equal(np.stack([row.vector for row in found]), vectors)
+    assert [list(row.categories) for row in found] == categories
+
+
+def test_seats_come_in_the_order_asked_for_and_unknown_ones_are_none(store):
+    store.push(rows([("acme/s-1", AS_OF), ("acme/s-2", AS_OF)]))
+    found = store.online(["acme/s-2", "acme/nobody", "acme/s-1", "acme/s-2"])
+    assert [row and row.seat_id for row in found] == ["acme/s-2", None, "acme/s-1", "acme/s-2"]
+
+
+def test_before_anything_was_pushed_every_seat_is_none(store):
+    assert store.online(["acme/s-1"]) == [None]
+
+
+def test_no_seats_are_no_rows(store):
+    assert store.online([]) == []
+
+
+def test_a_newer_row_replaces_the_older_one(store):
+    store.push(rows([("acme/s-1", AS_OF)]))
+    newer = rows([("acme/s-1", AS_OF + MICRO)], seed=SEED + 1)
+    assert store.push(newer) == 1
+    assert store.online(["acme/s-1"])[0].vector.tobytes() == pack(newer)[0].tobytes()
+
+
+def test_an_older_row_does_not_replace_the_newer_one(store):
+    newer = rows([("acme/s-1", AS_OF)])
+    store.push(newer)
+    older = rows([("acme/s-1", AS_OF - MICRO), ("acme/s-2", AS_OF - MICRO)], seed=SEED + 1)
+    assert store.push(older) == 1
+    kept, other = store.online(["acme/s-1", "acme/s-2"])
+    assert (kept.as_of, kept.vector.tobytes()) == (AS_OF, pack(newer)[0].tobytes())
+    assert other.as_of == AS_OF - MICRO
+
+
+def test_of_several_rows_of_a_seat_the_latest_is_pushed(store):
+    history = rows([("acme/s-1", AS_OF), ("acme/s-1", AS_OF + 2 * DAY), ("acme/s-1", AS_OF + DAY)])
+    assert store.push(history) == 1
+    assert store.online(["acme/s-1"])[0].as_of == AS_OF + 2 * DAY
+
+
+def test_pushing_nothing_writes_nothing(store):
+    assert store.push(rows([("acme/s-1", AS_OF)]).clear()) == 0
+
+
+def test_a_row_of_another_catalogue_is_refused_by_name(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(features.store, "catalogue_hash", lambda: "0123456789abcdef")
+        store.push(rows([("acme/s-1", AS_OF)]))
+    message = rf"seat acme/s-1 are of catalogue 0123456789abcdef, now {catalogue_hash()}: run `rekindle features push`"
+    with pytest.raises(CatalogueMismatch, match=message):
+        store.online(["acme/s-1"])
+
+
+def test_age_is_counted_from_as_of(store):
+    store.push(rows([("acme/s-1", AS_OF)]))
+    assert store.online(["acme/s-1"])[0].age_seconds(AS_OF + timedelta(hours=2)) == 7200
+
+
+def test_another_process_sees_what_was_pushed(store, tmp_path):
+    store.push(rows([("acme/s-1", AS_OF)]))
+    again = FeatureStore(tmp_path)
+    again.apply()
+    assert again.online(["acme/s-1"])[0].as_of == AS_OF
+
+
+def test_forgetting_drops_every_online_row(store):
+    store.push(rows([("acme/s-1", AS_OF)]))
+    store.forget()
+    store.apply()
+    assert store.online(["acme/s-1"]) == [None]
+
+
+# --- what Feast knows -----------------------------------------------------------------------------------------------
+
+
+def test_applying_twice_is_harmless(store, tmp_path):
+    latest = rows([("acme/s-1", AS_OF)])
+    store.push(latest)
+    store.write_offline(latest)
+    store.apply()
+    assert store.online(["acme/s-1"])[0].as_of == AS_OF
+    assert bits(store.historical(latest.select("seat_id", "as_of"))) == bits(latest)
+
+
+def test_every_feature_is_in_the_view_of_its_group(tmp_path):
+    views = {item.name: item for item in repository(tmp_path)}
+    for group in Group:
+        assert {field.name for field in views[str(group)].schema} - {"seat_id"} == {
+            feature.name for feature in FEATURES if feature.group is group
+        }
+    assert {projection.name for projection in views[RISK_SERVICE].feature_view_projections} == set(map(str, Group))
+    assert ONLINE_VIEW in views
+
+
+def listing(folder):
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in Path(folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_feasts_own_command_line_applies_the_same_store_and_writes_only_under_the_state_folder(tmp_path):
+    source = Path(features.__file__).parent
+    before = listing(source)
+    (tmp_path / "feast").mkdir()
+    variables = {**os.environ, "REKINDLE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "FEAST_USAGE": "False"}
+    command = shutil.which("feast", path=str(Path(sys.executable).parent))
+    assert command is not None
+    done = subprocess.run([command, "apply"], cwd=source, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert listing(source) == before
+    assert (tmp_path / "feast" / "registry.db").exists()
+    store, latest = FeatureStore(tmp_path), rows([("acme/s-1", AS_OF)])
+    store.write_offline(latest)
+    store.push(latest)
+    assert store.online(["acme/s-1"])[0].vector.tobytes() == pack(latest)[0].tobytes()
+    assert bits(store.historical(latest.select("seat_id", "as_of"))) == bits(latest)

@@ -1,0 +1,120 @@
+"""The registry alone, with scorers that cost nothing."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import polars as pl
+import pytest
+
+from features.compute import FEATURE_DTYPES
+from features.scorer import CHAMPION, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from training import registry
+
+pytestmark = [
+    # MLflow warns of its own type hints, of its own SQLAlchemy calls, and of examples that a signature makes needless
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*An input example was not provided:UserWarning:mlflow"),
+]
+
+REFERENCE = pl.DataFrame(schema={**FEATURE_DTYPES, "risk_28": pl.Float64})
+RULE = Scorer(Method.RULE, note="nothing learned")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alone(tmp_path_factory):
+    """No tracking server of the machine's, and a working directory in which nothing may appear."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+
+
+def register(home, note="nothing learned"):
+    return registry.register(
+        home, replace(RULE, note=note), reference=REFERENCE, params={"method": "rule"}, metrics={"auc": 0.5},
+        tags={"note": note}, documents={"metrics.json": {"28": {}}}, plots={},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Two versions, none promoted."""
+    home = tmp_path_factory.mktemp("home")
+    assert [register(home, "first").version, register(home, "second").version] == ["1", "2"]
+    return home
+
+
+@pytest.fixture
+def demoted(home):
+    """The same, without a champion before and after."""
+    yield home
+    if registry.champion_version(home) is not None:
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}").delete_registered_model_alias(
+            REGISTERED_MODEL, CHAMPION
+        )
+
+
+def test_registering_promotes_nothing(demoted):
+    assert registry.champion_version(demoted) is None
+    assert registry.load_champion(demoted) is None
+
+
+def test_the_promoted_version_is_what_loads(demoted):
+    registry.promote(demoted, "2")
+    scorer, version = registry.load_champion(demoted)
+    assert (version, scorer.note) == ("2", "second")
+    registry.promote(demoted, "1")
+    scorer, version = registry.load_champion(demoted)
+    assert (version, scorer.note) == ("1", "first")
+
+
+def test_the_new_champion_remembers_the_one_before(demoted):
+    registry.promote(demoted, "1")
+    registry.promote(demoted, "2")
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{demoted / 'mlflow.db'}")
+    assert client.get_model_version(REGISTERED_MODEL, "2").tags["previous_champion"] == "1"
+
+
+def test_the_champions_folder_holds_scorer_and_reference(demoted):
+    registry.promote(demoted, "1")
+    folder = registry.champion_folder(demoted)
+    assert (folder / SCORER_ARTIFACT / "scorer.json").exists()
+    assert pl.read_parquet(folder / REFERENCE_ARTIFACT / "reference.parquet").schema == REFERENCE.schema
+
+
+def test_a_champion_of_another_catalogue_is_refused(demoted):
+    registry.promote(demoted, "1")
+    path = next(demoted.glob(f"mlartifacts/**/{SCORER_ARTIFACT}/scorer.json"))
+    text = path.read_text()
+    for each in demoted.glob(f"mlartifacts/**/{SCORER_ARTIFACT}/scorer.json"):
+        each.write_text(json.dumps({**json.loads(text), "catalogue": "another"}))
+    with pytest.raises(ValueError, match="trained on another feature catalogue"):
+        registry.load_champion(demoted)
+
+
+def test_two_state_folders_in_one_process_do_not_mix(demoted, tmp_path):
+    registry.promote(demoted, "1")
+    assert register(tmp_path).version == "1"
+    assert registry.champion_version(tmp_path) is None
+    assert registry.champion_version(demoted) == "1"
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlartifacts"}
+
+
+def test_nothing_is_written_outside_the_state_folder(home):
+    assert {path.name for path in home.iterdir()} == {"mlflow.db", "mlartifacts"}
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_registering_leaves_mlflows_variable_to_its_user(home, tmp_path):
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert registry.tracking_uri(home) == f"sqlite:///{home / 'mlflow.db'}"
+    assert registry.tracking_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_mlflows_own_variable_is_heeded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert registry.tracking_uri(tmp_path) == "http://tracking.example:5000"

@@ -1,0 +1,288 @@
+"""One small rollout from the log to the registry, as the command line runs it."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catalogue import CATEGORIES, FEATURES, NUMERIC, catalogue_hash
+from features.compute import compute_features, pack
+from features.connectors.simulated import Rollout, open_simulated
+from features.labels import label_snapshots, weekly_snapshots
+from features.log import EventLog
+from features.scorer import (
+    CHAMPION,
+    HORIZONS_DAYS,
+    REFERENCE_ARTIFACT,
+    REGISTERED_MODEL,
+    SCORER_ARTIFACT,
+    Method,
+    Scorer,
+)
+from features.store import FeatureStore
+from features.tools import load_tools
+from training import registry
+from training.dataset import build_dataset, data_version
+from training.evaluate import METRICS
+from training.train import Trained, default_cut, train
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
+    # MLflow warns of its own type hints, of its own SQLAlchemy calls, and of examples that a signature makes needless
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*An input example was not provided:UserWarning:mlflow"),
+]
+
+SEED = 7
+ROLLOUT = Rollout(seats=600, days=150, seed=SEED, silent_share=0.6)  # 233 abandonments before the cut: enough for trees
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+TOOLS = load_tools()
+
+
+@dataclass(frozen=True)
+class World:
+    """What training is handed: features through Feast, labels, seats, decisions."""
+
+    features: pl.DataFrame
+    labels: pl.DataFrame
+    seats: object
+    decisions: list
+    version: str
+
+    def train(self, home, **changes) -> Trained:
+        given = {"features": self.features, "labels": self.labels, **changes}
+        return train(
+            home, given["features"], given["labels"],
+            seats=self.seats, decisions=self.decisions, tools=TOOLS, data_version=self.version, seed=SEED,
+        )  # fmt: skip
+
+    def dataset(self):
+        return build_dataset(self.features, self.labels, seats=self.seats, decisions=self.decisions, tools=TOOLS)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    home = tmp_path_factory.mktemp("world")
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    for batch in open_simulated(ROLLOUT):
+        log.append(batch, now=NOW)
+    seats, events, sources = log.seats(), log.events(), log.sources()
+    snapshots = weekly_snapshots(seats, until=max(source.watermark for source in sources))
+    computed = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=TOOLS)
+    store = FeatureStore(home)
+    store.apply()
+    store.write_offline(computed)
+    labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=TOOLS)
+    built = World(store.historical(snapshots), labels, seats, log.decisions(), data_version(events))
+    log.close()
+    return built
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Three runs on one state folder: the first, the same again, and one where nobody ever gave up."""
+
+    home: Path
+    first: Trained
+    again: Trained
+    nobody: Trained
+
+
+@pytest.fixture(scope="module")
+def runs(world, tmp_path_factory):
+    home, elsewhere = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("elsewhere")
+    kept = world.labels.with_columns(
+        pl.lit(None, pl.Float64).alias("silent_after_days"),
+        pl.col("observable_days").alias("known_days"),
+        ended=pl.lit("end_of_data"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(elsewhere)
+        yield Runs(home, world.train(home), world.train(home), world.train(home, labels=kept))
+
+
+@pytest.fixture
+def client(runs):
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{runs.home / 'mlflow.db'}")
+
+
+@pytest.fixture
+def tracked(runs):
+    """MLflow's own calls go to the runs' registry; setting it also sets a variable, which is taken back."""
+    mlflow.set_tracking_uri(f"sqlite:///{runs.home / 'mlflow.db'}")
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def champion(runs):
+    """(scorer, folder of its artifacts)."""
+    loaded = registry.load_champion(runs.home)
+    assert loaded is not None
+    return loaded[0], registry.champion_folder(runs.home)
+
+
+# --- the first run --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_model_that_beats_the_rule_is_promoted(runs):
+    assert runs.first.method is Method.LIGHTGBM
+    assert runs.first.is_promoted
+    assert runs.first.version == "1"
+    assert runs.first.why.startswith("it beats the three-warnings rule: log loss lower by ")
+
+
+def test_the_model_ranks_later_snapshots_better_than_every_simple_baseline(runs):
+    metrics = runs.first.metrics[28]
+    assert metrics["model"]["auc"].value > metrics["recency"]["auc"].value > 0.5
+    assert metrics["model"]["log_loss"].value < metrics["warnings"]["log_loss"].value
+
+
+def test_training_ends_before_the_test_begins(world, runs):
+    dataset = world.dataset()
+    cut = default_cut(dataset)
+    assert runs.first.train_snapshots == int((dataset.as_of < cut).sum())
+    assert runs.first.test_snapshots == int((dataset.as_of >= cut).sum())
+    judged = dataset.as_of[~np.isnan(dataset.abandoned()[:, 0])]
+    assert (judged >= cut).mean() == pytest.approx(0.3, abs=0.05)  # weekly snapshots share moments
+
+
+def test_the_run_keeps_parameters_metrics_and_what_the_data_was(world, runs, client):
+    run = client.get_run(runs.first.run_id).data
+    assert run.tags["data_version"] == world.version
+    assert run.tags["catalogue"] == catalogue_hash()
+    assert run.params["method"] == "lightgbm_hazard"
+    assert run.params["seed"] == str(SEED)
+    assert int(run.params["train_snapshots"]) == runs.first.train_snapshots
+    assert int(run.params["abandonments"]) == runs.first.abandonments
+    assert datetime.fromisoformat(run.params["cut"]).tzinfo is not None
+    logged = {
+        f"{method}_{metric}_h{days}"
+        for days in HORIZONS_DAYS
+        for method in ("model", "recency", "warnings", "logistic")
+        for metric in METRICS
+    }
+    assert set(run.metrics) == logged
+    assert run.metrics["model_auc_h28"] == pytest.approx(runs.first.metrics[28]["model"]["auc"].value)
+
+
+def test_the_run_keeps_its_documents_and_plots(runs, client):
+    run = runs.first.run_id
+    assert {item.path for item in client.list_artifacts(run)} >= {"metrics.json", "features.json", "plots"}
+    metrics = json.loads(Path(client.download_artifacts(run, "metrics.json")).read_text())
+    assert set(metrics["28"]["model"]["auc"]) == {"value", "low", "high"}
+    columns = json.loads(Path(client.download_artifacts(run, "features.json")).read_text())
+    assert columns == [feature.name for feature in (*NUMERIC, *CATEGORIES)]
+    plots = {
+        item.path for folder in client.list_artifacts(run, "plots") for item in client.list_artifacts(run, folder.path)
+    }
+    assert plots == {"plots/reliability/reliability.png", "plots/importance/importance.png"}
+
+
+def test_the_signature_names_every_input_with_its_type(tracked):
+    found = mlflow.models.get_model_info(f"models:/{REGISTERED_MODEL}/1").signature
+    assert [(column.name, column.type.name) for column in found.inputs] == [
+        (feature.name, "string" if feature.is_category else "double") for feature in FEATURES
+    ]
+    assert found.outputs.input_names() == ["risk_0", "risk_7", "risk_14", "risk_28"]
+
+
+def test_the_champion_comes_with_its_scorer_and_its_reference(champion):
+    scorer, folder = champion
+    assert (folder / SCORER_ARTIFACT / "scorer.json").exists()
+    assert scorer.method is Method.LIGHTGBM
+    reference = pl.read_parquet(folder / REFERENCE_ARTIFACT / "reference.parquet")
+    assert reference.columns == [*(feature.name for feature in (*NUMERIC, *CATEGORIES)), "risk_28"]
+    vectors, categories = pack(reference)
+    np.testing.assert_array_equal(reference["risk_28"].to_numpy(), scorer.score(vectors, categories).risk[:, 3])
+
+
+def test_the_reference_holds_training_snapshots_only(runs, champion):
+    reference = pl.read_parquet(champion[1] / REFERENCE_ARTIFACT / "reference.parquet")
+    assert reference.height == runs.first.train_snapshots
+
+
+def test_mlflows_own_model_predicts_what_the_scorer_says(world, tracked, champion):
+    model = mlflow.pyfunc.load_model(f"models:/{REGISTERED_MODEL}@{CHAMPION}")
+    sample = world.features.sample(200, seed=SEED)
+    found = model.predict(sample.select([feature.name for feature in FEATURES]).to_pandas())
+    np.testing.assert_array_equal(found.to_numpy(), champion[0].score(*pack(sample)).risk)
+    assert list(found.columns) == [f"risk_{days}" for days in HORIZONS_DAYS]
+
+
+def test_the_loaded_champion_scores_as_the_fitted_model_did(world, runs, champion):
+    later = world.dataset()
+    later = later.take(later.as_of >= default_cut(later))
+    label = later.abandoned()[:, 3]
+    known = ~np.isnan(label)
+    risk = champion[0].score(later.vectors, later.categories).risk[known, 3]
+    found = METRICS["auc"](label[known], risk, np.ones((1, known.sum())))[0]
+    assert found == pytest.approx(runs.first.metrics[28]["model"]["auc"].value)
+
+
+# --- the same again, and nobody who gives up ------------------------------------------------------------------------
+
+
+def test_the_same_model_again_is_registered_but_not_promoted(runs):
+    assert runs.again.version == "2"
+    assert not runs.again.is_promoted
+    assert runs.again.why == "log loss lower than the champion's by 0.000 [0.000, 0.000]"
+    assert registry.champion_version(runs.home) == "1"
+
+
+def test_the_same_data_and_seed_give_the_same_metrics(runs):
+    assert runs.again.metrics == runs.first.metrics
+
+
+def test_where_nobody_gave_up_the_rule_is_registered_and_says_why(runs, client):
+    assert runs.nobody.method is Method.RULE
+    assert runs.nobody.version == "3"
+    assert not runs.nobody.is_promoted
+    assert runs.nobody.why.startswith("nothing was learned, the three-warnings rule serves: 0 abandonments and ")
+    assert client.get_model_version(REGISTERED_MODEL, "3").tags["note"] == runs.nobody.note
+
+
+def test_where_nobody_gave_up_nothing_is_judged(runs):
+    assert runs.nobody.metrics == {days: {} for days in HORIZONS_DAYS}
+
+
+# --- where things are -----------------------------------------------------------------------------------------------
+
+
+def test_everything_is_kept_under_the_state_folder(runs):
+    assert list(Path.cwd().iterdir()) == []
+    assert (runs.home / "mlartifacts").is_dir()
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_was_judged_yet_the_sentence_says_what_is_missing(world, tmp_path):
+    young = world.labels.with_columns(
+        pl.lit(None, pl.Float64).alias("silent_after_days"), known_days=pl.lit(-1.0), observable_days=pl.lit(-1.0)
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"of \d+ snapshots of seats in use none can be judged yet: a seat must be observed for 28 days",
+    ):
+        world.train(tmp_path, labels=young)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_seat_is_in_use_the_sentence_says_so(world, tmp_path):
+    unused = world.features.with_columns(pl.lit(0.0).alias("meaningful_28"))
+    with pytest.raises(ValueError, match="of 0 snapshots of seats in use none can be judged yet"):
+        world.train(tmp_path, features=unused)
+
+
+def test_the_simulated_rollout_spans_what_it_should(world):
+    span = world.features["as_of"].max() - world.features["as_of"].min()
+    assert timedelta(days=140) < span < timedelta(days=155)  # surveys come in a little after the last day
+    assert Scorer(Method.RULE).catalogue == catalogue_hash()
