@@ -32,6 +32,7 @@ PERIODS = len(PERIOD_ENDS_DAYS)
 HORIZON_PERIODS = tuple(PERIOD_ENDS_DAYS.index(days) for days in HORIZONS_DAYS)
 PERIOD_COLUMN = "period"
 INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN)
+MAX_DEPARTURE = 4.0  # standard deviations; our choice: beyond what was seen, a line must not run on
 _TINY = 1e-9
 
 
@@ -93,7 +94,9 @@ class LinearHazard:
     def design(self, vectors: Floats, codes: Floats, levels: Sequence[int]) -> Floats:
         """(n, n_weights) standardised features; codes: (n, n_categories), NaN where unknown."""
         filled = np.where(np.isnan(vectors), np.asarray(self.fill), vectors)
-        numeric = (squash(filled) - np.asarray(self.mean)) / np.asarray(self.scale)
+        numeric = np.clip(
+            (squash(filled) - np.asarray(self.mean)) / np.asarray(self.scale), -MAX_DEPARTURE, MAX_DEPARTURE
+        )
         return np.concatenate((numeric, one_hot(codes, levels)), axis=1)
 
 
