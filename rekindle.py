@@ -307,18 +307,22 @@ def features_show(
 
 
 def _build(state: State) -> int:
-    from features.compute import compute_features
+    from features.compute import compute_blocks
     from features.labels import weekly_snapshots
 
     seats, sources = _known_seats(state), state.log.sources()
     snapshots = weekly_snapshots(seats, until=_complete_until(sources))
-    events, roster = state.log.events(), state.log.roster()
+    blocks = compute_blocks(
+        snapshots, read_events=state.log.events, roster=state.log.roster(), sources=sources, tools=state.tools
+    )
     with _progress("computing features", unit="snapshots", total=snapshots.height) as advance:
-        features = compute_features(
-            snapshots, events=events, roster=roster, sources=sources, tools=state.tools, progress=advance
-        )
-    state.store.write_offline(features)
-    return snapshots.height
+        return state.store.write_offline(_watched(blocks, advance))
+
+
+def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":
+    for block in blocks:
+        yield block
+        advance(block.height)
 
 
 def _push(state: State, as_of: datetime) -> int:

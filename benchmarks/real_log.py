@@ -95,11 +95,13 @@ def load(path: Path, home: Path) -> tuple[Dataset, dict[str, int]]:
     snapshots = weekly_snapshots(seats, until=max(source.watermark for source in sources))
     ends = {source.organization: source.watermark for source in sources}
     organization = pl.col("seat_id").str.split("/").list.first()
-    snapshots = snapshots.filter(pl.col("as_of") <= organization.replace_strict(ends, return_dtype=pl.Datetime("us", "UTC")))
+    snapshots = snapshots.filter(
+        pl.col("as_of") <= organization.replace_strict(ends, return_dtype=pl.Datetime("us", "UTC"))
+    )
     features = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=tools)
     store = FeatureStore(home)
     store.apply()
-    store.write_offline(features)
+    store.write_offline([features])
     labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=tools)
     joined = store.historical(snapshots)
     dataset = build_dataset(joined, labels, seats=seats, decisions=[], tools=tools)
@@ -137,7 +139,9 @@ def judge(dataset: Dataset, cut: str, *, seed: int) -> tuple[list[Row], list[str
         rows += [Row(cut, group, name, len(label), people, float(label.mean()), dict(m)) for name, m in table.items()]
         mine, *others = scores
         for other in others:
-            gain = compare(label[:, None], scores[mine][chosen][:, None], scores[other][chosen][:, None], person, seed=seed)
+            gain = compare(
+                label[:, None], scores[mine][chosen][:, None], scores[other][chosen][:, None], person, seed=seed
+            )
             verdict = "better" if gain.low > 0 else "worse" if gain.high < 0 else "the interval includes zero"
             sentences.append(f"{cut}, {group}, against {other}: log loss lower by {gain}: {verdict}.")
     return rows, sentences
@@ -164,7 +168,11 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
         "",
     ]
     for group in dict.fromkeys(row.group for row in rows):
-        lines += [f"### {group[0].upper()}{group[1:]}", "", "| cut | n (people, base rate) | method | " + " | ".join(METRICS) + " |"]
+        lines += [
+            f"### {group[0].upper()}{group[1:]}",
+            "",
+            "| cut | n (people, base rate) | method | " + " | ".join(METRICS) + " |",
+        ]
         lines += ["|---|---|---|" + "---|" * len(METRICS)]
         for row in rows:
             if row.group == group:

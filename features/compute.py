@@ -1,6 +1,8 @@
 """Events before `as_of` to features: the same functions for one seat online and a million in a batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
@@ -20,10 +22,6 @@ FEATURE_DTYPES: dict[str, type[pl.DataType]] = {
 }
 
 
-def _ignore(snapshots: int) -> None:
-    """Nobody watches."""
-
-
 def compute_features(
     snapshots: pl.DataFrame,
     *,
@@ -31,7 +29,6 @@ def compute_features(
     roster: pa.Table,
     sources: Sequence[Source],
     tools: Mapping[str, ToolProfile],
-    progress: Callable[[int], None] = _ignore,
 ) -> pl.DataFrame:
     """`seat_id`, `as_of` and every feature of FEATURES, one row per snapshot in the order given.
 
@@ -48,10 +45,45 @@ def compute_features(
         block = rows.filter(pl.col("seat").is_between(first, first + BLOCK_SEATS, closed="left"))
         inside = coded.filter(pl.col("seat").is_between(first, first + BLOCK_SEATS, closed="left"))
         parts.append(_block(inside, first, _roster_at(block, roster), sources))
-        progress(block.height)
     if not parts:
         return pl.DataFrame(schema={**SNAPSHOT_SCHEMA, **FEATURE_DTYPES})
     return pl.concat(parts).sort("row").drop("row")
+
+
+def compute_blocks(
+    snapshots: pl.DataFrame,
+    *,
+    read_events: Callable[[Sequence[str]], pa.Table],
+    roster: pa.Table,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
+    block_seats: int = BLOCK_SEATS,
+    threads: int = 1,
+) -> Iterator[pl.DataFrame]:
+    """What compute_features gives, block by block of seats, so that memory holds `threads` blocks and not the whole.
+
+    snapshots: sorted by seat. read_events: the events of the seats, called once a block.
+    """
+    seats = snapshots["seat_id"].unique(maintain_order=True)
+    blocks = [seats[first : first + block_seats] for first in range(0, seats.len(), block_seats)]
+
+    def one(block: pl.Series) -> pl.DataFrame:
+        inside = snapshots.filter(pl.col("seat_id").is_in(block.implode()))
+        return compute_features(
+            inside, events=read_events(block.to_list()), roster=roster, sources=sources, tools=tools
+        )
+
+    if threads == 1:
+        yield from map(one, blocks)
+        return
+    with ThreadPoolExecutor(threads) as pool:  # NumPy and Polars let go of the interpreter's lock
+        waiting = deque[Future[pl.DataFrame]]()
+        for block in blocks:
+            waiting.append(pool.submit(one, block))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def pack(features: pl.DataFrame) -> tuple[np.ndarray, list[list[str]]]:

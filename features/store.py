@@ -1,9 +1,11 @@
 """The only reads and writes of Feast: wide rows offline for training, one packed row a seat online for serving."""
 
 import functools
+import io
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
 
@@ -29,9 +32,10 @@ from redis.exceptions import RedisError
 from features.catalogue import FEATURES, Group, catalogue_hash
 from features.compute import pack
 from features.definitions import ONLINE_VIEW, RISK_SERVICE, offline_path, repository
-from features.log import from_microseconds
+from features.log import EPOCH, from_microseconds
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
+SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
 
@@ -111,21 +115,37 @@ class FeatureStore:
         self._feast.apply(repository(self.home))
 
     @_named
-    def write_offline(self, features: pl.DataFrame) -> None:
-        """Replace the offline snapshots, one Parquet file a group, each whole or not at all.
+    def write_offline(self, blocks: Iterable[pl.DataFrame]) -> int:
+        """Replace the offline snapshots by the blocks, one Parquet file a group, all or none; returns how many rows.
 
-        features: `seat_id`, `as_of` and FEATURES. The created timestamp is `as_of`: a row was known then, not today.
+        blocks: `seat_id`, `as_of` and FEATURES. The created timestamp is `as_of`: a row was known then, not today.
         """
-        keyed = features.with_columns(pl.col("as_of").alias("created_at"))
+        rows = 0
+        with ExitStack() as files:
+            writers: dict[Path, pq.ParquetWriter] = {}
+            for block in blocks:
+                rows += block.height
+                for folder, frame in self._views(block):
+                    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+                    if folder not in writers:
+                        folder.mkdir(parents=True, exist_ok=True)
+                        writers[folder] = files.enter_context(pq.ParquetWriter(folder / PARTIAL, table.schema))
+                    writers[folder].write_table(table)
+        for folder in writers:
+            (folder / PARTIAL).replace(folder / SNAPSHOTS)
+        return rows
+
+    def _views(self, block: pl.DataFrame) -> Iterator[tuple[Path, pl.DataFrame]]:
+        keyed = block.with_columns(pl.col("as_of").alias("created_at"))
         for group in Group:
             names = [feature.name for feature in FEATURES if feature.group is group]
-            _replace(keyed.select("seat_id", "as_of", "created_at", *names), offline_path(self.home, str(group)))
-        _replace(_packed(features), offline_path(self.home, ONLINE_VIEW))
+            yield offline_path(self.home, str(group)), keyed.select("seat_id", "as_of", "created_at", *names)
+        yield offline_path(self.home, ONLINE_VIEW), _packed(block)  # what `feast materialize` reads
 
     @_named
     def snapshots(self) -> pl.DataFrame:
         """`seat_id` and `as_of` of the offline snapshots. Raises ValueError where none were built."""
-        path = offline_path(self.home, str(Group.USAGE)) / "snapshots.parquet"
+        path = offline_path(self.home, str(Group.USAGE)) / SNAPSHOTS
         if not path.exists():
             raise ValueError("no features have been built yet: run `rekindle features build`")
         return pl.read_parquet(path, columns=["seat_id", "as_of"])
@@ -161,6 +181,12 @@ class FeatureStore:
         return newer.height
 
     @_named
+    def materialize(self, *, until: datetime) -> None:
+        """Feast's own job: the last offline row of each seat before `until` goes online, as `push` would write it."""
+        with redirect_stdout(io.StringIO()):  # it reports its progress there
+            self._feast.materialize(start_date=EPOCH, end_date=until, feature_views=[ONLINE_VIEW])
+
+    @_named
     def online(self, seat_ids: Sequence[str]) -> list[OnlineRow | None]:
         """The online row of each seat, or None. Raises CatalogueMismatch for rows of another catalogue."""
         return [
@@ -186,7 +212,7 @@ def _packed(features: pl.DataFrame) -> pl.DataFrame:
     vectors, categories = pack(features)
     return features.select("seat_id", "as_of").with_columns(
         pl.col("as_of").alias("created_at"),
-        pl.Series("vector", vectors.tolist(), dtype=pl.List(pl.Float64)),
+        pl.Series("vector", vectors).cast(pl.List(pl.Float64)),
         pl.Series("categories", categories, dtype=pl.List(pl.String)),
         pl.lit(catalogue_hash()).alias("catalogue"),
         pl.col("as_of").cast(pl.Int64).alias("as_of_microseconds"),
@@ -202,10 +228,3 @@ def _row(seat_id: str, values: dict[str, Value]) -> OnlineRow:
     vector = np.asarray(values["vector"].double_list_val.val, np.float64)
     categories = tuple(values["categories"].string_list_val.val)
     return OnlineRow(seat_id, from_microseconds(values["as_of_microseconds"].int64_val), vector, categories)
-
-
-def _replace(frame: pl.DataFrame, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "snapshots.partial"
-    frame.write_parquet(partial)
-    partial.replace(folder / "snapshots.parquet")

@@ -37,7 +37,9 @@ _CAUSES = {
 }
 _NOT_AMOUNTS = frozenset({"category", "-1 to 1", "points", "0 or 1"})  # of these zero does not say that nothing came
 _LOST = "A source or roster field was lost."
-_MORE_KNOWN = "More is known of each seat: the rollout is older than at training, or a source or roster field was added."
+_MORE_KNOWN = (
+    "More is known of each seat: the rollout is older than at training, or a source or roster field was added."
+)
 _AGED = "The rollout is older than at training: these numbers grow with time."
 _WENT_TO_ZERO = "A source most likely stopped or lost a kind of event: typical values fell to zero."
 

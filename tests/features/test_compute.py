@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features.compute
 from features.catalogue import CATEGORIES, FEATURES, NUMERIC
-from features.compute import SNAPSHOT_SCHEMA, compute_features, lag_at, pack
+from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, lag_at, pack
 from features.events import Event, events_table
 from features.log import Source, to_microseconds
 
@@ -208,11 +209,18 @@ def test_one_event_of_long_ago_does_not_stop_a_full_block(oracle):
     assert world.features()["meaningful_ever"].sum() == 1.0
 
 
-def test_progress_counts_every_snapshot(oracle, monkeypatch):
-    monkeypatch.setattr(features.compute, "BLOCK_SEATS", 3)
-    world, done = oracle.random_world(4, seats=10), []
-    world.features(progress=done.append)
-    assert (sum(done), len(done)) == (len(world.snapshots), 4)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_of_seats_give_what_the_whole_gives(oracle, threads):
+    world = oracle.random_world(11, seats=40)
+    events = events_table(world.events)
+    snapshots = world.snapshot_frame().sort("seat_id", "as_of")
+
+    def read(seat_ids):
+        return events.filter(pa.compute.is_in(events["seat_id"], pa.array(seat_ids)))
+
+    arguments = {"roster": oracle.roster_table(world.versions), "sources": world.sources, "tools": oracle.PROFILES}
+    blocks = compute_blocks(snapshots, read_events=read, block_seats=7, threads=threads, **arguments)
+    assert bits(pl.concat(blocks)) == bits(compute_features(snapshots, events=events, **arguments))
 
 
 def test_pack_keeps_catalogue_order(oracle):

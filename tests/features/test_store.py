@@ -64,7 +64,7 @@ def offline(offline_home, written):
     """A store with three weeks of eight seats; nobody writes to it."""
     store = FeatureStore(offline_home)
     store.apply()
-    store.write_offline(written)
+    store.write_offline([written])
     return store
 
 
@@ -126,9 +126,9 @@ def test_an_unknown_seat_has_no_features_and_keeps_its_place(offline, written):
 
 
 def test_writing_again_replaces_what_was_there(store, written):
-    store.write_offline(written)
+    store.write_offline([written])
     other = rows([("acme/s-0", AS_OF)], seed=SEED + 1)
-    store.write_offline(other)
+    store.write_offline([other])
     assert bits(store.historical(other.select("seat_id", "as_of"))) == bits(other)
     assert store.snapshots().equals(other.select("seat_id", "as_of"))
 
@@ -166,7 +166,7 @@ def test_what_was_pushed_is_served_to_the_bit(store):
 
 def test_online_and_offline_agree(store):
     latest = rows([(f"acme/s-{seat}", AS_OF) for seat in range(10)])
-    store.write_offline(latest)
+    store.write_offline([latest])
     store.push(latest)
     vectors, categories = pack(store.historical(latest.select("seat_id", "as_of")))
     found = store.online(latest["seat_id"].to_list())
@@ -249,7 +249,7 @@ def test_forgetting_drops_every_online_row(store):
 def test_applying_twice_is_harmless(store, tmp_path):
     latest = rows([("acme/s-1", AS_OF)])
     store.push(latest)
-    store.write_offline(latest)
+    store.write_offline([latest])
     store.apply()
     assert store.online(["acme/s-1"])[0].as_of == AS_OF
     assert bits(store.historical(latest.select("seat_id", "as_of"))) == bits(latest)
@@ -285,7 +285,22 @@ def test_feasts_own_command_line_applies_the_same_store_and_writes_only_under_th
     assert listing(source) == before
     assert (tmp_path / "feast" / "registry.db").exists()
     store, latest = FeatureStore(tmp_path), rows([("acme/s-1", AS_OF)])
-    store.write_offline(latest)
+    store.write_offline([latest])
     store.push(latest)
     assert store.online(["acme/s-1"])[0].vector.tobytes() == pack(latest)[0].tobytes()
     assert bits(store.historical(latest.select("seat_id", "as_of"))) == bits(latest)
+
+
+def test_materialising_writes_what_pushing_writes(store, written, tmp_path):
+    seats = written["seat_id"].unique().to_list()
+    store.write_offline([written])
+    store.materialize(until=AS_OF + 60 * DAY)
+    pushed = FeatureStore(tmp_path / "other")
+    pushed.apply()
+    pushed.push(written)
+    for one, other in zip(store.online(seats), pushed.online(seats), strict=True):
+        assert (one.as_of, one.vector.tobytes(), one.categories) == (
+            other.as_of,
+            other.vector.tobytes(),
+            other.categories,
+        )

@@ -77,7 +77,7 @@ def world(tmp_path_factory):
     computed = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=TOOLS)
     store = FeatureStore(home)
     store.apply()
-    store.write_offline(computed)
+    store.write_offline([computed])
     labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=TOOLS)
     built = World(store.historical(snapshots), labels, seats, log.decisions(), data_version(events))
     log.close()
