@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export REKINDLE_HOME ?= .rekindle
 
-.PHONY: demo test serve lint types imports check wheel lock clean results
+.PHONY: demo test serve lint types imports check wheel lock clean results docs
 
 demo: .venv/installed
 	$(BIN)/rekindle demo
@@ -30,6 +30,9 @@ wheel: .venv/installed
 
 results: .venv/installed
 	$(BIN)/python benchmarks/real_log.py
+
+docs: .venv/installed
+	$(BIN)/python -c 'from pathlib import Path; from features.catalogue import as_markdown; Path("docs/features.md").write_text(as_markdown())'
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock

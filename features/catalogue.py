@@ -450,3 +450,23 @@ def say(feature: Feature, value: float) -> str:
     value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
     return feature.says.replace("{}", number)
+
+
+def as_markdown() -> str:
+    """docs/features.md: the whole table, group by group."""
+    lines = [
+        "# Features",
+        "",
+        "Made from `FEATURES` in `features/catalogue.py` by `make docs`; a test keeps it true. A feature at `as_of` uses an",
+        "event only if it occurred before `as_of − lag` and was available at `as_of`; windows are half-open and end at",
+        "`as_of − lag`, where lag is that of the slowest source of the seat's organisation and tool known by then.",
+        "",
+    ]
+    for group in Group:
+        lines += [f"## {group}", "", "| feature | unit | meaning | missing | speaks to |", "|---|---|---|---|---|"]
+        for feature in FEATURES:
+            if feature.group is group:
+                cells = (f"`{feature.name}`", feature.unit, feature.meaning, feature.missing, feature.mode or "")
+                lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

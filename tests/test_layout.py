@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from features.catalogue import as_markdown
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "training", "serving", "monitoring")
 HEAVY = {
@@ -60,3 +62,7 @@ def test_the_lock_pins_with_hashes_and_names_no_registry() -> None:
     assert all("==" in line for line in pins)
     assert lock.count("--hash=sha256:") >= len(pins)
     assert "://" not in lock
+
+
+def test_the_feature_docs_are_those_of_the_catalogue() -> None:
+    assert (ROOT / "docs" / "features.md").read_text() == as_markdown(), "run `make docs`"
