@@ -466,7 +466,7 @@ def score_command(
 
 def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: int) -> "tuple[list[Score], list[str]]":
     """The riskiest seats in use, with their reasons, and why others have no score; what was scored is logged."""
-    from features.scorer import Stratum
+    from features.rules import Stratum
     from serving.problems import Problem
     from serving.scores import PRODUCT_HORIZON, Score
 

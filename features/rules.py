@@ -4,8 +4,9 @@ Source: the brief, "When to intervene": no meaningful use in the first two weeks
 after an initial period; frustration and uncertainty together in a ticket or survey.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,10 @@ SENTENCES = {
 # an expert guess. Training replaces it by what was observed.
 EXPERT_RATES = ((0.15, 0.20, 0.25, 0.30), (0.35, 0.42, 0.48, 0.55), (0.50, 0.57, 0.63, 0.70), (0.60, 0.66, 0.72, 0.78))
 
+# The same for seats that are not in use. They are silent or have not begun, so the silence mostly goes on: our choice.
+_SILENT = ((0.80, 0.82, 0.84, 0.86), (0.85, 0.87, 0.88, 0.90), (0.88, 0.90, 0.91, 0.92), (0.90, 0.92, 0.93, 0.94))
+_NOT_STARTED = ((0.60, 0.63, 0.66, 0.70), (0.75, 0.77, 0.79, 0.82), (0.80, 0.82, 0.84, 0.86), (0.85, 0.87, 0.88, 0.90))
+
 _COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
 
 
@@ -57,6 +62,27 @@ def warnings_of(vectors: Floats) -> Booleans:
             ),
             axis=1,
         )
+
+
+class Stratum(StrEnum):
+    """Where a seat stands; the learned model speaks of those in use, the rule of all."""
+
+    IN_USE = "in_use"  # meaningful use in the last 28 days: the risk set
+    NOT_STARTED = "not_started"  # no meaningful use yet
+    SILENT = "silent"  # had meaningful use, none in the last 28 days
+
+
+_COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
+
+
+EXPERT_RATES_ELSEWHERE = {Stratum.SILENT: _SILENT, Stratum.NOT_STARTED: _NOT_STARTED}
+
+
+def strata(vectors: Floats) -> npt.NDArray[np.str_]:
+    """(n,) the Stratum of each snapshot."""
+    recent = vectors[:, _COLUMN["meaningful_28"]] > 0
+    ever = vectors[:, _COLUMN["meaningful_ever"]] > 0
+    return np.where(recent, str(Stratum.IN_USE), np.where(ever, str(Stratum.SILENT), str(Stratum.NOT_STARTED)))
 
 
 @dataclass(frozen=True)
@@ -78,18 +104,20 @@ class RuleRates:
         return np.asarray(self.rates)[number], np.asarray(self.low)[number], np.asarray(self.high)[number]
 
 
-def fit_rates(vectors: Floats, abandoned: Floats, weight: Floats) -> RuleRates:
+def fit_rates(
+    vectors: Floats, abandoned: Floats, weight: Floats, *, expert: Sequence[Sequence[float]] = EXPERT_RATES
+) -> RuleRates:
     """Observed rates by number of warnings, shrunk toward the expert's by PRIOR_SNAPSHOTS, made monotone.
 
     abandoned: (n, n_horizons) of 1, 0 or NaN (censored); weight: (n,). n may be 0: then the expert's guess.
     """
     number = warnings_of(vectors).sum(axis=1)
-    expert = np.asarray(EXPERT_RATES, np.float64)
-    is_level = number[:, None] == np.arange(expert.shape[0])
+    prior = np.asarray(expert, np.float64)
+    is_level = number[:, None] == np.arange(prior.shape[0])
     is_known = ~np.isnan(abandoned) * weight[:, None]
     mass = is_level.T.astype(np.float64) @ is_known
     events = is_level.T.astype(np.float64) @ (np.nan_to_num(abandoned) * weight[:, None])
-    alpha, beta = events + PRIOR_SNAPSHOTS * expert, mass - events + PRIOR_SNAPSHOTS * (1 - expert)
+    alpha, beta = events + PRIOR_SNAPSHOTS * prior, mass - events + PRIOR_SNAPSHOTS * (1 - prior)
     tables = (
         alpha / (alpha + beta),
         distributions.beta.ppf(0.025, alpha, beta),
@@ -100,9 +128,15 @@ def fit_rates(vectors: Floats, abandoned: Floats, weight: Floats) -> RuleRates:
     return RuleRates(rates, low, high, len(vectors))
 
 
-def expert_rates() -> RuleRates:
+def expert_rates(expert: Sequence[Sequence[float]] = EXPERT_RATES) -> RuleRates:
     """The rule before anything was learned."""
-    return fit_rates(np.empty((0, len(NUMERIC))), np.empty((0, len(EXPERT_RATES[0]))), np.empty(0))
+    nothing = np.empty((0, len(NUMERIC))), np.empty((0, len(expert[0]))), np.empty(0)
+    return fit_rates(*nothing, expert=expert)
+
+
+def expert_rates_elsewhere() -> dict[str, RuleRates]:
+    """By stratum, the rule of seats that are not in use, before anything was learned."""
+    return {str(stratum): expert_rates(expert) for stratum, expert in EXPERT_RATES_ELSEWHERE.items()}
 
 
 PRIOR_SNAPSHOTS = 20.0  # our choice: the expert's guess weighs as much as twenty snapshots

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
-from features.rules import RuleRates, expert_rates
+from features.rules import RuleRates, Stratum, expert_rates, expert_rates_elsewhere, strata
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,24 +43,6 @@ class Method(StrEnum):
     LIGHTGBM = "lightgbm_hazard"
     LOGISTIC = "logistic_hazard"
     RULE = "rule"
-
-
-class Stratum(StrEnum):
-    """Where a seat stands; the learned model speaks of those in use."""
-
-    IN_USE = "in_use"  # meaningful use in the last 28 days: the risk set
-    NOT_STARTED = "not_started"  # no meaningful use yet
-    SILENT = "silent"  # had meaningful use, none in the last 28 days
-
-
-_COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
-
-
-def strata(vectors: Floats) -> npt.NDArray[np.str_]:
-    """(n,) the Stratum of each snapshot."""
-    recent = vectors[:, _COLUMN["meaningful_28"]] > 0
-    ever = vectors[:, _COLUMN["meaningful_ever"]] > 0
-    return np.where(recent, str(Stratum.IN_USE), np.where(ever, str(Stratum.SILENT), str(Stratum.NOT_STARTED)))
 
 
 @dataclass(frozen=True)
@@ -134,10 +117,14 @@ def calibrate(hazards: Floats, parameters: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A fitted risk model. `note` says in one sentence why it is not the hazard model, where it is not."""
+    """A fitted risk model. `note` says in one sentence why it is not the hazard model, where it is not.
+
+    rule: of seats in use; elsewhere: by stratum, the rule of the others, whose silence has begun or never ended.
+    """
 
     method: Method
     rule: RuleRates = field(default_factory=expert_rates)
+    elsewhere: Mapping[str, RuleRates] = field(default_factory=expert_rates_elsewhere)
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrator: Calibrator = field(default_factory=Calibrator)
     booster: lgb.Booster | None = None
@@ -151,6 +138,10 @@ class Scorer:
         The learned model speaks of seats in use; for the others, and without one, the rule speaks.
         """
         risk, low, high = self.rule.risk(vectors)
+        stratum = strata(vectors)
+        for name, rates in self.elsewhere.items():
+            rows = np.flatnonzero(stratum == name)
+            risk[rows], low[rows], high[rows] = rates.risk(vectors[rows])
         curve = _interpolated(risk)
         is_learned = self.speaks_for(vectors)
         if is_learned.any():
@@ -215,6 +206,7 @@ class Scorer:
         document = {
             "method": str(self.method),
             "rule": asdict(self.rule),
+            "elsewhere": {name: asdict(rates) for name, rates in self.elsewhere.items()},
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "calibrator": asdict(self.calibrator),
             "linear": None if self.linear is None else asdict(self.linear),
@@ -239,10 +231,8 @@ class Scorer:
         calibrator = document["calibrator"]
         return Scorer(
             method=Method(document["method"]),
-            rule=RuleRates(
-                **{name: _tuples(document["rule"][name]) for name in ("rates", "low", "high")},
-                learned_from=document["rule"]["learned_from"],
-            ),
+            rule=_rates(document["rule"]),
+            elsewhere={name: _rates(rates) for name, rates in document["elsewhere"].items()},
             levels={name: tuple(levels) for name, levels in document["levels"].items()},
             calibrator=Calibrator(
                 calibrator["kind"], _tuples(calibrator["parameters"]), _tuples(calibrator["resampled"])
@@ -291,6 +281,11 @@ def _interpolated(risk: Floats) -> Floats:
         if len(risk)
         else np.empty((0, PERIODS))
     )
+
+
+def _rates(document: Mapping[str, Any]) -> RuleRates:
+    tables = {name: _tuples(document[name]) for name in ("rates", "low", "high")}
+    return RuleRates(**tables, learned_from=document["learned_from"])
 
 
 def _tuples(values: list[object]) -> tuple:  # type: ignore[type-arg]  # nested to any depth, as JSON has it

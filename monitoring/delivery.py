@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from features.scorer import Stratum
+from features.rules import Stratum
 from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 

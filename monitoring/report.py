@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from features.log import EventLog
-from features.scorer import Scorer, Stratum
+from features.rules import Stratum
+from features.scorer import Scorer
 from monitoring.drift import Drift, DriftReport, measure
 from monitoring.findings import Evidence, Finding, Severity
 from monitoring.monitors import MONITORS

@@ -12,7 +12,8 @@ import polars as pl
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC, catalogue_hash
 from features.log import EventLog, Served, to_microseconds
-from features.scorer import PRODUCT_HORIZON_DAYS, Stratum, strata
+from features.rules import Stratum, strata
+from features.scorer import PRODUCT_HORIZON_DAYS
 
 RISK = f"risk_{PRODUCT_HORIZON_DAYS}"
 SERVED_RISK = str(PRODUCT_HORIZON_DAYS)  # the key of `Served.risk`

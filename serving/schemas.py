@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from features.events import QualifiedIdentifier
 from features.interventions import FailureMode
-from features.scorer import Method, Stratum
+from features.rules import Stratum
+from features.scorer import Method
 from serving.problems import Problem
 
 Bounds = Annotated[tuple[float, float], Field(description="Lower and upper bound, 95 %.")]

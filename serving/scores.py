@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.diagnosis import Finding, Reason, diagnose, reasons
-from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, strata
+from features.rules import strata
+from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method
 from features.store import STALE_AFTER_HOURS, OnlineRow
 from serving.model import LoadedModel
 

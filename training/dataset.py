@@ -15,7 +15,8 @@ from features.decisions import NONE, Decision
 from features.events import MICROSECONDS_PER_DAY, organization_of
 from features.labels import abandoned_by
 from features.log import to_microseconds
-from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS, Stratum, strata
+from features.rules import Stratum, strata
+from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
@@ -137,8 +138,9 @@ def build_dataset(
     seats: pa.Table,
     decisions: Sequence[Decision],
     tools: Mapping[str, ToolProfile],
+    stratum: Stratum = Stratum.IN_USE,
 ) -> Dataset:
-    """The snapshots in the risk set (meaningful use in the last 28 days) of which anything is known.
+    """The snapshots of a stratum; by default the risk set: meaningful use in the last 28 days.
 
     features: `seat_id`, `as_of` and FEATURES; labels: LABEL_SCHEMA; both of the same snapshots in the same order.
     """
@@ -166,7 +168,7 @@ def build_dataset(
             joined["seat_id"].to_numpy().astype(str), as_of, silence.to_numpy(), decisions
         ),
     )
-    return everything.take(strata(vectors) == str(Stratum.IN_USE))
+    return everything.take(strata(vectors) == str(stratum))
 
 
 def censoring_weights(

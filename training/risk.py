@@ -1,7 +1,8 @@
 """Fit the risk model: person-period LightGBM, its fallbacks, its calibration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import lightgbm as lgb
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import CATEGORIES
-from features.rules import fit_rates
+from features.rules import EXPERT_RATES_ELSEWHERE, Stratum, fit_rates
 from features.scorer import (
     INPUTS,
     PERIODS,
@@ -60,11 +61,30 @@ class Fit:
     held_out_log_loss: Mapping[str, float]
 
 
-def fit(dataset: Dataset, *, seed: int = 7, threads: int = 1, method: Method | None = None) -> Fit:
+def fit(
+    dataset: Dataset,
+    *,
+    elsewhere: Mapping[Stratum, Dataset] = MappingProxyType({}),
+    seed: int = 7,
+    threads: int = 1,
+    method: Method | None = None,
+) -> Fit:
     """The risk model for the data, or the fallback that so little data can carry; `Scorer.note` says which and why.
 
+    dataset: of seats in use; elsewhere: snapshots of the other strata, whose rule learns its rates from them.
     method: force one; by default what the number of abandonments allows.
     """
+    fitted = _fit_in_use(dataset, seed=seed, threads=threads, method=method)
+    rules = {
+        str(stratum): fit_rates(
+            part.vectors, part.abandoned(), np.ones(len(part)), expert=EXPERT_RATES_ELSEWHERE[stratum]
+        )
+        for stratum, part in elsewhere.items()
+    }
+    return replace(fitted, scorer=replace(fitted.scorer, elsewhere={**fitted.scorer.elsewhere, **rules}))
+
+
+def _fit_in_use(dataset: Dataset, *, seed: int, threads: int, method: Method | None) -> Fit:
     abandonments = dataset.abandonments()
     rows = person_period_rows(dataset)
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
 from features.decisions import Decision
 from features.log import from_microseconds
+from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from features.tools import ToolProfile
 from training import registry
@@ -62,10 +63,15 @@ def train(
     features, labels: of the same snapshots in the same order. Raises ValueError where nothing at all is known of any
     snapshot in the risk set, saying what is missing.
     """
-    dataset = build_dataset(features, labels, seats=seats, decisions=decisions, tools=tools)
+    by_stratum = {
+        stratum: build_dataset(features, labels, seats=seats, decisions=decisions, tools=tools, stratum=stratum)
+        for stratum in Stratum
+    }
+    dataset = by_stratum.pop(Stratum.IN_USE)
     cut = default_cut(dataset)
     past, later = dataset.known_before(cut), dataset.take(dataset.as_of >= cut)
-    fitted = fit(past, seed=seed, threads=threads)
+    elsewhere = {stratum: part.known_before(cut) for stratum, part in by_stratum.items()}
+    fitted = fit(past, elsewhere=elsewhere, seed=seed, threads=threads)
     logistic = fitted if fitted.scorer.method is not Method.LIGHTGBM else fit(past, seed=seed, method=Method.LOGISTIC)
     metrics = metrics_by_horizon(fitted.scorer, logistic.scorer, past, later, seed=seed)
     registered = _log(home, fitted, past, later, metrics, cut=cut, seed=seed, data_version=data_version)

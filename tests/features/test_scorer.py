@@ -8,7 +8,7 @@ import pytest
 
 import features.scorer
 from features.catalogue import CATEGORIES, NUMERIC
-from features.rules import expert_rates
+from features.rules import Stratum, expert_rates, expert_rates_elsewhere, strata
 from features.scorer import (
     HORIZON_PERIODS,
     HORIZONS_DAYS,
@@ -20,14 +20,12 @@ from features.scorer import (
     LinearHazard,
     Method,
     Scorer,
-    Stratum,
     calibrate,
     cumulative,
     one_hot,
     person_periods,
     restricted_mean,
     squash,
-    strata,
 )
 
 SEED = 90
@@ -157,21 +155,30 @@ def test_a_seat_of_which_nothing_is_known_has_not_started():
 
 
 @pytest.mark.parametrize("method", LEARNED)
-def test_seats_not_in_use_get_the_rule(scorers, method):
+def test_seats_not_in_use_get_the_rule_of_their_stratum(scorers, method):
     vectors, categories = three_seats()
     found = scorers[method].score(vectors, categories)
-    risk, low, high = expert_rates().risk(vectors)
-    np.testing.assert_array_equal(found.risk[1:], risk[1:])
-    np.testing.assert_array_equal(found.low[1:], low[1:])
-    np.testing.assert_array_equal(found.high[1:], high[1:])
-    assert (found.risk[0] != risk[0]).all()
+    for row, stratum in ((1, Stratum.SILENT), (2, Stratum.NOT_STARTED)):
+        risk, low, high = expert_rates_elsewhere()[stratum].risk(vectors[[row]])
+        np.testing.assert_array_equal(found.risk[row], risk[0])
+        np.testing.assert_array_equal(found.low[row], low[0])
+        np.testing.assert_array_equal(found.high[row], high[0])
+    assert (found.risk[0] != expert_rates().risk(vectors)[0][0]).all()
     assert scorers[method].speaks_for(vectors).tolist() == [True, False, False]
 
 
 def test_the_rule_speaks_for_nobody_as_a_learned_model(scorers):
     vectors, categories = three_seats()
     assert not scorers[Method.RULE].speaks_for(vectors).any()
-    np.testing.assert_array_equal(scorers[Method.RULE].score(vectors, categories).risk, expert_rates().risk(vectors)[0])
+    found = scorers[Method.RULE].score(vectors, categories)
+    np.testing.assert_array_equal(found.risk[0], expert_rates().risk(vectors)[0][0])
+
+
+def test_a_seat_that_is_silent_already_is_never_said_to_be_safer_than_one_in_use(scorers):
+    vectors, categories = three_seats()
+    risk = scorers[Method.RULE].score(vectors, categories).risk
+    assert (risk[1] > risk[0]).all()
+    assert (risk[2] > risk[0]).all()
 
 
 @pytest.mark.parametrize("method", Method)

@@ -9,7 +9,7 @@ import pytest
 
 from features.catalogue import CATEGORIES, MISSING_CATEGORY, NUMERIC, catalogue_hash
 from features.log import Served
-from features.scorer import Stratum
+from features.rules import Stratum
 from monitoring.windows import DAYS_SCHEMA, RISK, SEAT, SERVED_RISK, Window
 
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)

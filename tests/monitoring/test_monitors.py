@@ -8,7 +8,8 @@ import pytest
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, NUMERIC, Group
 from features.log import Source
-from features.scorer import LinearHazard, Method, Scorer, Stratum
+from features.rules import Stratum
+from features.scorer import LinearHazard, Method, Scorer
 from monitoring.delivery import coverage, enough_data, late_sources, stale_features
 from monitoring.drift import measure
 from monitoring.findings import Evidence, Finding, Severity

@@ -12,7 +12,7 @@ import pytest
 from features import catalogue
 from features.catalogue import FEATURES
 from features.log import EventLog, Served
-from features.scorer import Stratum
+from features.rules import Stratum
 from monitoring import windows
 from monitoring.windows import COMPARED, RISK, SEAT, STALE_AFTER_HOURS, Window, read_window
 

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from features.decisions import Decision
 from features.events import MICROSECONDS_PER_DAY
 from features.log import from_microseconds
+from features.rules import Stratum
 from features.scorer import HORIZON_PERIODS, PERIODS, Method, Scorer, cumulative
 from training.dataset import censoring_weights, person_period_rows
 from training.risk import ENOUGH_FOR_LOGISTIC, ENOUGH_FOR_TREES, affordable, choose_calibrator, fit
@@ -342,3 +343,12 @@ def test_a_weighted_fit_is_closer_to_the_truth_than_an_unweighted_one(coached, m
 def test_a_scorer_without_a_model_has_no_hazards(test):
     with pytest.raises(ValueError, match="a scorer of method rule has no hazards"):
         Scorer(Method.RULE).hazards(test.dataset.vectors, np.full((len(test.dataset), 4), np.nan))
+
+
+def test_seats_that_are_silent_already_get_the_rates_of_their_own_kind(make_dataset):
+    in_use, silent = counted(make_dataset, 5, 300), counted(make_dataset, 270, 30)
+    fitted = fit(in_use, elsewhere={Stratum.SILENT: silent})
+    rates = fitted.scorer.elsewhere[Stratum.SILENT]
+    assert rates.learned_from == 300
+    assert rates.rates[0][0] == pytest.approx((270 + 20 * 0.80) / 320)
+    assert fitted.scorer.elsewhere[Stratum.NOT_STARTED].learned_from == 0
