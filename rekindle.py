@@ -448,13 +448,17 @@ def score_command(
     as_json: AsJson = False,
 ) -> None:
     """The seats most at risk, how sure that is, and why. Uses the features that `features push` put online."""
+    from serving.scores import is_stale
+
     state = open_state()
     with state.advisor() as advisor:
         scores, unanswered = _scores(state, advisor, seats, top=top)
     if as_json:
         _print_json([_score_document(score) for score in scores])
     elif scores:
-        out.print(_risk_table(scores, title=f"{len(scores)} seats most at risk"))
+        newest = max(score.row.as_of for score in scores)
+        age = " (old: push again)" if is_stale((_now() - newest).total_seconds()) else ""
+        out.print(_risk_table(scores, title=f"Seats most at risk, as of {newest:%Y-%m-%d %H:%M} UTC{age}"))
         _print_model(scores[0])
     else:
         out.print("No seat is in use, so none is at risk of being given up.")
@@ -468,7 +472,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     """The riskiest seats in use, with their reasons, and why others have no score; what was scored is logged."""
     from features.rules import Stratum
     from serving.problems import Problem
-    from serving.scores import PRODUCT_HORIZON, Score
+    from serving.scores import PRODUCT_HORIZON, Score, score_rows
 
     wanted = seats or _known_seats(state).column("seat_id").to_pylist()
     with _progress("scoring", unit="seats", total=len(wanted)) as advance:
@@ -486,8 +490,8 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
         raise ValueError("no seat has features online: run `rekindle features push` first")
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
-    _, explained = advisor.score([score.row.seat_id for score in riskiest], explain=True)
-    return [score for score in explained if isinstance(score, Score)], unanswered
+    rows, champion = [score.row for score in riskiest], advisor.champion
+    return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
 
 
 def _score_document(score: "Score") -> dict[str, Any]:
@@ -532,10 +536,15 @@ def _percent(chance: float) -> str:
 
 def _print_model(score: "Score") -> None:
     said = f" ({score.note})" if score.note else ""
+    from features.scorer import Method
+
     out.print(f"Scored by {score.model.label}, {score.method}{said}.", highlight=False)
+    if score.method is Method.RULE:
+        source = "of a share among seats with as many warnings: what was observed, and the expert's guess before it"
+    else:
+        source = "the spread of the calibration over resampled people: of a share among seats scored alike"
     out.print(
-        "The range is the 95 % spread of the calibration over resampled people: of a share among seats scored alike, not of "
-        "one person; it does not hold what changes with time.",
+        f"The range (95 %) is {source}; not of one person, and it does not hold what changes with time.",
         highlight=False,
     )
 
@@ -677,7 +686,7 @@ def _print_where(state: State, run: "MonitorRun | None", trained: "Trained", *, 
     out.print("The effects are the expert's guess until enough decisions have matured to learn them.", highlight=False)
     where = {
         "drift report": "none yet: see step 6" if run is None else run.folder / "index.html",
-        "MLflow run": f"{trained.run_id}, see it with: mlflow ui --backend-store-uri {tracking_uri(state.home)}",
+        "MLflow run": f"{trained.run_id}, see it with: {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {tracking_uri(state.home)}",
         "all state": f"{state.home.absolute()} (delete it for a clean start)",
         "serve the API": "make serve",
     }

@@ -55,7 +55,7 @@ def batches(path: Path) -> Iterator[Batch]:
     instant = pl.Datetime("us", "UTC")
     commits = pl.read_parquet(path).filter(~pl.col("is_merge")).with_columns(pl.col("occurred_at").cast(instant))
     first = commits.filter(pl.col("tool").is_not_null()).group_by("repo", "author").agg(pl.col("occurred_at").min())
-    seat_id, person_id = pl.format("{}/s-{}", "repo", "author"), pl.format("{}/p-{}", "repo", "author")
+    seat_id, person_id = pl.format("{}/s-{}", "repo", "author"), pl.format("people/p-{}", "author")
     seats = _filled(
         first.select(
             seat_id=seat_id, person_id=person_id, organization="repo", tool=pl.lit(TOOL), assigned_at="occurred_at"
@@ -162,7 +162,8 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
         "is a lapse in *visible* use: no trailer does not prove that no tool was used, and many lapses end.",
         "",
         "No feature, threshold or parameter is special to this data. Each model was fitted on what was known at the cut and",
-        "tested on later snapshots. 95 % intervals from 500 bootstraps over people.",
+        "tested on later snapshots. 95 % intervals from 500 bootstraps over people; one person may work in several",
+        "repositories, and is new only if seen in none before.",
         "",
         *(f"- {name}: {count:,}" for name, count in counts.items()),
         "",
@@ -179,7 +180,17 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
                 cells = " | ".join(str(row.metrics[name]) for name in METRICS)
                 lines.append(f"| {row.cut} | {row.n:,} ({row.people}, {row.base_rate:.3f}) | {row.method} | {cells} |")
         lines.append("")
-    lines += ["### Paired differences in log loss", "", *(f"- {sentence}" for sentence in sentences), ""]
+    against_logistic = [sentence for sentence in sentences if "against logistic" in sentence]
+    undecided = sum("includes zero" in sentence for sentence in against_logistic)
+    lines += [
+        "### Paired differences in log loss",
+        "",
+        f"Against the logistic model, {undecided} of {len(against_logistic)} intervals include zero: on a log of this size",
+        "nothing shows that the trees are better than a line.",
+        "",
+        *(f"- {sentence}" for sentence in sentences),
+        "",
+    ]
     lines += [
         "`recency`: a logistic regression on days since the last meaningful use. `warnings`: the three-signal rule with the",
         "rates of the training data. `logistic`: Rekindle's own regularised logistic hazard model on all features, which is",

@@ -404,14 +404,14 @@ FEATURES: tuple[Feature, ...] = (
     Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
     Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_NPS), missing="never answered", says="would recommend it {} of 10"),
     Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_SURVEY), missing="never answered"),
-    Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters"),
+    Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters on average"),
     # voice
     Feature("tickets_28", _G.VOICE, "tickets", "Support tickets about the tool, 28 days.", count(TICKETS, D28), says="{} tickets in 28 days"),
     Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(FRUSTRATION), says="frustration of {} in tickets and surveys"),
     Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(UNCERTAINTY), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys"),
     Feature("frustration_and_uncertainty", _G.VOICE, "score", "Frustration times uncertainty: the two together.", _frustrated_and_uncertain, mode=_MODE.COMPLEXITY, says="frustration and uncertainty together ({})"),
     # onboarding
-    Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life, says="seat assigned {} days ago"),
+    Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life),
     Feature("days_since_training", _G.ONBOARDING, "days", "Days since the last training.", since(_IS_TRAINING), missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="last training {} days ago"),
     Feature("trainings", _G.ONBOARDING, "trainings", "Trainings attended so far.", count(TRAININGS, EVER), mode=_MODE.ONE_SHOT_TRAINING, says="{} trainings so far"),
     Feature("training_to_use_days", _G.ONBOARDING, "days", "Days from the first training to the first meaningful use.", _training_to_use, missing="no training before the first meaningful use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first meaningful use"),

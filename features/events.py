@@ -93,6 +93,7 @@ QualifiedIdentifier = Annotated[
     ),
 ]
 Word = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:/~ -]+$")]
+Code = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9_.:-]{1,40}$")]  # no room for a sentence
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 UnitInterval = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
@@ -124,7 +125,7 @@ class Event(BaseModel):
     count: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 1
     completed: Annotated[bool, Field(strict=True)] | None = None
     scores: Scores | None = None
-    category: Word | None = None
+    category: Code | None = None
     guided: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
@@ -291,8 +292,8 @@ def parse_event(
     return event
 
 
-def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str]) -> Seat:
-    """The seat that a sender describes, qualified and checked. Raises InvalidItem naming the field."""
+def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str], now: datetime) -> Seat:
+    """The seat that a sender describes, qualified and checked. now: aware. Raises InvalidItem naming the field."""
     filled = dict(raw)
     organization = checked_organization(filled.get("organization", organization))
     filled["organization"] = organization
@@ -300,6 +301,10 @@ def parse_seat(raw: Mapping[str, Any], *, organization: str, tools: Iterable[str
         if filled.get(name) is not None or name != "manager_person_id":
             filled[name] = qualify(organization, filled.get(name))
     seat = _validated(Seat, filled)
+    if seat.assigned_at > now + CLOCK_SKEW:
+        raise InvalidItem("assigned_at", f"expected no later than now ({now.isoformat()}), came {seat.assigned_at}")
+    if seat.hired_on is not None and seat.hired_on > (now + timedelta(days=1)).date():
+        raise InvalidItem("hired_on", f"expected no later than today, came {seat.hired_on}")
     known = sorted(tools)
     if seat.tool not in known:
         raise InvalidItem("tool", f"expected one with a profile ({', '.join(known)}), came {seat.tool!r}")
@@ -389,9 +394,31 @@ def invalid_item(error: ValidationError) -> InvalidItem:
     if not field:
         field, colon, reason = message.partition(": ")
         return InvalidItem(field, reason) if colon else InvalidItem("", message)
-    if first["type"] == "extra_forbidden" or "e-mail" in message:  # neither text nor address may reach a log
+    message = _PLAIN.get(first["type"], message)
+    if first["loc"][-1] not in _ECHOED or "e-mail" in message:  # a name, an address or a text must not reach a log
         return InvalidItem(field, message)
     return InvalidItem(field, f"{message}, came {shown(first['input'])}")
+
+
+_ECHOED = frozenset(
+    {
+        "kind",
+        "tool",
+        "count",
+        "value",
+        "completed",
+        "guided",
+        "frustration",
+        "uncertainty",
+        "occurred_at",
+        "available_at",
+    }
+    | {"assigned_at", "removed_at", "hired_on"}
+)
+_PLAIN = {
+    "string_pattern_mismatch": "expected letters, digits and . _ : ~ - only",
+    "extra_forbidden": "there is no such field; see docs/events.md",
+}
 
 
 def shown(value: object) -> str:

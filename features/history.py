@@ -178,10 +178,6 @@ class History:
         """(n,) time from the last event of the mask to the snapshot's end, in `unit`; NaN where there was none."""
         return self._elapsed(mask, EVER, first=False, unit=unit)
 
-    def last_at(self, mask: Mask) -> Floats:
-        """(n,) instant of the last event of the mask before the end, in microseconds; NaN where there was none."""
-        return self._instant(mask, EVER, first=False)
-
     def first_at(self, mask: Mask, window: Window = EVER) -> Floats:
         """(n,) instant of the first event of the mask in the window, in microseconds; NaN where there was none."""
         return self._instant(mask, window, first=True)

@@ -22,7 +22,6 @@ from features.log import Source, to_microseconds
 from features.tools import ToolProfile
 
 DAY = MICROSECONDS_PER_DAY
-RISK_SET_DAYS = 28  # meaningful use in the last 28 available days
 SNAPSHOT_EVERY_DAYS = 7
 FAR = np.iinfo(np.int64).max // 4
 

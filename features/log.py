@@ -24,12 +24,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
-from features.decisions import Decision
-from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Rejected, organization_of
+from features.decisions import NONE, Decision
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+DECISION_SOURCE = "decisions"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -170,8 +171,12 @@ class EventLog:
         return Appended(seats, accepted, events.num_rows - accepted, decisions, rejected)
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
-        """Store decisions durably; those already there are left as they are. Returns how many were new."""
+        """Store decisions durably, and with each that does something its `intervention` event: features count it and
+        labels are censored at it. Those already there are left as they are. Returns how many were new.
+        """
+        acted = [_intervention_row(decision) for decision in decisions if decision.intervention != NONE]
         with self._write() as connection:
+            self._insert_new(connection, _events, acted)
             return self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions])
 
     def record_served(self, served: Sequence[Served]) -> None:
@@ -486,6 +491,23 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "intervention": decision.intervention,
         "holdout": decision.holdout,
         "body": json.dumps(body),
+    }
+
+
+def _intervention_row(decision: Decision) -> dict[str, Any]:
+    organization = organization_of(decision.seat_id)
+    return {
+        **dict.fromkeys(EVENT_SCHEMA.names),
+        "event_id": f"{organization}/decision-{decision.decision_id}",
+        "seat_id": decision.seat_id,
+        "kind": str(Kind.INTERVENTION),
+        "occurred_at": to_microseconds(decision.decided_at),
+        "available_at": to_microseconds(decision.decided_at),
+        "source": DECISION_SOURCE,
+        "workflow": decision.workflow,
+        "count": 1,
+        "category": decision.intervention,
+        "guided": False,
     }
 
 

@@ -49,8 +49,8 @@ class Method(StrEnum):
 class Risk:
     """Risk of (n,) snapshots under `none`.
 
-    risk, low, high: (n, len(HORIZONS_DAYS)) in [0, 1], never falling with the horizon; low and high bound, with 95 %,
-    the share of abandonments among seats scored alike. curve: (n, PERIODS). expected_days: (n,) mean of the days to
+    risk, low, high: (n, len(HORIZONS_DAYS)) in [0, 1], never falling with the horizon; low and high are the 95 % spread
+    of the calibration over resampled people, 0 and 1 where too little is known to say. curve: (n, PERIODS). expected_days: (n,) mean of the days to
     abandonment, counted to 56 at most.
     """
 
@@ -100,9 +100,9 @@ class Calibrator:
         return np.asarray(calibrate(hazards, np.asarray(self.parameters)[None])[0])
 
     def spread(self, hazards: Floats) -> Floats:
-        """(n_resamples, n, PERIODS) what the resampled calibrators say; none: the point alone."""
+        """(n_resamples, n, PERIODS) what the resampled calibrators say; none and all where there are none to ask."""
         if not self.resampled:
-            return self.apply(hazards)[None]
+            return np.stack((np.zeros_like(hazards), np.ones_like(hazards)))
         return calibrate(hazards, np.asarray(self.resampled))
 
 
@@ -150,7 +150,7 @@ class Scorer:
             curve[rows] = cumulative(self.calibrator.apply(hazards))
             risk[rows] = curve[rows][:, HORIZON_PERIODS]
             spread = cumulative(self.calibrator.spread(hazards))[:, :, HORIZON_PERIODS]
-            bounds = np.quantile(spread, (0.025, 0.975), axis=0) if len(spread) > 1 else np.stack((spread[0],) * 2)
+            bounds = np.quantile(spread, (0.025, 0.975), axis=0) if self.calibrator.resampled else spread
             low[rows], high[rows] = np.minimum(bounds[0], risk[rows]), np.maximum(bounds[1], risk[rows])
         return Risk(risk, low, high, curve, restricted_mean(curve))
 

@@ -13,7 +13,7 @@ SHIPPED = Path(__file__).with_name("tools.yaml")
 
 
 class ToolProfile(BaseModel):
-    """How one tool is judged. `silence_days` is W and `horizons_days` are the H of the label (features.labels)."""
+    """How one tool is judged. `silence_days` is the W of the label (features.labels)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
@@ -23,8 +23,6 @@ class ToolProfile(BaseModel):
     opportunity_kinds: tuple[Kind, ...]
     quick_close_seconds: Annotated[float, Field(gt=0)]
     silence_days: Annotated[int, Field(ge=1, le=365)]
-    horizons_days: tuple[Annotated[int, Field(ge=0, le=56, multiple_of=7)], ...]
-    activation_days: Annotated[int, Field(ge=7, le=365)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -32,8 +30,6 @@ class ToolProfile(BaseModel):
             raise ValueError("high_value_workflows: expected at least one workflow, or any_workflow: true")
         if len(self.high_value_workflows) > 5:
             raise ValueError(f"high_value_workflows: expected at most five, came {len(self.high_value_workflows)}")
-        if list(self.horizons_days) != sorted(set(self.horizons_days)):
-            raise ValueError(f"horizons_days: expected ascending days, came {self.horizons_days}")
         return self
 
 

@@ -46,7 +46,7 @@ def coverage(evidence: Evidence) -> tuple[Finding, ...]:
             "without_features",
             "had no features, so the fallback rule answered",
             "The feature store was empty or did not answer.",
-            "Run the sweep; check the service's counters.",
+            "Run `rekindle features push`; check the service's counters.",
         ),
         (
             "other_catalogue",
@@ -107,8 +107,8 @@ def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
             share,
             LEFT_OUT_WATCH,
             share,
-            "The nightly sweep did not run or did not finish.",
-            "Run `rekindle features sweep` and check its schedule.",
+            "The features of every seat were not pushed for more than a day.",
+            "Ingest what is new, then run `rekindle features push`, daily.",
         ),
     )
 

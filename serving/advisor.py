@@ -124,7 +124,9 @@ class Advisor:
 
     def _missing(self, seat_id: str, *, is_known: bool) -> Problem:
         if not is_known:
-            return self._seat_problem(404, "unknown-seat", "There is no such seat", f"{seat_id} is not in the roster")
+            return self._seat_problem(
+                404, "unknown-seat", "There is no such seat", f"{seat_id} is not in the roster: ingest its seat first"
+            )
         detail = f"{seat_id} has no features yet: run `rekindle features push`"
         return self._seat_problem(409, "no-features", "The seat has no features yet", detail)
 

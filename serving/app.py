@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from features.decisions import Decision
 from serving.advisor import Advisor
@@ -43,7 +44,12 @@ def create_app(advisor: Advisor) -> FastAPI:
     app.add_middleware(Timed, meters=advisor.meters)
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
-    @app.post("/v1/score", response_model=ScoreResponse, responses=_problems(400, 413, 422, 503), tags=["seats"])
+    @app.post(
+        "/v1/score",
+        response_model=ScoreResponse,
+        responses={**_problems(400, 413, 422, 503), **_none_answered(ScoreResponse)},
+        tags=["seats"],
+    )
     def score(request: ScoreRequest) -> Response:
         """The risk of each seat at each horizon, with its interval, its evidence and the age of its features."""
         _check_batch(request.seats, settings.max_batch)
@@ -52,9 +58,14 @@ def create_app(advisor: Advisor) -> FastAPI:
             _seat_problem(seat_id, score) if isinstance(score, Problem) else _score_item(score, now)
             for seat_id, score in zip(request.seats, scores, strict=True)
         ]
-        return _json({"items": items})
+        return _answer(items)
 
-    @app.post("/v1/decide", response_model=DecideResponse, responses=_problems(400, 413, 422, 503), tags=["seats"])
+    @app.post(
+        "/v1/decide",
+        response_model=DecideResponse,
+        responses={**_problems(400, 413, 422, 503), **_none_answered(DecideResponse)},
+        tags=["seats"],
+    )
     def decide(request: DecideRequest) -> Response:
         """One intervention for each seat, or none; durably logged before it is answered."""
         _check_batch(request.seats, settings.max_batch)
@@ -68,7 +79,7 @@ def create_app(advisor: Advisor) -> FastAPI:
             else _decision_item(decision, titles, advisor.use_case(decision))
             for seat_id, decision in zip(request.seats, advisor.decide(request.seats, wanted=wanted), strict=True)
         ]
-        return _json({"items": items})
+        return _answer(items)
 
     @app.get(
         "/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 422, 503), tags=["log"]
@@ -208,6 +219,19 @@ def _effect(effect: Effect) -> dict[str, Any]:
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type="application/json")
+
+
+def _answer(items: list[dict[str, Any]]) -> Response:
+    """The items; with the status of the first one's problem where no seat could be answered."""
+    problems = [item["problem"]["status"] for item in items if "problem" in item]
+    return _json({"items": items}, status=problems[0] if len(problems) == len(items) else 200)
+
+
+def _none_answered(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"description": "No seat could be answered; each item says why", "model": model}
+        for status in (404, 409)
+    }
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

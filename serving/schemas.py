@@ -88,7 +88,7 @@ class Freshness(BaseModel):
 
     as_of: datetime = Field(description="The features know what was known at this time.")
     age_s: float
-    stale: bool = Field(description="Older than 26 hours: the nightly sweep did not reach this seat.")
+    stale: bool = Field(description="Older than 26 hours: `rekindle features push` has not run since.")
 
 
 class ScoreItem(Freshness):

@@ -60,7 +60,7 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
 
 
 def is_stale(age_s: float) -> bool:
-    """Whether features of that age, in seconds, are older than the nightly sweep leaves them."""
+    """Whether features of that age, in seconds, are older than a daily push leaves them."""
     return age_s > STALE_AFTER_HOURS * 3600
 
 

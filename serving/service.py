@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import sys
 import threading
 from typing import Any, NoReturn, cast
@@ -46,8 +47,6 @@ class RekindleService:
 
     def __init__(self) -> None:
         # MLflow would otherwise retry for minutes: a registry that is down must not hold up the start
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         # BentoML's supervisor imports this module too, and needs none of this: it saves its 5 s and 300 MB
         from serving.advisor import Advisor
         from serving.app import create_app
@@ -76,11 +75,25 @@ class RekindleService:
 cast(Any, RekindleService).add_asgi_middleware(OwnProbes)  # the decorator made it a Service, which types cannot say
 
 
+def _check_free(settings: Settings) -> None:
+    """Raises ValueError where nothing can listen on the address: BentoML would say so in a traceback."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ValueError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+            ) from None
+
+
 def serve(settings: Settings) -> NoReturn:
     """Become the server of these settings: this process turns into BentoML's supervisor.
 
     In a shell: REKINDLE_HOME=... bentoml serve serving.service:RekindleService
     """
+    _check_free(settings)
     environ = {
         "BENTOML_HOME": str(settings.home / "bentoml"),  # its default is shared by every service of the machine
         "BENTOML_DO_NOT_TRACK": "true",

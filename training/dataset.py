@@ -12,7 +12,7 @@ import pyarrow as pa
 from features.catalogue import CATEGORIES
 from features.compute import pack
 from features.decisions import NONE, Decision
-from features.events import MICROSECONDS_PER_DAY, organization_of
+from features.events import MICROSECONDS_PER_DAY
 from features.labels import abandoned_by
 from features.log import to_microseconds
 from features.rules import Stratum, strata
@@ -176,11 +176,11 @@ def censoring_weights(
 ) -> Floats:
     """(n, PERIODS) product of 1 / P(none) over the seat's decisions until the period's last window ends, capped.
 
-    A snapshot is censored when an intervention is delivered; those that drew `none` stand in for those that did not.
+    A snapshot is censored at an intervention; those that drew `none` stand in for those that did not.
     Source: inverse probability of censoring weights, Robins and Finkelstein 2000.
     """
     weights = np.ones((len(seat), PERIODS))
-    offered = [decision for decision in decisions if decision.probabilities.get(NONE, 0) > 0]
+    offered = [decision for decision in decisions if decision.intervention == NONE]
     if not offered:
         return weights
     names = np.array([decision.seat_id for decision in offered])
@@ -217,11 +217,6 @@ def data_version(events: pa.Table) -> str:
     mixed = int(frame["event_id"].hash(seed=1).sum() or 0) if frame.height else 0
     first, last = (frame["available_at"].min(), frame["available_at"].max()) if frame.height else (None, None)
     return f"{frame.height}-{_compact(first)}-{_compact(last)}-{mixed % 2**64:016x}"
-
-
-def organizations(dataset: Dataset) -> npt.NDArray[np.str_]:
-    """(n,) organisation of each snapshot."""
-    return np.array([organization_of(seat) for seat in dataset.seat])
 
 
 def _compact(instant: object) -> str:

@@ -186,14 +186,18 @@ def _fit_calibrator(
 ) -> tuple[Calibrator, dict[str, float]]:
     """None or beta, whichever has the lower log loss on people and at a time that the judged hazards were not fitted on.
 
-    Each fold of people is scored by a model of the other people and of the time before the last part.
+    Each fold of people is scored by a model of the other people and of the time before the last part (of all their
+    time where that would leave fewer than ENOUGH_FOR_LOGISTIC abandonments on either side).
     """
     cut = int(np.quantile(dataset.as_of, 1 - CALIBRATION_SHARE_OF_TIME))
+    if (
+        dataset.known_before(cut).abandonments() < ENOUGH_FOR_LOGISTIC
+        or _events_after(dataset, cut) < ENOUGH_FOR_LOGISTIC
+    ):
+        cut = int(dataset.as_of.min())  # too little to hold out a time as well: other people only
     fold = dataset.folds(seed + 1)
-    early = dataset.known_before(cut)
-    early_fold = fold[dataset.as_of < cut]
-    if early.abandonments() < ENOUGH_FOR_LOGISTIC:
-        return Calibrator(), {}
+    early = dataset.known_before(cut) if cut > dataset.as_of.min() else dataset
+    early_fold = fold[dataset.as_of < cut] if cut > dataset.as_of.min() else fold
     hazards = np.full((len(dataset), PERIODS), np.nan)
     for number in np.unique(fold):
         others = early.take(early_fold != number)
@@ -205,6 +209,10 @@ def _fit_calibrator(
         part = dataset.take(judged)
         hazards[judged] = model.hazards(part.vectors, model.codes(part.categories))
     return choose_calibrator(dataset, hazards, seed=seed)
+
+
+def _events_after(dataset: Dataset, cut: int) -> float:
+    return float(person_period_rows(dataset.take(dataset.as_of >= cut)).event.sum())
 
 
 def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[Calibrator, dict[str, float]]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,13 @@ def train(
     is_promoted, why = _gate(home, fitted.scorer, later, seed=seed)
     if is_promoted:
         registry.promote(home, registered.version)
+    elif registry.champion_version(home) is None:
+        why += "; until one does, the three-warnings rule serves, with the rates of this data"
+        rule = replace(fitted.scorer, method=Method.RULE, booster=None, linear=None, note=why)
+        serving = _log(
+            home, replace(fitted, scorer=rule), past, later, {}, cut=cut, seed=seed, data_version=data_version
+        )
+        registry.promote(home, serving.version)
     return Trained(
         fitted.scorer.method,
         fitted.scorer.note,
@@ -86,7 +93,7 @@ def train(
         is_promoted,
         why,
         len(past),
-        len(later),
+        int((~np.isnan(later.abandoned())).any(axis=1).sum()),
         fitted.abandonments,
         metrics,
     )
@@ -106,8 +113,10 @@ def default_cut(dataset: Dataset) -> int:
 
 def _gate(home: Path, scorer: Scorer, later: Dataset, *, seed: int) -> tuple[bool, str]:
     """Whether the candidate may serve: paired log loss over people on data later than its training."""
+    champion = _incumbent(home)
     if scorer.method is Method.RULE:
-        return False, f"nothing was learned, the three-warnings rule serves: {scorer.note}"
+        is_newer_rule = champion is None or champion.method is Method.RULE
+        return is_newer_rule, f"nothing could be learned, so the rule is the model: {scorer.note}"
     label = later.abandoned()
     if not (~np.isnan(label)).any():
         return False, "no snapshot later than the training has been judged yet, so nothing can be compared"
@@ -115,13 +124,13 @@ def _gate(home: Path, scorer: Scorer, later: Dataset, *, seed: int) -> tuple[boo
     against_rule = compare(label, mine, scorer.rule.risk(later.vectors)[0], later.person, seed=seed)
     if against_rule.low <= 0:
         return False, f"it does not beat the three-warnings rule: log loss lower by {against_rule}"
-    champion = _incumbent(home)
     if champion is None:
         return True, f"it beats the three-warnings rule: log loss lower by {against_rule}"
     theirs = champion.score(later.vectors, later.categories).risk
     against_champion = compare(label, mine, theirs, later.person, seed=seed)
-    verdict = f"log loss lower than the champion's by {against_champion}"
-    return against_champion.low > 0, verdict
+    if against_champion.low > 0:
+        return True, f"log loss lower than the champion's by {against_champion}"
+    return False, f"it is no better than the champion: log loss lower by {against_champion}"
 
 
 def _incumbent(home: Path) -> Scorer | None:

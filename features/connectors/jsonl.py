@@ -67,7 +67,7 @@ def _item(line: bytes, *, organization: str, tools: Iterable[str], now: datetime
     fields: dict[str, Any] = dict(raw)
     kind_of_item = fields.pop("type", None)
     if kind_of_item == "seat":
-        return parse_seat(fields, organization=organization, tools=tools)
+        return parse_seat(fields, organization=organization, tools=tools, now=now)
     if kind_of_item == "event":
         organization = checked_organization(fields.pop("organization", organization))
         return parse_event(fields, organization=organization, source=SOURCE, now=now)

@@ -149,10 +149,10 @@ def test_names_without_a_number_are_not_evidence():
 
 
 def test_reasons_are_what_raises_the_risk_the_weightiest_first():
-    given = {"meaningful_28": 0.2, "sessions_7": 0.9, "tickets_28": -2.0, "life_days": 0.1, "open_streak": 0.05}
+    given = {"meaningful_28": 0.2, "sessions_7": 0.9, "tickets_28": -2.0, "life_days": 0.3, "open_streak": 0.05}
     found = reasons(vector(), given)
     assert [(reason.feature, reason.contribution) for reason in found] == [
-        ("sessions_7", 0.9), ("meaningful_28", 0.2), ("life_days", 0.1)
+        ("sessions_7", 0.9), ("meaningful_28", 0.2), ("open_streak", 0.05)
     ]  # fmt: skip
     assert found[0].sentence == "6 sessions in 7 days"
 

@@ -37,7 +37,7 @@ def event(**fields):
 
 
 def seat(**fields):
-    return parse_seat({**SEAT, **fields}, organization="acme", tools=TOOLS)
+    return parse_seat({**SEAT, **fields}, organization="acme", tools=TOOLS, now=NOW)
 
 
 # --- what is taken --------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_no_json_makes_parse_event_raise_anything_but_invalid_item(fields, lag):
 @settings(CHECKED, max_examples=600)
 def test_no_json_makes_parse_seat_raise_anything_but_invalid_item(fields):
     try:
-        parsed = parse_seat({**SEAT, **fields}, organization="acme", tools=TOOLS)
+        parsed = parse_seat({**SEAT, **fields}, organization="acme", tools=TOOLS, now=NOW)
     except InvalidItem:
         return
     assert seats_table([parsed]).num_rows == 1

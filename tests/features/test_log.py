@@ -572,3 +572,23 @@ def test_risk_and_probabilities_are_stored_as_json_that_any_reader_takes(log, tm
     (body,) = connection.execute("SELECT body FROM decisions").fetchone()
     connection.close()
     assert json.loads(body, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["features"] == [None, 1.0]
+
+
+# --- a decision is an intervention ----------------------------------------------------------------------------------
+
+
+def test_a_decision_that_does_something_writes_its_intervention_once(log):
+    log.append(batch([], [seat()]), now=NOW)
+    acted = decision(1, intervention="refresher", workflow="report_summary")
+    log.record_decisions([acted, decision(2)])
+    log.record_decisions([acted])
+    (row,) = log.events().to_pylist()
+    told = {name: row[name] for name in ("seat_id", "kind", "category", "workflow", "occurred_at", "available_at")}
+    assert told == {
+        "seat_id": "acme/s1",
+        "kind": "intervention",
+        "category": "refresher",
+        "workflow": "report_summary",
+        "occurred_at": NOW,
+        "available_at": NOW,
+    }

@@ -252,11 +252,11 @@ def test_the_interval_is_that_of_the_resampled_calibrators(scorers):
     np.testing.assert_allclose(found.high[:, 3], np.maximum(np.quantile(risks, 0.975, axis=0), found.risk[:, 3]))
 
 
-def test_without_resampled_calibrators_the_interval_is_the_point(scorers):
+def test_without_resampled_calibrators_nothing_is_said_to_be_sure(scorers):
     bare = replace(scorers[Method.LOGISTIC], calibrator=Calibrator())
     found = bare.score(*snapshots(SEED + 7, 10))
-    np.testing.assert_array_equal(found.low, found.risk)
-    np.testing.assert_array_equal(found.high, found.risk)
+    np.testing.assert_array_equal(found.low, np.zeros_like(found.risk))
+    np.testing.assert_array_equal(found.high, np.ones_like(found.risk))
 
 
 def test_the_rules_curve_goes_through_its_rates_and_is_flat_after_the_last(scorers):

@@ -304,3 +304,15 @@ def test_materialising_writes_what_pushing_writes(store, written, tmp_path):
             other.vector.tobytes(),
             other.categories,
         )
+
+
+def test_a_row_that_was_made_later_than_the_label_is_not_seen(store, tmp_path, written):
+    store.write_offline([written])
+    for folder in (tmp_path / "offline").iterdir():
+        path = folder / "snapshots.parquet"
+        frame = pl.read_parquet(path)
+        frame.with_columns(pl.col("created_at") + timedelta(hours=1)).write_parquet(path)
+    first = written.filter(
+        pl.col("as_of") == pl.col("as_of").min().over("seat_id")
+    )  # no earlier row stands in for these
+    assert store.historical(first.select("seat_id", "as_of"))["active_days_7"].null_count() == first.height

@@ -44,7 +44,7 @@ def test_an_empty_file_changes_nothing(override, text):
 
 def test_a_new_tool_takes_the_shipped_defaults(override):
     profile = override("tools: {mine: {title: Mine, any_workflow: true}}")["mine"]
-    assert (profile.silence_days, profile.horizons_days) == (28, (0, 7, 14, 28))
+    assert profile.silence_days == 28
 
 
 def test_an_override_replaces_the_shipped_profile(override):
@@ -59,8 +59,6 @@ def test_an_override_replaces_the_shipped_profile(override):
         ("{title: X}", "high_value_workflows"),
         ("{title: X, high_value_workflows: {a: A., b: B., c: C., d: D., e: E., f: F.}}", "at most five"),
         ("{title: X, any_workflow: true, meaningful_kinds: [login]}", "meaningful_kinds"),
-        ("{title: X, any_workflow: true, horizons_days: [14, 7]}", "ascending"),
-        ("{title: X, any_workflow: true, horizons_days: [3]}", "horizons_days"),
         ("{title: X, any_workflow: true, silence_days: 0}", "silence_days"),
         ("{title: X, any_workflow: true, quick_close_seconds: 0}", "quick_close_seconds"),
         ("{title: X, any_workflow: true, colour: red}", "colour"),
@@ -88,4 +86,4 @@ def test_a_broken_file_is_refused_by_name_in_one_line(override, text):
 
 def test_the_shipped_file_stands_beside_its_module():
     assert SHIPPED.name == "tools.yaml"
-    assert set(ToolProfile.model_fields) >= {"silence_days", "horizons_days", "activation_days"}
+    assert set(ToolProfile.model_fields) >= {"silence_days", "quick_close_seconds"}

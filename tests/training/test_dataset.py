@@ -23,7 +23,6 @@ from training.dataset import (
     category_levels,
     censoring_weights,
     data_version,
-    organizations,
     person_period_rows,
 )
 
@@ -270,11 +269,6 @@ def test_levels_are_names_with_at_least_twenty_snapshots(make_dataset):
         *random_labels(np.random.default_rng(41), 69), categories=[["claude", r, "", ""] for r in roles]
     )
     assert category_levels(data) == {"tool": ("claude",), "role": ("analyst",), "function": (), "region": ()}
-
-
-def test_the_organization_is_that_of_the_seat(make_dataset):
-    data = make_dataset(*random_labels(np.random.default_rng(42), 2), seat=np.array(["acme/s-1", "globex/s-1"]))
-    assert organizations(data).tolist() == ["acme", "globex"]
 
 
 # --- weights for censoring by intervention --------------------------------------------------------------------------

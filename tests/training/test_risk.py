@@ -5,13 +5,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+import training.risk
 from features.decisions import Decision
 from features.events import MICROSECONDS_PER_DAY
 from features.log import from_microseconds
 from features.rules import Stratum
-from features.scorer import HORIZON_PERIODS, PERIODS, Method, Scorer, cumulative
-from training.dataset import censoring_weights, person_period_rows
-from training.risk import ENOUGH_FOR_LOGISTIC, ENOUGH_FOR_TREES, affordable, choose_calibrator, fit
+from features.scorer import HORIZON_PERIODS, PERIODS, Calibrator, Method, Scorer, cumulative
+from training.dataset import FOLDS, censoring_weights, person_period_rows
+from training.risk import (
+    CALIBRATION_SHARE_OF_TIME,
+    ENOUGH_FOR_LOGISTIC,
+    ENOUGH_FOR_TREES,
+    affordable,
+    choose_calibrator,
+    fit,
+)
 
 SEED = 70
 LEARNED = [Method.LIGHTGBM, Method.LOGISTIC]
@@ -350,5 +358,36 @@ def test_seats_that_are_silent_already_get_the_rates_of_their_own_kind(make_data
     fitted = fit(in_use, elsewhere={Stratum.SILENT: silent})
     rates = fitted.scorer.elsewhere[Stratum.SILENT]
     assert rates.learned_from == 300
-    assert rates.rates[0][0] == pytest.approx((270 + 20 * 0.80) / 320)
+    assert rates.rates[1][0] == pytest.approx((270 + 20 * 0.85) / 320)  # the vectors of zeros show one warning
     assert fitted.scorer.elsewhere[Stratum.NOT_STARTED].learned_from == 0
+
+
+def test_the_calibrator_is_judged_on_other_people_and_a_later_time(train, monkeypatch):
+    """Each hazard that calibrates is from a model of other people that knew nothing of the calibration's time."""
+    dataset = replace(
+        train.dataset, as_of=train.dataset.as_of + np.arange(len(train.dataset)) % 40 * 7 * 86_400_000_000
+    )
+    learned, judged = [], []
+    real = training.risk._fit_hazard
+
+    def recording(bare, part, rows, **options):
+        fitted = real(bare, part, rows, **options)
+        learned.append((set(part.person), int(part.as_of.max()), part))
+        return fitted
+
+    def judging(everyone, hazards, *, seed):
+        judged.append(np.flatnonzero(~np.isnan(hazards[:, 0])))
+        return Calibrator(), {}
+
+    monkeypatch.setattr(training.risk, "_fit_hazard", recording)
+    monkeypatch.setattr(training.risk, "choose_calibrator", judging)
+    fit(dataset, method=Method.LOGISTIC, seed=SEED)
+    *folds, _final = learned
+    cut = int(np.quantile(dataset.as_of, 1 - CALIBRATION_SHARE_OF_TIME))
+    people = set(dataset.person)
+    assert len(folds) == FOLDS
+    assert all(latest < cut for _, latest, _ in folds)
+    assert all(len(people - known) >= len(people) // (FOLDS + 1) for known, _, _ in folds)
+    assert (dataset.as_of[judged[0]] >= cut).all()
+    known_after = [(part.as_of + (part.known + part.silence) * 86_400_000_000).max() for _, _, part in folds]
+    assert max(known_after) <= cut + 1

@@ -18,9 +18,11 @@ from features.log import EventLog
 from features.scorer import (
     CHAMPION,
     HORIZONS_DAYS,
+    PERIODS,
     REFERENCE_ARTIFACT,
     REGISTERED_MODEL,
     SCORER_ARTIFACT,
+    LinearHazard,
     Method,
     Scorer,
 )
@@ -29,7 +31,7 @@ from features.tools import load_tools
 from training import registry
 from training.dataset import build_dataset, data_version
 from training.evaluate import METRICS
-from training.train import Trained, default_cut, train
+from training.train import Trained, _gate, default_cut, train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
@@ -149,7 +151,9 @@ def test_training_ends_before_the_test_begins(world, runs):
     dataset = world.dataset()
     cut = default_cut(dataset)
     assert runs.first.train_snapshots == int((dataset.as_of < cut).sum())
-    assert runs.first.test_snapshots == int((dataset.as_of >= cut).sum())
+    assert runs.first.test_snapshots == int(
+        ((dataset.as_of >= cut) & (~np.isnan(dataset.abandoned())).any(axis=1)).sum()
+    )
     judged = dataset.as_of[~np.isnan(dataset.abandoned()[:, 0])]
     assert (judged >= cut).mean() == pytest.approx(0.3, abs=0.05)  # weekly snapshots share moments
 
@@ -233,7 +237,7 @@ def test_the_loaded_champion_scores_as_the_fitted_model_did(world, runs, champio
 def test_the_same_model_again_is_registered_but_not_promoted(runs):
     assert runs.again.version == "2"
     assert not runs.again.is_promoted
-    assert runs.again.why == "log loss lower than the champion's by 0.000 [0.000, 0.000]"
+    assert runs.again.why == "it is no better than the champion: log loss lower by 0.000 [0.000, 0.000]"
     assert registry.champion_version(runs.home) == "1"
 
 
@@ -245,7 +249,7 @@ def test_where_nobody_gave_up_the_rule_is_registered_and_says_why(runs, client):
     assert runs.nobody.method is Method.RULE
     assert runs.nobody.version == "3"
     assert not runs.nobody.is_promoted
-    assert runs.nobody.why.startswith("nothing was learned, the three-warnings rule serves: 0 abandonments and ")
+    assert runs.nobody.why.startswith("nothing could be learned, so the rule is the model: 0 abandonments and ")
     assert client.get_model_version(REGISTERED_MODEL, "3").tags["note"] == runs.nobody.note
 
 
@@ -286,3 +290,14 @@ def test_the_simulated_rollout_spans_what_it_should(world):
     span = world.features["as_of"].max() - world.features["as_of"].min()
     assert timedelta(days=140) < span < timedelta(days=155)  # surveys come in a little after the last day
     assert Scorer(Method.RULE).catalogue == catalogue_hash()
+
+
+def test_a_model_that_does_not_beat_the_rule_is_refused(world, tmp_path):
+    dataset = world.dataset()
+    later = dataset.take(dataset.as_of >= default_cut(dataset))
+    blind = LinearHazard(
+        *((0.0,) * len(NUMERIC), (0.0,) * len(NUMERIC), (1.0,) * len(NUMERIC), (0.0,) * len(NUMERIC), (3.0,) * PERIODS)
+    )
+    is_promoted, why = _gate(tmp_path, Scorer(Method.LOGISTIC, linear=blind), later, seed=7)
+    assert not is_promoted
+    assert why.startswith("it does not beat the three-warnings rule")

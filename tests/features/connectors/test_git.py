@@ -81,6 +81,8 @@ def commit(
 def merge(repository: Path, branch: str, message: str) -> None:
     roles = ("AUTHOR", "COMMITTER")
     names = {f"GIT_{role}_NAME": JANE[0] for role in roles} | {f"GIT_{role}_EMAIL": JANE[1] for role in roles}
+    moment = int((DAY_1 + timedelta(days=6)).timestamp())  # else a merge is dated today, later than NOW, and set aside
+    names |= {f"GIT_{role}_DATE": f"{moment} +0000" for role in roles}
     git(repository, "merge", "-q", "--no-ff", "-m", message, branch, variables=names)
 
 
