@@ -65,7 +65,7 @@ def ours(folder: Path, roster: pa.Table, sources: Sequence[Source], *, days: int
 
     def read(seat_ids: Sequence[str]) -> pa.Table:
         inside = pl.col("seat_id").is_between(pl.lit(min(seat_ids)), pl.lit(max(seat_ids)))
-        return lazy.filter(inside).collect().to_arrow(compat_level=pl.CompatLevel.oldest())
+        return lazy.filter(inside).drop("event_id", "source").collect().to_arrow(compat_level=pl.CompatLevel.oldest())
 
     snapshots = weekly_snapshots(roster.drop_columns(["known_at"]), until=START + timedelta(days=days)).sort("seat_id")
     rows = 0

@@ -45,6 +45,7 @@ class Row:
     group: str
     method: str
     n: int
+    seats: int
     people: int
     base_rate: float
     metrics: dict[str, Estimate]
@@ -135,8 +136,8 @@ def judge(dataset: Dataset, cut: str, *, seed: int) -> tuple[list[Row], list[str
     for group, chosen in (("everyone", np.ones(len(later), bool)), ("people never seen in training", is_new)):
         label, person = later.abandoned()[chosen, 0], later.person[chosen]
         table = evaluate(label, {name: score[chosen] for name, score in scores.items()}, person, seed=seed)
-        people = len(np.unique(person))
-        rows += [Row(cut, group, name, len(label), people, float(label.mean()), dict(m)) for name, m in table.items()]
+        seats, people, rate = len(np.unique(later.seat[chosen])), len(np.unique(person)), float(label.mean())
+        rows += [Row(cut, group, name, len(label), seats, people, rate, dict(m)) for name, m in table.items()]
         mine, *others = scores
         for other in others:
             gain = compare(
@@ -172,13 +173,15 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
         lines += [
             f"### {group[0].upper()}{group[1:]}",
             "",
-            "| cut | n (people, base rate) | method | " + " | ".join(METRICS) + " |",
+            "| cut | n (seats, people, base rate) | method | " + " | ".join(METRICS) + " |",
         ]
         lines += ["|---|---|---|" + "---|" * len(METRICS)]
         for row in rows:
             if row.group == group:
                 cells = " | ".join(str(row.metrics[name]) for name in METRICS)
-                lines.append(f"| {row.cut} | {row.n:,} ({row.people}, {row.base_rate:.3f}) | {row.method} | {cells} |")
+                lines.append(
+                    f"| {row.cut} | {row.n:,} ({row.seats}, {row.people}, {row.base_rate:.3f}) | {row.method} | {cells} |"
+                )
         lines.append("")
     against_logistic = [sentence for sentence in sentences if "against logistic" in sentence]
     undecided = sum("includes zero" in sentence for sentence in against_logistic)

@@ -15,7 +15,7 @@ from features.history import FIXED_POINT, KIND_CODES, Events, History, Integers
 from features.log import Source, to_microseconds
 from features.tools import ToolProfile
 
-BLOCK_SEATS = 20_000  # our choice: about 250 MB at 250 events a seat and 80 features
+BLOCK_SEATS = 10_000  # our choice: about 1.3 GB a block at 100 events a seat, 16 snapshots each and 80 features
 SNAPSHOT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")}
 FEATURE_DTYPES: dict[str, type[pl.DataType]] = {
     feature.name: pl.String if feature.is_category else pl.Float64 for feature in FEATURES
@@ -32,7 +32,8 @@ def compute_features(
 ) -> pl.DataFrame:
     """`seat_id`, `as_of` and every feature of FEATURES, one row per snapshot in the order given.
 
-    snapshots: SNAPSHOT_SCHEMA; events: EVENT_SCHEMA; roster: ROSTER_SCHEMA, every seat of the snapshots in it.
+    snapshots: SNAPSHOT_SCHEMA; events: EVENT_SCHEMA (`event_id` and `source` may be left out); roster: ROSTER_SCHEMA,
+    every seat of the snapshots in it.
     A snapshot uses an event if it occurred before `as_of - lag` and was available at `as_of`, where lag is that of the
     slowest source of the seat's organisation and tool known by then. Raises ValueError for a seat not in the roster.
     """
