@@ -54,9 +54,10 @@ def warnings_of(vectors: Floats) -> Booleans:
     """
     with np.errstate(invalid="ignore"):
         is_early = vectors[:, _COLUMN["life_days"]] < EARLY_DAYS
+        has_not_started = ~(vectors[:, _COLUMN["meaningful_ever"]] > 0)  # time does not answer this warning, use does
         return np.stack(
             (
-                is_early & (vectors[:, _COLUMN["no_meaningful_first_14"]] == 1),
+                (is_early | has_not_started) & (vectors[:, _COLUMN["no_meaningful_first_14"]] == 1),
                 is_early & (vectors[:, _COLUMN["weeks_3_4_ratio"]] < DROP_BELOW),
                 vectors[:, _COLUMN["frustration_and_uncertainty"]] > TOGETHER_ABOVE,
             ),

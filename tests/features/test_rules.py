@@ -65,12 +65,18 @@ def test_a_missing_feature_is_no_warning(name):
 
 
 def test_a_seat_of_unknown_age_shows_no_early_warning():
-    assert shown(no_meaningful_first_14=1.0, weeks_3_4_ratio=0.0, life_days=np.nan) == []
+    assert shown(no_meaningful_first_14=1.0, weeks_3_4_ratio=0.0, life_days=np.nan, meaningful_ever=1.0) == []
 
 
 @pytest.mark.parametrize(("life_days", "number"), [(14.0, 2), (EARLY_DAYS - 0.001, 2), (EARLY_DAYS, 0), (300.0, 0)])
-def test_the_first_two_speak_of_the_first_eight_weeks_only(life_days, number):
-    assert len(shown(no_meaningful_first_14=1.0, weeks_3_4_ratio=0.0, life_days=life_days)) == number
+def test_the_first_two_speak_of_the_first_eight_weeks_only_once_there_was_use(life_days, number):
+    changes = {"no_meaningful_first_14": 1.0, "weeks_3_4_ratio": 0.0, "life_days": life_days, "meaningful_ever": 1.0}
+    assert len(shown(**changes)) == number
+
+
+def test_who_has_not_started_shows_the_first_warning_at_any_age():
+    late = {"no_meaningful_first_14": 1.0, "life_days": 300.0, "meaningful_ever": 0.0}
+    assert shown(**late) == [Warning.NO_EARLY_MEANINGFUL_USE]
 
 
 @pytest.mark.parametrize("life_days", [1.0, 100.0, 1000.0])
