@@ -34,7 +34,7 @@ from features.interventions import FailureMode
 MISSING_CATEGORY = ""
 ENGINE_VERSION = "2"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
-PROFICIENCY_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
+VOICE_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
 VOICE_WEEKS = 8
 
 
@@ -294,10 +294,10 @@ def _surface_days(s: Snapshots) -> Floats:
 
 
 def _decayed(channel: Channel) -> Callable[[Snapshots], Floats]:
-    """Sum of scores, halved every PROFICIENCY_HALF_LIFE_WEEKS; whole weights in 1/1024, so that the sum is exact."""
+    """Sum of scores, halved every VOICE_HALF_LIFE_WEEKS; whole weights in 1/1024, so that the sum is exact."""
 
     def compute(s: Snapshots) -> Floats:
-        weights = [round(1024 * 0.5 ** (week / PROFICIENCY_HALF_LIFE_WEEKS)) for week in range(VOICE_WEEKS)]
+        weights = [round(1024 * 0.5 ** (week / VOICE_HALF_LIFE_WEEKS)) for week in range(VOICE_WEEKS)]
         parts = (weight * s.history.total(channel, week) for weight, week in zip(weights, WEEKS, strict=True))
         return np.asarray(sum(parts), np.float64) / (1024 * 1000)
 
