@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from features.connectors.rollout_model import Rollout
     from features.events import Batch
     from features.log import Appended, EventLog, Source
+    from features.refresh import Refresher
     from features.store import FeatureStore
     from features.tools import ToolProfile
     from monitoring.report import MonitorRun
@@ -44,6 +46,8 @@ NOTHING_TO_COMPARE = (
 )
 
 STOPPED = "stopped; what was stored is complete and the command can be run again"
+PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
+DAY_MICROSECONDS = 86_400_000_000
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH_UNATTENDED)
@@ -88,6 +92,13 @@ class State:
         from features.tools import load_tools
 
         return load_tools(self.home / "tools.yaml")
+
+    @cached_property
+    def refresher(self) -> "Refresher":
+        """What keeps online features as fresh as the log."""
+        from features.refresh import Refresher
+
+        return Refresher(self.log, self.store, self.tools)
 
     def settings(self) -> "Settings":
         """What the service is told, from the environment and this folder."""
@@ -261,17 +272,18 @@ def features_build(as_json: AsJson = False) -> None:
     _say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
 
 
-@features_app.command("push")
-def features_push(
+@features_app.command("sweep")
+def features_sweep(
     as_of: Annotated[
         str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")
     ] = "now",
+    threads: Annotated[int, typer.Option(min=1, help="Blocks of seats at once.")] = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Features of every seat at one moment, to the online store, for serving."""
+    """Features of every seat at one moment, to the online store. Nightly: they change also when nothing happens."""
     state = open_state()
     seats = _known_seats(state).num_rows
-    pushed = _push(state, _instant(state, as_of))
+    pushed = _sweep(state, _instant(state, as_of), threads=threads)
     left_out = f"; {seats - pushed:,} have newer ones there, which stay" if pushed < seats else ""
     _say(
         {"pushed": pushed, "left_out": seats - pushed},
@@ -280,42 +292,87 @@ def features_push(
     )
 
 
+@features_app.command("push")
+def features_push(
+    seats: Annotated[list[str] | None, typer.Argument(help="Seats (organization/seat) to refresh besides.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until stopped, as the service does.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Features of the seats of which something new is known, to the online store. The service does it by itself."""
+    state = open_state()
+    _known_seats(state)
+    if seats:
+        known = set(state.log.seats(seats).column("seat_id").to_pylist())
+        for seat in seats:
+            if seat not in known:
+                raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
+        state.log.touch(seats, now=_now())
+    pushed = 0
+    with _progress("refreshing seats", unit="seats") as advance:
+        while True:
+            part = state.refresher.refresh(at_most=PUSH_SEATS, clock=_now)
+            pushed += part
+            advance(part)
+            if not part:
+                if not watch:
+                    break
+                time.sleep(WATCH_SECONDS)
+    _say({"pushed": pushed}, f"The features of {pushed:,} seats went to the online store.", as_json=as_json)
+
+
 @features_app.command("show")
 def features_show(
     seat: str,
     as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`.")] = "now",
     as_json: AsJson = False,
 ) -> None:
-    """One seat's features, with what they say."""
-    from features.catalogue import FEATURES, say
+    """One seat's features, with what they say. What would tell of fewer than ten others is withheld."""
+    from features.catalogue import BY_NAME, FEATURES, is_about_few, say
 
     state = open_state()
     if not state.log.seats([seat]).num_rows:
         raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
     row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
     if as_json:
-        _print_json(row)
+        _print_json({name: None if name in BY_NAME and is_about_few(BY_NAME[name], row) else row[name] for name in row})
         return
     table = Table("group", "feature", "value", "unit", "in words", title=f"{seat} at {row['as_of']:%Y-%m-%d %H:%M} UTC")
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
         shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
+        if is_about_few(feature, row):
+            shown = "withheld: it would tell what few others do"
         words = "" if is_missing or feature.is_category else say(feature, value)
         table.add_row(feature.group, feature.name, shown, feature.unit, words)
     out.print(table)
 
 
 def _build(state: State) -> int:
-    from features.compute import compute_blocks
+    import numpy as np
+
+    from features.compute import compute_blocks, seat_blocks
+    from features.instants import to_microseconds
     from features.labels import weekly_snapshots
+    from features.peers import days_needed
+    from features.refresh import observed
 
     seats, sources = _known_seats(state), state.log.sources()
-    snapshots = weekly_snapshots(seats, until=_complete_until(sources))
+    until = _complete_until(sources)
+    first = min(seats.column("assigned_at").to_pylist())
+    every_day = np.arange(to_microseconds(first), to_microseconds(until) + DAY_MICROSECONDS, DAY_MICROSECONDS)
+    with _progress("observing teams, roles and managers"):
+        peers = observed(state.log, state.tools, days_needed(every_day))
     blocks = compute_blocks(
-        snapshots, read_events=state.log.events, roster=state.log.roster(), sources=sources, tools=state.tools
+        seat_blocks(seats),
+        snapshots=lambda block: weekly_snapshots(block, until=until),
+        read_events=state.log.events,
+        roster=state.log.roster(),
+        sources=sources,
+        tools=state.tools,
+        peers=peers,
     )
-    with _progress("computing features", unit="snapshots", total=snapshots.height) as advance:
+    with _progress("computing features", unit="snapshots") as advance:
         return state.store.write_offline(_watched(blocks, advance))
 
 
@@ -325,16 +382,24 @@ def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -
         advance(block.height)
 
 
-def _push(state: State, as_of: datetime) -> int:
-    seats = _known_seats(state)
-    features = _features_at(state, seats.column("seat_id").to_pylist(), as_of)
-    return state.store.push(features)
+def _sweep(state: State, as_of: datetime, *, threads: int = 1) -> int:
+    seats = _known_seats(state).num_rows
+    with _progress("refreshing every seat", unit="seats", total=seats) as advance:
+        pushed = 0
+        for part in state.refresher.sweep(as_of, threads=threads):
+            pushed += part
+            advance(part)
+    return pushed
 
 
 def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.DataFrame":
+    import numpy as np
     import polars as pl
 
     from features.compute import SNAPSHOT_SCHEMA, compute_features
+    from features.instants import to_microseconds
+    from features.peers import days_needed
+    from features.refresh import observed
 
     snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": [as_of] * len(seat_ids)}, schema=SNAPSHOT_SCHEMA)
     return compute_features(
@@ -343,6 +408,7 @@ def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.Data
         roster=state.log.roster(seat_ids),
         sources=state.log.sources(),
         tools=state.tools,
+        peers=observed(state.log, state.tools, days_needed(np.array([to_microseconds(as_of)]))),
     )
 
 
@@ -398,6 +464,7 @@ def train_command(
 
 def _train(state: State, *, seed: int, threads: int) -> "Trained":
     from features.labels import label_snapshots
+    from features.scorer import REGISTERED_MODEL
     from training.dataset import data_version
     from training.train import train
 
@@ -407,7 +474,7 @@ def _train(state: State, *, seed: int, threads: int) -> "Trained":
         labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=state.tools)
         features = state.store.historical(snapshots)
     with _progress("fitting, calibrating and judging the model"):
-        return train(
+        trained = train(
             state.home,
             features,
             labels,
@@ -418,6 +485,9 @@ def _train(state: State, *, seed: int, threads: int) -> "Trained":
             seed=seed,
             threads=threads,
         )
+    if trained.version is not None:
+        state.store.register_model(REGISTERED_MODEL, trained.version)
+    return trained
 
 
 def _print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None) -> None:
@@ -447,7 +517,7 @@ def score_command(
     top: Annotated[int, typer.Option(min=1, help="How many to show, the riskiest first.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """The seats most at risk, how sure that is, and why. Uses the features that `features push` put online."""
+    """The seats most at risk, how sure that is, and why. Uses the features that are online."""
     from serving.scores import is_stale
 
     state = open_state()
@@ -487,7 +557,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     if not scores and seats:
         raise ValueError("; ".join(unanswered[:SHOWN_REJECTIONS]))
     if not scores:
-        raise ValueError("no seat has features online: run `rekindle features push` first")
+        raise ValueError("no seat has features online: run `rekindle features sweep` first")
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
@@ -633,7 +703,7 @@ def demo_command(
     trained = _train(state, seed=7, threads=1)
     out.print("3  Model    what it has to beat stands below it; warnings is the rule of three early signals.")
     _print_trained(trained, horizons=(28,))
-    pushed = _push(state, _now())
+    pushed = _sweep(state, _now())
     out.print(f"4  Online   the features of {pushed:,} seats are in the online store.")
     with state.advisor() as advisor:
         scores, _ = _scores(state, advisor, None, top=10)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -26,9 +27,12 @@ from features.catalogue import FEATURES, MEANINGFUL, PROMPTS, SESSIONS, WORK, co
 from features.compute import BLOCK_SEATS, compute_blocks, compute_features
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import write_parquet
+from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY
 from features.history import last_days
+from features.instants import to_microseconds
 from features.labels import weekly_snapshots
 from features.log import ROSTER_SCHEMA, Source
+from features.peers import days_needed, observe
 from features.tools import load_tools
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -36,6 +40,9 @@ LAG = timedelta(days=2)
 PEER_DAYS = (7, 14, 28, 56)
 PEER_CHANNELS = {"session": SESSIONS, "prompt": PROMPTS, "work": WORK, "task": MEANINGFUL}
 PEER_SEATS = 10_000
+COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name not in ("event_id", "source"))
+USE_COLUMNS = ("seat_id", "kind", "occurred_at", "available_at", "workflow", "count", "guided")
+TEXTS = ["seat_id", "kind", "workflow", "category"]
 
 
 def generate(folder: Path, *, seats: int, days: int, keep: float) -> int:
@@ -58,22 +65,61 @@ def roster_of(folder: Path) -> pa.Table:
     return seats.append_column("known_at", seats.column("assigned_at")).cast(ROSTER_SCHEMA).sort_by("seat_id")
 
 
+def every_day(until: datetime) -> np.ndarray:
+    """Microseconds of every midnight from START to `until`, included."""
+    return to_microseconds(START) + np.arange((until - START).days + 1) * MICROSECONDS_PER_DAY
+
+
+def _read(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    return pq.read_table(path, columns=list(columns), read_dictionary=TEXTS, use_threads=False)
+
+
+def _span(path: Path) -> tuple[str, str]:
+    """The first and the last seat of a file, from its own statistics."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("seat_id")
+    groups = [metadata.row_group(n).column(column).statistics for n in range(metadata.num_row_groups)]
+    return min(group.min for group in groups), max(group.max for group in groups)
+
+
 def ours(folder: Path, roster: pa.Table, sources: Sequence[Source], *, days: int, threads: int) -> tuple[float, int]:
     """Seconds and snapshots from reading the events to the written features."""
     started = time.perf_counter()
-    lazy = pl.scan_parquet(folder / "events" / "*.parquet")
-
-    def read(seat_ids: Sequence[str]) -> pa.Table:
-        inside = pl.col("seat_id").is_between(pl.lit(min(seat_ids)), pl.lit(max(seat_ids)))
-        return lazy.filter(inside).drop("event_id", "source").collect().to_arrow(compat_level=pl.CompatLevel.oldest())
-
-    snapshots = weekly_snapshots(roster.drop_columns(["known_at"]), until=START + timedelta(days=days)).sort("seat_id")
+    files = sorted((folder / "events").glob("*.parquet"))
+    seats = roster.drop_columns(["known_at"])
+    until = START + timedelta(days=days)
+    tools = load_tools()
+    peers = observe(
+        (_read(path, columns=USE_COLUMNS) for path in files),
+        roster=roster,
+        sources=sources,
+        tools=tools,
+        days=days_needed(every_day(until)),
+        threads=threads,
+    )
+    spans = [_span(path) for path in files]
+    file_of = {low: path for path, (low, _) in zip(files, spans, strict=True)}
+    ids = seats.column("seat_id").to_numpy()
+    firsts = [*np.searchsorted(ids, [low for low, _ in spans]), len(ids)]
     rows = 0
     blocks = compute_blocks(
-        snapshots, read_events=read, roster=roster, sources=sources, tools=load_tools(), threads=threads
+        (seats.slice(first, stop - first) for first, stop in pairwise(firsts)),
+        snapshots=lambda block: weekly_snapshots(block, until=until),
+        read_events=lambda seat_ids: _read(file_of[seat_ids[0]]),
+        roster=roster,
+        sources=sources,
+        tools=tools,
+        peers=peers,
+        threads=threads,
     )
     for number, block in enumerate(blocks):
-        block.write_parquet(folder / f"features-{number}.parquet", compression="lz4")
+        texts = [feature.name for feature in FEATURES if feature.is_category]
+        pq.write_table(
+            block.to_arrow(),
+            folder / f"features-{number}.parquet",
+            compression="lz4",
+            use_dictionary=["seat_id", *texts],
+        )
         rows += block.height
     return time.perf_counter() - started, rows
 

@@ -21,8 +21,11 @@ import polars as pl
 
 from features.compute import compute_features
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch
+from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
-from features.log import EventLog, to_microseconds
+from features.log import EventLog
+from features.peers import days_needed
+from features.refresh import observed
 from features.store import FeatureStore
 from features.tools import load_tools
 from training.dataset import Dataset, build_dataset
@@ -99,7 +102,10 @@ def load(path: Path, home: Path) -> tuple[Dataset, dict[str, int]]:
     snapshots = snapshots.filter(
         pl.col("as_of") <= organization.replace_strict(ends, return_dtype=pl.Datetime("us", "UTC"))
     )
-    features = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=tools)
+    peers = observed(log, tools, days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy()))
+    features = compute_features(
+        snapshots, events=events, roster=log.roster(), sources=sources, tools=tools, peers=peers
+    )
     store = FeatureStore(home)
     store.apply()
     store.write_offline([features])

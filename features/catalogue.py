@@ -4,16 +4,23 @@ To add a feature, add a row. Its function gets a Snapshots block and returns one
 """
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import polars as pl
 
+from features.decisions import Stage
 from features.events import Kind
 from features.history import (
+    CATEGORY_CODES,
     DAY,
     EVER,
+    FIXED_POINT,
+    HOUR,
     KIND_CODES,
     LAST_HOUR,
     MAX_WORKFLOWS,
@@ -29,13 +36,20 @@ from features.history import (
     life_days,
     ratio,
 )
+from features.interventions import KINDS as INTERVENTION_KINDS
 from features.interventions import FailureMode
+from features.peers import Around
 
 MISSING_CATEGORY = ""
-ENGINE_VERSION = "2"  # raise it when a shared definition below changes what features mean
+ENGINE_VERSION = "3"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
 VOICE_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
 VOICE_WEEKS = 8
+TOGETHER = 333  # our choice: both frustration and uncertainty of at least a third, in fixed point
+RETRY_WITHIN_MINUTES = 10  # our choice: a prompt so soon after another, with nothing taken between, is another try
+FEWEST_PROMPTS = 3  # our choice: below it a spread says nothing
+SLOPE_DAYS = 180
+MIN_GROUP_SIZE = 10  # design: diagnosis; smaller groups of people are not shown
 
 
 class Group(StrEnum):
@@ -49,6 +63,7 @@ class Group(StrEnum):
     VOICE = "voice"
     ONBOARDING = "onboarding"
     CONTEXT = "context"
+    PEERS = "peers"
     HISTORY = "history"
 
 
@@ -60,10 +75,11 @@ class Snapshots:
     """
 
     history: History
-    tool: np.ndarray
-    role: np.ndarray
-    function: np.ndarray
-    region: np.ndarray
+    around: Around
+    tool: pl.Series
+    role: pl.Series
+    function: pl.Series
+    region: pl.Series
     hired: Floats
     has_manager: Floats
 
@@ -78,17 +94,27 @@ class Feature:
     """One column: what it is called, what it means, and how it is computed.
 
     says: a phrase for people, with the value as `{}`; empty where the value alone would tell a person nothing.
+    others: the feature that says of how many other people this one speaks; empty where it is of the seat's own. Such
+    values are for the model: what is shown of them keeps to the minimum group size.
+    window: what it looks back on; by default what its name ends with, else everything so far.
     """
 
     name: str
     group: Group
     unit: str
     meaning: str
-    compute: Callable[[Snapshots], np.ndarray]
+    compute: Callable[[Snapshots], np.ndarray | pl.Series]
     missing: str = "never"
     mode: FailureMode | None = None
     says: str = ""
     is_category: bool = False
+    others: str = ""
+    window: str = ""
+
+    def __post_init__(self) -> None:
+        length = re.search(r"_(\d+)$", self.name)
+        named = f"{length[1]} days" if length else "1 hour" if self.name.endswith("_1h") else "so far"
+        object.__setattr__(self, "window", self.window or named)
 
     @property
     def dtype(self) -> str:
@@ -96,10 +122,23 @@ class Feature:
         return "category" if self.is_category else "float64"
 
 
+def _remembered(mask: Mask) -> Mask:
+    """The mask, worked out once for each block of events: others are made of it."""
+    known: WeakKeyDictionary[Events, Booleans] = WeakKeyDictionary()
+
+    def remembered(events: Events) -> Booleans:
+        found = known.get(events)
+        if found is None:
+            found = known[events] = mask(events)
+        return found
+
+    return remembered
+
+
 def _kind(*kinds: Kind) -> Mask:
     is_one = np.zeros(len(KIND_CODES), bool)
     is_one[[KIND_CODES[kind] for kind in kinds]] = True
-    return lambda events: np.asarray(is_one[events.kind])
+    return _remembered(lambda events: np.asarray(is_one[events.kind]))
 
 
 def _count_of(events: Events) -> Integers:
@@ -142,8 +181,67 @@ def _is_work_evidence(events: Events) -> Booleans:
     return events.is_opportunity | IS_USE(events)
 
 
-def _is_completed(events: Events) -> Booleans:
-    return np.asarray(events.completed != 0)
+def _ends_open_streak(events: Events) -> Booleans:
+    return np.asarray(_IS_SESSION(events) & (events.completed != 0))
+
+
+def _is_answered(events: Events) -> Booleans:
+    return np.asarray(_IS_SURVEY(events) & (events.value >= 0))
+
+
+def _is_live(mask: Mask) -> Mask:
+    """Of the mask, those that were known within the hour: what a window of the last hour can hold at all."""
+    return lambda events: mask(events) & (events.available - events.at <= HOUR)
+
+
+def _is_failed_attempt(events: Events) -> Booleans:
+    return np.asarray(_IS_SESSION(events) & (events.completed == 0))
+
+
+def _ends_quick_closes(events: Events) -> Booleans:
+    return np.asarray(_IS_TASK(events) | (_IS_SESSION(events) & (events.completed == 1)))
+
+
+@_remembered
+def _is_retry(events: Events) -> Booleans:
+    """A single prompt within RETRY_WITHIN_MINUTES after another of its seat, with nothing accepted or done between."""
+    exchange = np.flatnonzero(_is_single_prompt(events) | _IS_TAKEN(events))
+    seat, at, prompt = events.seat[exchange], events.at[exchange], _is_single_prompt(events)[exchange]
+    is_next = np.zeros(exchange.size, bool)
+    is_next[1:] = prompt[1:] & prompt[:-1] & (seat[1:] == seat[:-1])
+    is_next[1:] &= at[1:] - at[:-1] <= RETRY_WITHIN_MINUTES * MINUTE
+    retries = np.zeros(events.seat.size, bool)
+    retries[exchange] = is_next
+    return retries
+
+
+@_remembered
+def _is_single_prompt(events: Events) -> Booleans:
+    """A prompt with an instant of its own: not a total."""
+    return np.asarray(_IS_PROMPT(events) & (events.count == 1))
+
+
+@_remembered
+def _is_sized_prompt(events: Events) -> Booleans:
+    return np.asarray(_is_single_prompt(events) & (events.value >= 0))
+
+
+def _doublings(events: Events) -> Integers:
+    """log2(1 + characters), in fixed point: lengths differ by factors."""
+    return np.asarray(np.rint(np.log2(1 + np.maximum(events.value, 0) / FIXED_POINT) * FIXED_POINT), np.int64)
+
+
+def _doublings_squared(events: Events) -> Integers:
+    return _doublings(events) ** 2
+
+
+def _is_voiced_together(events: Events) -> Booleans:
+    return np.asarray(_IS_VOICE(events) & (events.frustration >= TOGETHER) & (events.uncertainty >= TOGETHER))
+
+
+def _is_given(intervention: str) -> Mask:
+    code = CATEGORY_CODES[intervention]
+    return lambda events: _IS_INTERVENTION(events) & (events.category == code)
 
 
 def _is_assisted(events: Events) -> Booleans:
@@ -154,14 +252,18 @@ def _has_workflow(number: int) -> Mask:
     return lambda events: events.is_meaningful & (events.workflow == number)
 
 
-def _reaction(stage: int) -> Mask:
-    return lambda events: _IS_REACTION(events) & (events.category == stage)
+def _reaction(stage: Stage) -> Mask:
+    code = CATEGORY_CODES[str(stage)]
+    return lambda events: _IS_REACTION(events) & (events.category == code)
 
 
-REACTION_STAGES = ("delivered", "seen", "accepted", "dismissed")
+MINUTE = HOUR // 60
 
 IS_USE = _kind(Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK)
 _IS_SESSION = _kind(Kind.SESSION)
+_IS_TAKEN = _kind(Kind.ACCEPTED, Kind.TASK)
+_IS_ERROR = _kind(Kind.ERROR)
+_IS_REJECTED = _kind(Kind.REJECTED)
 _IS_PROMPT = _kind(Kind.PROMPT)
 _IS_TASK = _kind(Kind.TASK)
 _IS_WORK = _kind(Kind.WORK)
@@ -172,6 +274,8 @@ _IS_NPS = _kind(Kind.NPS)
 _IS_INTERVENTION = _kind(Kind.INTERVENTION)
 _IS_REACTION = _kind(Kind.REACTION)
 _IS_SURVEY = _kind(Kind.CONFIDENCE, Kind.NPS)
+_IS_ANSWERED_CONFIDENCE = _measured(_IS_CONFIDENCE)
+_IS_ANSWERED_NPS = _measured(_IS_NPS)
 _IS_MEASURED_PROMPT = _measured(_IS_PROMPT)
 _IS_MEASURED_SESSION = _measured(_IS_SESSION)
 
@@ -179,11 +283,11 @@ USE = _counted(IS_USE)
 SESSIONS = _counted(_IS_SESSION)
 PROMPTS = _counted(_IS_PROMPT)
 ACCEPTED = _counted(_kind(Kind.ACCEPTED))
-REJECTED = _counted(_kind(Kind.REJECTED))
+REJECTED = _counted(_IS_REJECTED)
 TASKS = _counted(_IS_TASK)
 ASSISTED = _counted(_is_assisted)
 WORK = _counted(_IS_WORK)
-ERRORS = _counted(_kind(Kind.ERROR))
+ERRORS = _counted(_IS_ERROR)
 HELP = _counted(_kind(Kind.HELP))
 TRAININGS = _counted(_IS_TRAINING)
 TICKETS = _counted(_kind(Kind.TICKET))
@@ -197,10 +301,21 @@ SESSIONS_MEASURED = Channel(_IS_MEASURED_SESSION, _count_of)
 FRUSTRATION = Channel(_IS_VOICE, _frustration_of)
 UNCERTAINTY = Channel(_IS_VOICE, _uncertainty_of)
 WORKFLOWS = tuple(_counted(_has_workflow(number)) for number in range(MAX_WORKFLOWS))
-DELIVERED, SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in range(len(REACTION_STAGES)))
+SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in (Stage.SEEN, Stage.ACCEPTED, Stage.DISMISSED))
+LIVE_QUICK_CLOSES, LIVE_FAILED, LIVE_ERRORS, LIVE_REJECTED = (
+    _counted(_is_live(mask)) for mask in (_is_quick_close, _is_failed_attempt, _IS_ERROR, _IS_REJECTED)
+)
+COMPLETED = _counted(lambda events: _IS_SESSION(events) & (events.completed == 1))
+FAILED = _counted(_is_failed_attempt)
+SINGLE_PROMPTS, RETRIES = _counted(_is_single_prompt), _counted(_is_retry)
+SIZED_PROMPTS = _counted(_is_sized_prompt)
+DOUBLINGS, DOUBLINGS_SQUARED = Channel(_is_sized_prompt, _doublings), Channel(_is_sized_prompt, _doublings_squared)
+ASKED, ANSWERED = _counted(_IS_SURVEY), _counted(_is_answered)
+VOICED_TOGETHER = _counted(_is_voiced_together)
 
 H1 = LAST_HOUR
 D7, D14, D28, D56 = (last_days(days) for days in (7, 14, 28, 56))
+D180 = last_days(SLOPE_DAYS)
 WEEKS = tuple(last_days(7, until=7 * week) for week in range(VOICE_WEEKS))
 WEEKS_1_2, WEEKS_3_4 = life_days(0, 14), life_days(14, 28)
 
@@ -309,8 +424,43 @@ def _frustrated_and_uncertain(s: Snapshots) -> Floats:
 
 
 def _confidence_change(s: Snapshots) -> Floats:
-    last = s.history.last_value(_IS_CONFIDENCE)
-    return last - s.history.last_value(_IS_CONFIDENCE, back=1)
+    last = s.history.last_value(_IS_ANSWERED_CONFIDENCE)
+    return last - s.history.last_value(_IS_ANSWERED_CONFIDENCE, back=1)
+
+
+def _confidence_slope(s: Snapshots) -> Floats:
+    return 28 * s.history.trend_line(_IS_ANSWERED_CONFIDENCE, D180)
+
+
+def _session_completion(s: Snapshots) -> Floats:
+    done, failed = s.history.count(COMPLETED, D28), s.history.count(FAILED, D28)
+    return ratio(done, done + failed)
+
+
+def _attempts_per_completion(s: Snapshots) -> Floats:
+    done, failed = s.history.count(COMPLETED, D28), s.history.count(FAILED, D28)
+    return ratio(done + failed, done)
+
+
+def _prompt_length_spread(s: Snapshots) -> Floats:
+    return s.history.spread(DOUBLINGS, DOUBLINGS_SQUARED, SIZED_PROMPTS, D28, least=FEWEST_PROMPTS)
+
+
+def _confidence_shown(s: Snapshots) -> Floats:
+    """Mean of the shares of sessions completed, of prompts that were no retry, of suggestions taken: our choice.
+
+    Each says how much of what was tried came off at the first go; missing ones are left out.
+    """
+    taken, refused = s.history.count(ACCEPTED, D28), s.history.count(REJECTED, D28)
+    shares = np.stack(
+        (
+            _session_completion(s),
+            1 - share(RETRIES, SINGLE_PROMPTS, D28)(s),
+            ratio(taken, taken + refused),
+        )
+    )
+    known = ~np.isnan(shares)
+    return 10 * ratio(np.where(known, shares, 0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 
 
 def _training_to_use(s: Snapshots) -> Floats:
@@ -318,6 +468,32 @@ def _training_to_use(s: Snapshots) -> Floats:
     first_use = s.history.first_at(_is_meaningful)
     first_training = s.history.first_at(_IS_TRAINING)
     return np.where(first_training <= first_use, (first_use - first_training) / DAY, np.nan)
+
+
+def _training_to_any_use(s: Snapshots) -> Floats:
+    """Days from the first training to the first use of any kind after it."""
+    first_training = s.history.first_at(_IS_TRAINING)
+    first_use = s.history.first_at(IS_USE)
+    return np.where(first_training <= first_use, (first_use - first_training) / DAY, np.nan)
+
+
+def _trained_unused(s: Snapshots) -> Floats:
+    """Days since the last training where no meaningful use came after it, else 0."""
+    training, used = s.history.since_last(_IS_TRAINING), s.history.since_last(_is_meaningful)
+    with np.errstate(invalid="ignore"):
+        return np.where(used <= training, 0 * training, training)
+
+
+def _life_week(s: Snapshots) -> Floats:
+    return np.floor(s.life / 7) + 1
+
+
+def _last_reaction(s: Snapshots) -> Floats:
+    """1 accepted, -1 dismissed: whichever of the two came last; of one instant the dismissal counts."""
+    taken, dismissed = (s.history.since_last(_reaction(stage)) for stage in (Stage.ACCEPTED, Stage.DISMISSED))
+    with np.errstate(invalid="ignore"):
+        is_taken = (taken < dismissed) | (np.isnan(dismissed) & ~np.isnan(taken))
+    return np.where(is_taken, 1.0, np.where(np.isnan(dismissed), np.nan, -1.0))
 
 
 def _days_to_first_use(s: Snapshots) -> Floats:
@@ -349,10 +525,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("sessions_28", _G.USAGE, "sessions", "Sessions in 28 days.", count(SESSIONS, D28), says="{} sessions in 28 days"),
     Feature("prompts_28", _G.USAGE, "prompts", "Prompts in 28 days.", count(PROMPTS, D28), says="{} prompts in 28 days"),
     Feature("days_since_use", _G.USAGE, "days", "Days since the last use of any kind.", since(IS_USE), missing="never used", says="last used {} days ago"),
-    Feature("use_trend_14", _G.USAGE, "-1 to 1", "Days of use in the last 14 days against the 14 before.", _trend(IS_USE, D14, last_days(14, until=14)), missing="no use in 28 days", says="use changed by {} against the two weeks before (-1 stopped, 1 new)"),
-    Feature("use_against_first_weeks", _G.USAGE, "ratio", "Days of use in the last 14 days over those in the first 14 days of the seat.", _against_first_weeks, missing="seat younger than 28 days or unused in its first 14", says="{} times the activity of the first two weeks"),
-    Feature("weeks_3_4_ratio", _G.USAGE, "ratio", "Days of use in weeks 3 and 4 of the seat over those in weeks 1 and 2.", _weeks_3_4_drop, missing="seat younger than 28 days or unused in its first 14", mode=_MODE.ONE_SHOT_TRAINING, says="weeks 3 and 4 had {} times the active days of weeks 1 and 2"),
-    Feature("active_weeks_8", _G.USAGE, "weeks", "Of the last 8 weeks, those with use.", _active_weeks(IS_USE), says="active in {} of the last 8 weeks"),
+    Feature("use_trend_14", _G.USAGE, "-1 to 1", "Days of use in the last 14 days against the 14 before.", _trend(IS_USE, D14, last_days(14, until=14)), missing="no use in 28 days", says="use changed by {} against the two weeks before (-1 stopped, 1 new)", window="28 days"),
+    Feature("use_against_first_weeks", _G.USAGE, "ratio", "Days of use in the last 14 days over those in the first 14 days of the seat.", _against_first_weeks, missing="seat younger than 28 days or unused in its first 14", says="{} times the activity of the first two weeks", window="14 days and the first 14"),
+    Feature("weeks_3_4_ratio", _G.USAGE, "ratio", "Days of use in weeks 3 and 4 of the seat over those in weeks 1 and 2.", _weeks_3_4_drop, missing="seat younger than 28 days or unused in its first 14", mode=_MODE.ONE_SHOT_TRAINING, says="weeks 3 and 4 had {} times the active days of weeks 1 and 2", window="first 28 days"),
+    Feature("active_weeks_8", _G.USAGE, "weeks", "Of the last 8 weeks, those with use.", _active_weeks(IS_USE), says="active in {} of the last 8 weeks", window="8 weeks"),
     Feature("used_share_14", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 14 days.", _used_share(D14), missing=_NO_WORK),
     Feature("used_share_28", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 28 days.", _used_share(D28), missing=_NO_WORK, says="used on {:%} of the days with work in 28 days"),
     Feature("used_share_56", _G.USAGE, "share", "Share of the days with evidence of work on which the tool was used, 56 days.", _used_share(D56), missing=_NO_WORK),
@@ -365,26 +541,29 @@ FEATURES: tuple[Feature, ...] = (
     Feature("meaningful_days_14", _G.DEPTH, "days", "Days with meaningful use in 14 days.", days(_is_meaningful, D14)),
     Feature("meaningful_days_28", _G.DEPTH, "days", "Days with meaningful use in 28 days.", days(_is_meaningful, D28), says="meaningful use on {} of the last 28 days"),
     Feature("meaningful_days_56", _G.DEPTH, "days", "Days with meaningful use in 56 days.", days(_is_meaningful, D56)),
-    Feature("meaningful_weeks_8", _G.DEPTH, "weeks", "Of the last 8 weeks, those with meaningful use.", _active_weeks(_is_meaningful), says="meaningful use in {} of the last 8 weeks"),
+    Feature("meaningful_weeks_8", _G.DEPTH, "weeks", "Of the last 8 weeks, those with meaningful use.", _active_weeks(_is_meaningful), says="meaningful use in {} of the last 8 weeks", window="8 weeks"),
     Feature("days_since_meaningful", _G.DEPTH, "days", "Days since the last meaningful use.", since(_is_meaningful), missing="no meaningful use yet", mode=_MODE.SURFACE_USE, says="last meaningful use {} days ago"),
-    Feature("meaningful_trend_14", _G.DEPTH, "-1 to 1", "Days with meaningful use in the last 14 days against the 14 before.", _trend(_is_meaningful, D14, last_days(14, until=14)), missing="no meaningful use in 28 days", says="days with meaningful use changed by {} against the two weeks before (-1 stopped, 1 new)"),
-    Feature("meaningful_gap_mean", _G.DEPTH, "days", "Mean gap between days with meaningful use, 56 days.", _gap_mean, missing="fewer than three such days", says="usually {} days between meaningful uses"),
-    Feature("meaningful_gap_variation", _G.DEPTH, "ratio", "Standard deviation of that gap over its mean: regularity.", _gap_variation, missing="fewer than three such days"),
-    Feature("meaningful_overdue", _G.DEPTH, "ratio", "Days since the last meaningful use over the usual gap.", _overdue, missing="fewer than three such days", says="{} times the usual pause"),
+    Feature("meaningful_trend_14", _G.DEPTH, "-1 to 1", "Days with meaningful use in the last 14 days against the 14 before.", _trend(_is_meaningful, D14, last_days(14, until=14)), missing="no meaningful use in 28 days", says="days with meaningful use changed by {} against the two weeks before (-1 stopped, 1 new)", window="28 days"),
+    Feature("meaningful_gap_mean", _G.DEPTH, "days", "Mean gap between days with meaningful use, 56 days.", _gap_mean, missing="fewer than three such days", says="usually {} days between meaningful uses", window="56 days"),
+    Feature("meaningful_gap_variation", _G.DEPTH, "ratio", "Standard deviation of that gap over its mean: regularity.", _gap_variation, missing="fewer than three such days", window="56 days"),
+    Feature("meaningful_overdue", _G.DEPTH, "ratio", "Days since the last meaningful use over the usual gap.", _overdue, missing="fewer than three such days", says="{} times the usual pause", window="56 days"),
     Feature("high_value_share_28", _G.DEPTH, "share", "Assisted tasks that were high-value ones, 28 days.", share(ASSISTED, TASKS, D28), missing="no assisted task", mode=_MODE.NO_ROLE_USE_CASES, says="{:%} of assisted tasks were high-value ones"),
     Feature("workflows_28", _G.DEPTH, "workflows", "Distinct high-value workflows completed with AI in 28 days.", _distinct_workflows(D28), mode=_MODE.NO_ROLE_USE_CASES, says="{} distinct high-value workflows in 28 days"),
     Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 14 days.", _assisted_share(D14), missing=_NO_TASK),
     Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 28 days.", _assisted_share(D28), missing=_NO_TASK, mode=_MODE.WRONG_METRIC, says="{:%} of the work in 28 days was done with AI"),
     Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 56 days.", _assisted_share(D56), missing=_NO_TASK),
-    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value task with AI and no work without AI", says="share of work done with AI changed by {}"),
-    Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING),
+    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value task with AI and no work without AI", says="share of work done with AI changed by {}", window="42 days"),
+    Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING, window="first 14 days"),
     Feature("surface_days_28", _G.DEPTH, "days", "Days of use in 28 days where none of it was meaningful, else 0.", _surface_days, mode=_MODE.SURFACE_USE, says="{} active days in 28 without meaningful use"),
     # friction
     Feature("quick_close_share_7", _G.FRICTION, "share", "Sessions in 7 days that were closed quickly with nothing completed.", share(QUICK_CLOSES, SESSIONS, D7), missing="no session in 7 days", mode=_MODE.SILENT_STRUGGLE, says="{:%} of sessions in 7 days closed quickly with nothing completed"),
     Feature("quick_close_share_28", _G.FRICTION, "share", "Sessions in 28 days that were closed quickly with nothing completed.", share(QUICK_CLOSES, SESSIONS, D28), missing="no session in 28 days", mode=_MODE.SILENT_STRUGGLE, says="{:%} of sessions in 28 days closed quickly with nothing completed"),
-    Feature("quick_closes_1h", _G.FRICTION, "sessions", "Quick closes within the last hour: struggling right now.", count(QUICK_CLOSES, H1), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes within the hour"),
-    Feature("errors_1h", _G.FRICTION, "errors", "Failures or undone results within the last hour.", count(ERRORS, H1), mode=_MODE.SILENT_STRUGGLE, says="{} failures within the hour"),
-    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(_IS_SESSION, _is_completed), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
+    Feature("quick_closes_1h", _G.FRICTION, "sessions", "Quick closes within the last hour, up to this moment whatever the lag of the sources: struggling right now.", count(LIVE_QUICK_CLOSES, H1), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes within the hour"),
+    Feature("failed_attempts_1h", _G.FRICTION, "sessions", "Sessions within the last hour that ended with nothing completed.", count(LIVE_FAILED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} sessions within the hour with nothing completed"),
+    Feature("errors_1h", _G.FRICTION, "errors", "Failures or undone results within the last hour.", count(LIVE_ERRORS, H1), mode=_MODE.SILENT_STRUGGLE, says="{} failures within the hour"),
+    Feature("rejected_1h", _G.FRICTION, "suggestions", "Suggestions refused within the last hour.", count(LIVE_REJECTED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} suggestions refused within the hour"),
+    Feature("quick_close_streak", _G.FRICTION, "sessions", "Quick closes since the last completed session or assisted task.", lambda s: s.history.streak(QUICK_CLOSES, _ends_quick_closes), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes since anything was completed"),
+    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(SESSIONS, _ends_open_streak), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
     Feature("session_seconds_28", _G.FRICTION, "seconds", "Mean length of a session, 28 days.", lambda s: s.history.mean(SESSION_SECONDS, SESSIONS_MEASURED, D28), missing="no measured session"),
     Feature("rejected_share_28", _G.FRICTION, "share", "Suggestions refused, of those taken or refused, 28 days.", lambda s: ratio(s.history.count(REJECTED, D28), s.history.count(REJECTED, D28) + s.history.count(ACCEPTED, D28)), missing="nothing offered", mode=_MODE.COMPLEXITY, says="{:%} of suggestions refused"),
     Feature("errors_28", _G.FRICTION, "errors", "Failures or undone results, 28 days.", count(ERRORS, D28), mode=_MODE.SILENT_STRUGGLE, says="{} failures in 28 days"),
@@ -398,36 +577,68 @@ FEATURES: tuple[Feature, ...] = (
     Feature("unassisted_7", _G.OPPORTUNITY, "tasks", "Pieces of work done without AI, 7 days.", count(WORK, D7), says="{} pieces of work without AI in 7 days"),
     Feature("unassisted_28", _G.OPPORTUNITY, "tasks", "Pieces of work done without AI, 28 days.", count(WORK, D28), mode=_MODE.WRONG_METRIC, says="{} pieces of work without AI in 28 days"),
     Feature("days_since_work", _G.OPPORTUNITY, "days", "Days since the last sign of work.", since(_is_opportunity), missing="no work seen yet", says="last sign of work {} days ago"),
-    Feature("work_trend_14", _G.OPPORTUNITY, "-1 to 1", "Days with work in the last 14 days against the 14 before.", _work_trend, missing="no work in 28 days"),
+    Feature("work_trend_14", _G.OPPORTUNITY, "-1 to 1", "Days with work in the last 14 days against the 14 before.", _work_trend, missing="no work in 28 days", window="28 days"),
     # confidence
-    Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_CONFIDENCE), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
+    Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_ANSWERED_CONFIDENCE), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
     Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
-    Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_NPS), missing="never answered", says="would recommend it {} of 10"),
-    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_SURVEY), missing="never answered"),
+    Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_ANSWERED_NPS), missing="never answered", says="would recommend it {} of 10"),
+    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_is_answered), missing="never answered"),
+    Feature("confidence_slope", _G.CONFIDENCE, "points per 28 days", "Least-squares slope of the answers on confidence over 180 days.", _confidence_slope, missing="answers on fewer than two days", mode=_MODE.COMPLEXITY, says="confidence answers change by {} points in four weeks"),
+    Feature("surveys_asked_180", _G.CONFIDENCE, "questions", "Survey questions asked in 180 days, answered or not.", count(ASKED, D180)),
+    Feature("response_share_180", _G.CONFIDENCE, "share", "Survey questions that were answered, of those asked in 180 days.", share(ANSWERED, ASKED, D180), missing="never asked", says="{:%} of survey questions answered"),
+    Feature("unanswered_streak", _G.CONFIDENCE, "questions", "Latest survey questions in a row without an answer.", lambda s: s.history.streak(ASKED, _is_answered), says="the latest {} survey questions not answered"),
     Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters on average"),
+    Feature("prompt_length_spread_28", _G.CONFIDENCE, "doublings", "Standard deviation of log2(1 + length) of single prompts, 28 days.", _prompt_length_spread, missing="fewer than three measured single prompts", mode=_MODE.COMPLEXITY),
+    Feature("retry_share_28", _G.CONFIDENCE, "share", "Single prompts within ten minutes after another with nothing accepted or done between, 28 days.", share(RETRIES, SINGLE_PROMPTS, D28), missing="no single prompt", mode=_MODE.COMPLEXITY, says="{:%} of prompts were another try"),
+    Feature("session_completion_28", _G.CONFIDENCE, "share", "Sessions in which something was completed, of those whose outcome is known, 28 days.", _session_completion, missing="no session of known outcome", mode=_MODE.COMPLEXITY, says="{:%} of sessions completed something"),
+    Feature("attempts_per_completion_28", _G.CONFIDENCE, "ratio", "Sessions of known outcome for each that completed something, 28 days.", _attempts_per_completion, missing="none completed anything", mode=_MODE.COMPLEXITY, says="{} sessions for each that completed something"),
+    Feature("confidence_shown_28", _G.CONFIDENCE, "0 to 10", "What came off at the first go, for those nobody asked: mean of the shares of sessions completed, prompts that were no retry and suggestions taken, 28 days.", _confidence_shown, missing="no session of known outcome, single prompt or suggestion", mode=_MODE.COMPLEXITY),
     # voice
     Feature("tickets_28", _G.VOICE, "tickets", "Support tickets about the tool, 28 days.", count(TICKETS, D28), says="{} tickets in 28 days"),
-    Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(FRUSTRATION), says="frustration of {} in tickets and surveys"),
-    Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(UNCERTAINTY), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys"),
-    Feature("frustration_and_uncertainty", _G.VOICE, "score", "Frustration times uncertainty: the two together.", _frustrated_and_uncertain, mode=_MODE.COMPLEXITY, says="frustration and uncertainty together ({})"),
+    Feature("frustration", _G.VOICE, "score", "Frustration scored in tickets and surveys, halved every two weeks.", _decayed(FRUSTRATION), says="frustration of {} in tickets and surveys", window="56 days"),
+    Feature("uncertainty", _G.VOICE, "score", "Uncertainty scored in tickets and surveys, halved every two weeks.", _decayed(UNCERTAINTY), mode=_MODE.COMPLEXITY, says="uncertainty of {} in tickets and surveys", window="56 days"),
+    Feature("frustration_and_uncertainty", _G.VOICE, "score", "Frustration times uncertainty: the two together.", _frustrated_and_uncertain, mode=_MODE.COMPLEXITY, says="frustration and uncertainty together ({})", window="56 days"),
+    Feature("together_56", _G.VOICE, "tickets and answers", "Tickets and survey answers in 56 days that show both frustration and uncertainty, each of at least a third.", count(VOICED_TOGETHER, D56), mode=_MODE.COMPLEXITY, says="{} tickets or answers in 56 days with frustration and uncertainty together"),
     # onboarding
-    Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life),
+    Feature("life_days", _G.ONBOARDING, "days", "Days since the seat was assigned.", lambda s: s.life, window="now"),
+    Feature("life_week", _G.ONBOARDING, "weeks", "Week of the seat's life, from 1.", _life_week, window="now"),
     Feature("days_since_training", _G.ONBOARDING, "days", "Days since the last training.", since(_IS_TRAINING), missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="last training {} days ago"),
     Feature("trainings", _G.ONBOARDING, "trainings", "Trainings attended so far.", count(TRAININGS, EVER), mode=_MODE.ONE_SHOT_TRAINING, says="{} trainings so far"),
     Feature("training_to_use_days", _G.ONBOARDING, "days", "Days from the first training to the first meaningful use.", _training_to_use, missing="no training before the first meaningful use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first meaningful use"),
+    Feature("training_to_any_use_days", _G.ONBOARDING, "days", "Days from the first training to the first use of any kind.", _training_to_any_use, missing="no training before the first use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first use"),
+    Feature("trained_unused_days", _G.ONBOARDING, "days", "Days since the last training where no meaningful use came after it, else 0.", _trained_unused, missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="{} days since training without meaningful use"),
     Feature("days_to_first_meaningful", _G.ONBOARDING, "days", "Days from assignment to the first meaningful use.", _days_to_first_use, missing="no meaningful use yet", mode=_MODE.ONE_SHOT_TRAINING, says="first meaningful use {} days after assignment"),
+    # peers: as of the last midnight, of others only; for the model, not for words
+    Feature("team_size", _G.PEERS, "seats", "Other seats of the team with this tool.", lambda s: s.around.team_size, missing="team unknown", window="now"),
+    Feature("team_share_28", _G.PEERS, "share", "Share of the team's other seats with meaningful use in 28 days.", lambda s: s.around.team_share, missing="team unknown or no other seat", mode=_MODE.LEADERSHIP_ABSENT, others="team_size"),
+    Feature("team_share_change_28", _G.PEERS, "-1 to 1", "That share less what it was 28 days before.", lambda s: s.around.team_share_change, missing="no other seat in the team now or then", others="team_size", window="56 days"),
+    Feature("team_meaningful_28", _G.PEERS, "uses", "Mean meaningful uses of the team's other seats in 28 days.", lambda s: s.around.team_mean, missing="team unknown or no other seat", others="team_size"),
+    Feature("champions_in_team", _G.PEERS, "seats", "Other seats of the team in the top quarter of depth: of those of the organisation that used this tool meaningfully in 28 days, the quarter with the most uses.", lambda s: s.around.team_champions, missing="team unknown", others="champions_in_team", window="28 days"),
+    Feature("champion_same_role", _G.PEERS, "0 or 1", "One of those champions has the same role.", lambda s: s.around.role_champion, missing="team or role unknown", mode=_MODE.NO_ROLE_USE_CASES, others="champions_in_team", window="28 days"),
+    Feature("role_size", _G.PEERS, "seats", "Other seats of the same role in the organisation with this tool.", lambda s: s.around.role_size, missing="role unknown", window="now"),
+    Feature("role_share_28", _G.PEERS, "share", "Share of the role's other seats with meaningful use in 28 days.", lambda s: s.around.role_share, missing="role unknown or no other seat", mode=_MODE.NO_ROLE_USE_CASES, others="role_size"),
+    Feature("meaningful_against_role", _G.PEERS, "ratio", "Own meaningful uses in 28 days over the mean of the role's other seats.", lambda s: s.around.against_role, missing="role unknown or no meaningful use in it", mode=_MODE.NO_ROLE_USE_CASES, others="role_size", window="28 days"),
+    Feature("manager_meaningful_28", _G.PEERS, "uses", "The manager's own meaningful uses of this tool in 28 days.", lambda s: s.around.manager_uses, missing="manager unknown or without a seat", mode=_MODE.LEADERSHIP_ABSENT, others="has_manager"),
+    Feature("leaders_share_28", _G.PEERS, "share", "Of the organisation's managers with a seat of this tool, those with meaningful use in 28 days.", lambda s: s.around.leaders_share, missing="no manager has a seat", mode=_MODE.LEADERSHIP_ABSENT, others="leaders"),
+    Feature("leaders", _G.PEERS, "people", "Managers of the organisation's seats of this tool who hold one themselves.", lambda s: s.around.leaders, window="now"),
     # history
     Feature("interventions_28", _G.HISTORY, "interventions", "Interventions delivered in 28 days.", count(INTERVENTIONS, D28)),
     Feature("days_since_intervention", _G.HISTORY, "days", "Days since the last intervention.", since(_IS_INTERVENTION), missing="none yet"),
+    Feature("seen_56", _G.HISTORY, "reactions", "Interventions seen in 56 days.", count(SEEN, D56)),
     Feature("taken_56", _G.HISTORY, "reactions", "Interventions accepted in 56 days.", count(TAKEN, D56)),
     Feature("dismissed_56", _G.HISTORY, "reactions", "Interventions dismissed in 56 days.", count(DISMISSED, D56), says="{} offers dismissed in 56 days"),
+    Feature("last_reaction", _G.HISTORY, "-1 or 1", "The last answer to an intervention: 1 accepted, -1 dismissed.", _last_reaction, missing="neither yet"),
+    *(
+        Feature(f"given_{name}_56", _G.HISTORY, "interventions", f"Interventions of the kind {name} in 56 days.", count(_counted(_is_given(name)), D56))
+        for name in INTERVENTION_KINDS
+    ),
     # context
-    Feature("tenure_days", _G.CONTEXT, "days", "Days since the person was hired.", _tenure_days, missing="hire date unknown"),
-    Feature("has_manager", _G.CONTEXT, "0 or 1", "The roster names a manager.", lambda s: s.has_manager),
-    Feature("tool", _G.CONTEXT, "category", "The tool.", lambda s: s.tool, is_category=True),
-    Feature("role", _G.CONTEXT, "category", "The person's role.", lambda s: s.role, missing="unknown", is_category=True),
-    Feature("function", _G.CONTEXT, "category", "The person's function.", lambda s: s.function, missing="unknown", is_category=True),
-    Feature("region", _G.CONTEXT, "category", "The person's region.", lambda s: s.region, missing="unknown", is_category=True),
+    Feature("tenure_days", _G.CONTEXT, "days", "Days since the person was hired.", _tenure_days, missing="hire date unknown", window="now"),
+    Feature("has_manager", _G.CONTEXT, "0 or 1", "The roster names a manager.", lambda s: s.has_manager, window="now"),
+    Feature("tool", _G.CONTEXT, "category", "The tool.", lambda s: s.tool, is_category=True, window="now"),
+    Feature("role", _G.CONTEXT, "category", "The person's role.", lambda s: s.role, missing="unknown", is_category=True, window="now"),
+    Feature("function", _G.CONTEXT, "category", "The person's function.", lambda s: s.function, missing="unknown", is_category=True, window="now"),
+    Feature("region", _G.CONTEXT, "category", "The person's region.", lambda s: s.region, missing="unknown", is_category=True, window="now"),
 )  # fmt: skip
 
 NUMERIC = tuple(feature for feature in FEATURES if not feature.is_category)
@@ -439,6 +650,11 @@ def catalogue_hash() -> str:
     """Identifies what the vector means: names, order, units and definitions. Travels with every vector and model."""
     described = "\n".join(f"{f.name}|{f.dtype}|{f.unit}|{f.meaning}|{f.missing}" for f in FEATURES)
     return hashlib.sha256(f"{ENGINE_VERSION}\n{described}".encode()).hexdigest()[:16]
+
+
+def is_about_few(feature: Feature, row: Mapping[str, float]) -> bool:
+    """Whether the feature's value in the row tells what fewer than MIN_GROUP_SIZE other people do. row: by name."""
+    return bool(feature.others) and not row[feature.others] >= MIN_GROUP_SIZE
 
 
 def say(feature: Feature, value: float) -> str:
@@ -459,14 +675,29 @@ def as_markdown() -> str:
         "",
         "Made from `FEATURES` in `features/catalogue.py` by `make docs`; a test keeps it true. A feature at `as_of` uses an",
         "event only if it occurred before `as_of − lag` and was available at `as_of`; windows are half-open and end at",
-        "`as_of − lag`, where lag is that of the slowest source of the seat's organisation and tool known by then.",
+        "`as_of − lag`, where lag is that of the slowest source of the seat's organisation and tool known by then. Features of",
+        "the last hour end at `as_of` itself, whatever the lag; peers are as of the last UTC midnight, and of others only.",
         "",
     ]
     for group in Group:
-        lines += [f"## {group}", "", "| feature | unit | meaning | missing | speaks to |", "|---|---|---|---|---|"]
+        lines += [
+            f"## {group}",
+            "",
+            "| feature | type | unit | window | meaning | missing | speaks to |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for feature in FEATURES:
             if feature.group is group:
-                cells = (f"`{feature.name}`", feature.unit, feature.meaning, feature.missing, feature.mode or "")
+                mode = feature.mode or "none by itself"
+                cells = (
+                    f"`{feature.name}`",
+                    feature.dtype,
+                    feature.unit,
+                    feature.window,
+                    feature.meaning,
+                    feature.missing,
+                    mode,
+                )
                 lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float64, Int64, String
 
-from features.catalogue import FEATURES, Group
+from features.catalogue import FEATURES, Group, catalogue_hash
 
 FRESH_FOR = timedelta(days=7)  # a snapshot row serves point-in-time joins for the week until the next one
 ONLINE_VIEW = "seat_online"
@@ -53,6 +53,16 @@ def online_view(home: Path) -> FeatureView:
         ],
         source=_source(home, ONLINE_VIEW),
         online=True,
+    )
+
+
+def model_service(home: Path, model: str, version: str) -> FeatureService:
+    """The features that a version of a model was trained on: the views of today's catalogue, whose hash is a tag."""
+    return FeatureService(
+        name=f"{model}-{version}",
+        features=[group_view(home, group) for group in Group],
+        tags={"catalogue": catalogue_hash()},
+        description=f"Inputs of version {version} of {model}.",
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features.catalogue import BY_NAME, NUMERIC, say
 from features.interventions import FailureMode
+from features.live import live_strength
 from features.rules import SENTENCES, Warning, warnings_of
 
 Floats = npt.NDArray[np.float64]
@@ -84,6 +85,8 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
         total = np.where(known, values, 0).sum(axis=0)
         needed = known[[sign.is_needed for sign in signs]].all(axis=0)
         strengths[mode] = np.where(needed & known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), 0.0)
+    struggle = FailureMode.SILENT_STRUGGLE  # at this moment it shows before the month does
+    strengths[struggle] = np.maximum(strengths[struggle], live_strength(vectors))
     return strengths
 
 

@@ -130,8 +130,11 @@ class Event(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.kind in SURVEY_KINDS and (self.value is None or self.value > 10):
-            raise ValueError(f"value: expected an answer from 0 to 10 for kind {self.kind}, came {self.value}")
+        if self.kind in SURVEY_KINDS and self.value is not None and self.value > 10:
+            raise ValueError(
+                f"value: expected an answer from 0 to 10 for kind {self.kind}, or none where the person was asked and did "
+                f"not answer; came {self.value}"
+            )
         if self.completed is not None and self.kind is not Kind.SESSION:
             raise ValueError(f"completed: only a session has it, came with kind {self.kind}")
         if self.scores is not None and self.kind not in VOICE_KINDS:

@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from features.decisions import Stage
 from features.events import MICROSECONDS_PER_DAY, Kind
+from features.interventions import KINDS as INTERVENTION_KINDS
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,16 +27,20 @@ FIXED_POINT = 1_000  # values are kept to a thousandth
 MAX_WORKFLOWS = 5
 HOUR = 3_600_000_000
 DAY = MICROSECONDS_PER_DAY
-KIND_CODES: Mapping[Kind, int] = {kind: code for code, kind in enumerate(Kind)}
+LINE_ORIGIN_DAY = 20_000  # 2024-10-04: near the data, so that sums of squares of days stay exact in a float
+KIND_CODES: Mapping[str, int] = {str(kind): code for code, kind in enumerate(Kind)}
+CATEGORY_CODES: Mapping[str, int] = {
+    name: code for code, name in enumerate((*map(str, Stage), *INTERVENTION_KINDS))
+}  # of reactions and of interventions: no other category is a feature
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Events:
-    """Columns of the events of a block, sorted by seat and instant.
+    """Columns of the events of a block, sorted by seat and instant. Equal only to itself.
 
     seat: (n,) index into the block's seats, ascending. at: (n,) microseconds since 1970 UTC.
     value: (n,) in thousandths, -1 where missing. workflow: (n,) index of the high-value workflow, -1 for any other.
-    completed: (n,) 1, 0 or -1 for missing. category: (n,) code of the reaction stage or -1.
+    completed: (n,) 1, 0 or -1 for missing. category: (n,) one of CATEGORY_CODES or -1.
     """
 
     seat: Integers
@@ -55,14 +61,17 @@ class Events:
 
 
 class Bound(NamedTuple):
-    """One end of a window: `offset` microseconds from an anchor of the snapshot."""
+    """One end of a window: `offset` microseconds from an anchor of the snapshot.
 
-    anchor: Literal["end", "assigned", "seat"]
+    `end` is `as_of - lag`, where the data is complete; `as_of` itself is for what is live, and may miss what is late.
+    """
+
+    anchor: Literal["end", "as_of", "assigned", "seat"]
     offset: int
 
 
 class Window(NamedTuple):
-    """Half-open: from `start` (included) to `stop` (excluded), never past the snapshot's end."""
+    """Half-open: from `start` (included) to `stop` (excluded), never past the snapshot's end (or its `as_of`)."""
 
     start: Bound
     stop: Bound
@@ -71,7 +80,7 @@ class Window(NamedTuple):
 END = Bound("end", 0)
 BEGINNING = Bound("seat", 0)
 EVER = Window(BEGINNING, END)
-LAST_HOUR = Window(Bound("end", -HOUR), END)
+LAST_HOUR = Window(Bound("as_of", -HOUR), Bound("as_of", 0))
 
 
 def last_days(days: int, until: int = 0) -> Window:
@@ -101,9 +110,9 @@ class History:
         """seat: (n,) index of each snapshot's seat; end: (n,) events before it count; all instants in microseconds."""
         self.seat, self.end, self.as_of, self.assigned = seat, end, as_of, assigned
         self._events = events
-        instants = np.concatenate((events.at, end))
-        self._low = int(instants.min()) if instants.size else 0
-        self._span = int(instants.max(initial=self._low)) - self._low + 2
+        instants = [extreme(part) for part in (events.at, end, as_of) for extreme in (np.min, np.max) if part.size]
+        self._low = int(min(instants, default=0))
+        self._span = int(max(instants, default=0)) - self._low + 2
         self._ranked: Integers | None = None
         seats = int(max(seat.max(initial=0), events.seat.max(initial=0))) + 1
         if seats * self._span >= 2**63:  # too many seats over too long a time for one key: ranks instead of instants
@@ -112,9 +121,11 @@ class History:
         self._keys = events.seat * self._span + self._place(events.at)
         self._index: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
+        self._totals: dict[tuple[Channel, Window], Integers] = {}
         self._compact: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
         self._bounds: dict[tuple[Mask, Bound], Integers] = {}
         self._days: dict[Mask, tuple[Integers, Integers]] = {}
+        self._starts: dict[Mask, tuple[npt.NDArray[np.int32], Booleans]] = {}
 
     def _place(self, instant: Integers) -> Integers:
         if self._ranked is not None:
@@ -127,22 +138,29 @@ class History:
             if bound.anchor == "seat":
                 key = self.seat * self._span
             else:
-                anchor = self.end if bound.anchor == "end" else self.assigned
-                instant = np.minimum(anchor + bound.offset, self.end)
+                anchor = {"end": self.end, "as_of": self.as_of, "assigned": self.assigned}[bound.anchor]
+                limit = self.as_of if bound.anchor == "as_of" else self.end
+                instant = np.minimum(anchor + bound.offset, limit)
                 key = self.seat * self._span + self._place(instant)
             self._index[bound] = np.searchsorted(self._keys, key, side="left").astype(np.int64)
         return self._index[bound]
 
     def total(self, channel: Channel, window: Window) -> Integers:
         """(n,) sum of the channel over the window."""
+        if (channel, window) not in self._totals:
+            sums = self._sum(channel)
+            start, stop = self._positions(channel.mask, window)
+            self._totals[channel, window] = sums[stop] - sums[start]
+        return self._totals[channel, window]
+
+    def _sum(self, channel: Channel) -> Integers:
+        """Of the channel's events, the sum of those before each."""
         if channel not in self._sums:
             _, events = self._compacted(channel.mask)
             sums = np.zeros(events.size + 1, np.int64)
             np.cumsum(channel.amount(self._events)[events], out=sums[1:])
             self._sums[channel] = sums
-        sums = self._sums[channel]
-        start, stop = self._positions(channel.mask, window)
-        return np.asarray(sums[stop] - sums[start])
+        return self._sums[channel]
 
     def count(self, channel: Channel, window: Window) -> Floats:
         """(n,) the same as a float: counts are features."""
@@ -154,9 +172,10 @@ class History:
 
     def days(self, mask: Mask, window: Window) -> Floats:
         """(n,) number of distinct UTC days in the window on which an event of the mask happened."""
-        first, last = self._ranks(mask, window)
-        rank, _ = self._day_ranks(mask)
-        return np.where(last >= first, take(rank, last) - take(rank, first) + 1, 0).astype(np.float64)
+        start, stop = self._positions(mask, window)
+        begun, goes_on = self._day_starts(mask)
+        # a day that began before the window counts where the window's first event is still of it
+        return (begun[stop] - begun[start] + ((stop > start) & goes_on[start])).astype(np.float64)
 
     def day_gaps(self, mask: Mask, window: Window) -> tuple[Floats, Floats]:
         """Mean and standard deviation, in days, of the gaps between the days counted by `days`; NaN below two gaps."""
@@ -189,14 +208,36 @@ class History:
         has = stop - back > start
         return np.where(has, take(self._events.value[events], stop - 1 - back), np.nan) / FIXED_POINT
 
-    def streak(self, mask: Mask, breaks: Mask) -> Floats:
-        """(n,) how many (by count) of the latest of the mask came after the last one that is also of `breaks`."""
-        start, stop = self._positions(mask, EVER)
-        _, events = self._compacted(mask)
-        broken = np.where(breaks(self._events)[events], np.arange(1, events.size + 1), 0)
-        latest = np.concatenate(([0], np.maximum.accumulate(broken))) if events.size else np.zeros(1, np.int64)
-        total = np.concatenate(([0], np.cumsum(self._events.count[events], dtype=np.int64)))
-        return np.asarray(total[stop] - total[np.maximum(latest[stop], start)], np.float64)
+    def spread(self, amount: Channel, square: Channel, weight: Channel, window: Window, *, least: int) -> Floats:
+        """(n,) standard deviation of a fixed-point amount over the window; NaN where there are fewer than `least`."""
+        number = self.count(weight, window)
+        mean = ratio(self.count(amount, window), np.where(number >= least, number, 0))
+        mean_square = ratio(self.count(square, window), number)
+        return np.sqrt(np.maximum(mean_square - mean * mean, 0)) / FIXED_POINT
+
+    def streak(self, channel: Channel, breaks: Mask) -> Floats:
+        """(n,) the channel's sum since the last event of `breaks` (of all time where there was none)."""
+        sums = self._sum(channel)
+        before, _ = self._compacted(channel.mask)
+        start, stop = self._positions(breaks, EVER)
+        _, broken = self._compacted(breaks)
+        has_broken = stop > start
+        after_break = before[np.where(has_broken, take(broken, stop - 1) + 1, self.index(BEGINNING))]
+        _, last = self._positions(channel.mask, EVER)
+        return np.asarray(sums[last] - sums[after_break], np.float64)
+
+    def trend_line(self, mask: Mask, window: Window) -> Floats:
+        """(n,) least-squares slope of the value of the mask's events over their UTC days, in values a day.
+
+        NaN where the events lie on fewer than two days. Source: the normal equations, in integers, so that the day
+        that counting starts from cannot be seen.
+        """
+        n, x, y, xx, xy = (
+            self.total(Channel(mask, amount), window).astype(np.float64)
+            for amount in (_ones, _day, _value, _day_squared, _day_times_value)
+        )
+        spread = n * xx - x * x
+        return ratio(n * xy - x * y, spread) / FIXED_POINT
 
     def _elapsed(self, mask: Mask, window: Window, *, first: bool, unit: int) -> Floats:
         return (self.end - self._instant(mask, window, first=first)) / unit
@@ -231,6 +272,18 @@ class History:
             self._compact[mask] = before, np.flatnonzero(chosen)
         return self._compact[mask]
 
+    def _day_starts(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Booleans]:
+        """Before each position among the mask's events, how many (seat, day)s began; whether its event is no beginning."""
+        if mask not in self._starts:
+            _, events = self._compacted(mask)
+            day, seat = self._events.at[events] // DAY, self._events.seat[events]
+            goes_on = np.zeros(events.size + 1, bool)
+            goes_on[1:-1] = (day[1:] == day[:-1]) & (seat[1:] == seat[:-1])
+            begun = np.zeros(events.size + 1, np.int32)
+            np.cumsum(~goes_on[:-1], out=begun[1:])
+            self._starts[mask] = begun, goes_on
+        return self._starts[mask]
+
     def _day_ranks(self, mask: Mask) -> tuple[Integers, Integers]:
         """Of each event of the mask, the rank of its (seat, day); and of each such day, its number since 1970."""
         if mask not in self._days:
@@ -240,6 +293,26 @@ class History:
             is_new[1:] = (day[1:] != day[:-1]) | (seat[1:] != seat[:-1])
             self._days[mask] = np.cumsum(is_new, dtype=np.int64) - 1, day[is_new]
         return self._days[mask]
+
+
+def _ones(events: Events) -> Integers:
+    return np.ones(events.at.size, np.int64)
+
+
+def _value(events: Events) -> Integers:
+    return events.value
+
+
+def _day(events: Events) -> Integers:
+    return np.asarray(events.at // DAY - LINE_ORIGIN_DAY)
+
+
+def _day_squared(events: Events) -> Integers:
+    return _day(events) ** 2
+
+
+def _day_times_value(events: Events) -> Integers:
+    return _day(events) * events.value
 
 
 def take(values: npt.NDArray[Number], position: Integers) -> npt.NDArray[Number]:

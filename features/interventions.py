@@ -11,6 +11,17 @@ from features.decisions import NONE
 from features.events import invalid_item
 
 SHIPPED = Path(__file__).with_name("interventions.yaml")
+# The shipped ones by name, for the features that count each; a test holds the two together. Others count in the total.
+KINDS = (
+    "in_context_guidance",
+    "role_use_cases",
+    "peer_champion",
+    "leader_participation",
+    "safe_practice",
+    "guided_start",
+    "refresher",
+    "coach_call",
+)
 
 
 class FailureMode(StrEnum):

@@ -18,7 +18,8 @@ import pyarrow as pa
 from features.compute import SNAPSHOT_SCHEMA
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Floats, Integers
-from features.log import Source, to_microseconds
+from features.instants import to_microseconds
+from features.log import Source
 from features.tools import ToolProfile
 
 DAY = MICROSECONDS_PER_DAY

@@ -7,11 +7,12 @@ that a past snapshot still sees the role that was known then.
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,16 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.columnar import read_columns
 from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
+from features.instants import MICROSECOND, from_microseconds, to_microseconds
+from features.touched import TouchedSeats, mark
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
 DECISION_SOURCE = "decisions"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 _metadata = sa.MetaData()
 _INSTANTS = frozenset({"occurred_at", "available_at", "assigned_at", "removed_at", "known_at"})
@@ -66,6 +68,7 @@ _served = _table(
     "served", "id", "seat_id", "served_at", "as_of", "model", "catalogue_hash", "risk", "vector", "categories",
     key=("id",),
 )  # fmt: skip
+_peers = _table("peers", "day", "body", key=("day",))
 _set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
 
 ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
@@ -89,6 +92,14 @@ class Appended:
             self.decisions + other.decisions,
             self.rejected + other.rejected,
         )
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of each event of a sender, by event id: new; otherwise it was known, or refused for a reason."""
+
+    new: frozenset[str]
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -121,16 +132,6 @@ class Source:
     watermark: datetime
 
 
-def to_microseconds(instant: datetime) -> int:
-    """Microseconds since 1970 UTC of an aware instant, exact."""
-    return (instant - EPOCH) // MICROSECOND
-
-
-def from_microseconds(value: int) -> datetime:
-    """The aware UTC instant of `value` microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=int(value))
-
-
 class EventLog:
     """The log in one database. Safe for several threads and processes; every write is one transaction."""
 
@@ -141,6 +142,8 @@ class EventLog:
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        # SQLite has one writer at a time; who comes second sleeps and polls there, while here it is woken
+        self._turn: AbstractContextManager[object] = threading.Lock() if self._is_sqlite else nullcontext()
         if self._is_sqlite:
             _make_sqlite_durable(self._engine)
         try:
@@ -158,17 +161,32 @@ class EventLog:
 
         One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
         """
+        return self._append(batch, now=now, source=source)[0]
+
+    def receive(self, events: pa.Table, *, now: datetime) -> Received:
+        """Store events of a sender, EVENT_SCHEMA, as `append` does; says of each what became of it. Nothing is set
+        aside: the sender is told and still has it.
+        """
+        batch = Batch(SEAT_SCHEMA.empty_table(), events)
+        appended, new = self._append(batch, now=now, source=None)
+        return Received(frozenset(new), {item.where.removeprefix("event "): item.reason for item in appended.rejected})
+
+    def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
         with self._write() as connection:
             seats, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
-            accepted = self._append_events(connection, events)
-            decisions = self._insert_new(
-                connection, _decisions, [_decision_row(decision) for decision in batch.decisions]
+            new = self._append_events(connection, events)
+            decisions = len(
+                self._insert_new(connection, _decisions, [_decision_row(decision) for decision in batch.decisions])
             )
             self._advance_sources(connection, events, batch)
+            fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
+            told = [*batch.seats.column("seat_id").to_pylist(), *pc.unique(fresh.column("seat_id")).to_pylist()]
+            mark(connection, told, now=now)
             rejected = batch.rejected + changed + unknown
-            self._set_aside_rows(connection, rejected, now=now, source=source)
-        return Appended(seats, accepted, events.num_rows - accepted, decisions, rejected)
+            if source is not None:
+                self._set_aside_rows(connection, rejected, now=now, source=source)
+        return Appended(seats, len(new), events.num_rows - len(new), decisions, rejected), new
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
@@ -177,7 +195,10 @@ class EventLog:
         acted = [_intervention_row(decision) for decision in decisions if decision.intervention != NONE]
         with self._write() as connection:
             self._insert_new(connection, _events, acted)
-            return self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions])
+            for decision in decisions:
+                if decision.intervention != NONE:
+                    mark(connection, [decision.seat_id], now=decision.decided_at)
+            return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
@@ -222,18 +243,47 @@ class EventLog:
         return latest_seats(self.roster(seat_ids))
 
     def events(
-        self, seat_ids: Iterable[str] | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self,
+        seat_ids: Iterable[str] | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kinds: Iterable[Kind] | None = None,
     ) -> pa.Table:
-        """The events that occurred in [since, until), in EVENT_SCHEMA, in no particular order."""
+        """The events of the seats that occurred in [since, until), in EVENT_SCHEMA, in no particular order."""
         query = sa.select(*(_events.c[name] for name in EVENT_SCHEMA.names))
         if since is not None:
             query = query.where(_events.c.occurred_at >= to_microseconds(since))
         if until is not None:
             query = query.where(_events.c.occurred_at < to_microseconds(until))
-        tables = [
-            self._read(query.where(condition), EVENT_SCHEMA) for condition in _conditions(_events.c.seat_id, seat_ids)
-        ]
+        if kinds is not None:
+            query = query.where(_events.c.kind.in_(sorted(map(str, kinds))))
+        if seat_ids is None and self._is_sqlite:  # a text of SQLite holds a thousand million characters at most
+            seat_ids = self._seat_ids()
+        tables = [self._read_events(query.where(where)) for where in _conditions(_events.c.seat_id, seat_ids)]
         return pa.concat_tables(tables) if tables else EVENT_SCHEMA.empty_table()
+
+    def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
+        """Mark the seats to be refreshed."""
+        with self._write() as connection:
+            mark(connection, seat_ids, now=now)
+
+    @property
+    def touched(self) -> TouchedSeats:
+        """The seats whose online features wait to be refreshed."""
+        return TouchedSeats(self._write, self._engine.connect)
+
+    def peers(self, day: int) -> bytes | None:
+        """What `keep_peers` kept for the day (since 1970), or None."""
+        with self._engine.connect() as connection:
+            body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
+        return None if body is None else bytes(body)
+
+    def keep_peers(self, day: int, body: bytes) -> None:
+        """Keep the day's counts in place of those of earlier days (and of what was there for this one)."""
+        with self._write() as connection:
+            connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
+            connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
 
     def decisions(self, seat_ids: Iterable[str] | None = None) -> list[Decision]:
         """The decisions of the seats, oldest first."""
@@ -288,7 +338,7 @@ class EventLog:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._turn, self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
     def _migrate(self) -> None:
@@ -303,17 +353,17 @@ class EventLog:
             return sqlite.insert(table).on_conflict_do_nothing()
         return postgresql.insert(table).on_conflict_do_nothing()
 
-    def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
-        """Insert the rows whose key is not there yet; returns how many were. Keys repeated in `rows` count once."""
+    def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+        """Insert the rows whose key is not there yet; returns their keys. Keys repeated in `rows` count once."""
         (key,) = table.primary_key.columns
-        new = 0
+        new: set[str] = set()
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
             fresh = [row for identifier, row in chunk.items() if identifier not in known]
             if fresh:
                 connection.execute(self._insert_ignore(table), fresh)
-            new += len(fresh)
+            new.update(row[key.name] for row in fresh)
         return new
 
     def _append_seats(
@@ -362,7 +412,7 @@ class EventLog:
         )
         return events.filter(pc.invert(is_missing)), rejected
 
-    def _append_events(self, connection: sa.Connection, events: pa.Table) -> int:
+    def _append_events(self, connection: sa.Connection, events: pa.Table) -> set[str]:
         stored = events.set_column(3, "occurred_at", events.column("occurred_at").cast(pa.int64()))
         stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
         return self._insert_new(connection, _events, stored.to_pylist())
@@ -419,6 +469,16 @@ class EventLog:
         ]
         if rows:
             connection.execute(sa.insert(_set_aside), rows)
+
+    def _seat_ids(self) -> list[str]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
+
+    def _read_events(self, query: sa.Select[Any]) -> pa.Table:
+        if not self._is_sqlite:
+            return self._read(query, EVENT_SCHEMA)
+        with self._engine.connect() as connection:
+            return read_columns(connection, query, EVENT_SCHEMA)
 
     def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         with self._engine.connect() as connection:

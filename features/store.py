@@ -5,7 +5,7 @@ import io
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
@@ -31,8 +32,8 @@ from redis.exceptions import RedisError
 
 from features.catalogue import FEATURES, Group, catalogue_hash
 from features.compute import pack
-from features.definitions import ONLINE_VIEW, RISK_SERVICE, offline_path, repository
-from features.log import EPOCH, from_microseconds
+from features.definitions import ONLINE_VIEW, RISK_SERVICE, model_service, offline_path, repository
+from features.instants import EPOCH, from_microseconds
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
@@ -113,6 +114,16 @@ class FeatureStore:
         for view in (*map(str, Group), ONLINE_VIEW):
             offline_path(self.home, view).mkdir(parents=True, exist_ok=True)
         self._feast.apply(repository(self.home))
+        if isinstance(self._feast.config.online_store, SqliteOnlineStoreConfig):
+            with closing(sqlite3.connect(self._feast.config.online_store.path)) as online:
+                online.execute("PRAGMA journal_mode=WAL")  # kept in the file: readers do not wait for a writer
+
+    @_named
+    def register_model(self, model: str, version: str) -> str:
+        """Register the feature service of a model's version, by which its inputs can be had again; returns its name."""
+        service = model_service(self.home, model, version)
+        self._feast.apply([service])
+        return str(service.name)
 
     @_named
     def write_offline(self, blocks: Iterable[pl.DataFrame]) -> int:
@@ -129,7 +140,10 @@ class FeatureStore:
                     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
                     if folder not in writers:
                         folder.mkdir(parents=True, exist_ok=True)
-                        writers[folder] = files.enter_context(pq.ParquetWriter(folder / PARTIAL, table.schema))
+                        texts = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+                        writers[folder] = files.enter_context(
+                            pq.ParquetWriter(folder / PARTIAL, table.schema, use_dictionary=texts)
+                        )
                     writers[folder].write_table(table)
         for folder in writers:
             (folder / PARTIAL).replace(folder / SNAPSHOTS)
@@ -223,7 +237,7 @@ def _row(seat_id: str, values: dict[str, Value]) -> OnlineRow:
     if values["catalogue"].string_val != catalogue_hash():
         raise CatalogueMismatch(
             f"online features of seat {seat_id} are of catalogue {values['catalogue'].string_val}, "
-            f"now {catalogue_hash()}: run `rekindle features push`"
+            f"now {catalogue_hash()}: run `rekindle features sweep`"
         )
     vector = np.asarray(values["vector"].double_list_val.val, np.float64)
     categories = tuple(values["categories"].string_list_val.val)

@@ -46,7 +46,7 @@ def coverage(evidence: Evidence) -> tuple[Finding, ...]:
             "without_features",
             "had no features, so the fallback rule answered",
             "The feature store was empty or did not answer.",
-            "Run `rekindle features push`; check the service's counters.",
+            "Run `rekindle features sweep`; check the service's counters.",
         ),
         (
             "other_catalogue",
@@ -108,7 +108,7 @@ def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
             LEFT_OUT_WATCH,
             share,
             "The features of every seat were not pushed for more than a day.",
-            "Ingest what is new, then run `rekindle features push`, daily.",
+            "Ingest what is new, then run `rekindle features sweep`, daily.",
         ),
     )
 

@@ -26,7 +26,7 @@ with warnings.catch_warnings():  # its import touches numpy.core and deprecated 
     from evidently.metrics import ValueDrift
 
 PSI_WATCH, PSI_ACT = 0.10, 0.25  # tradition, as in Yurdakul 2018, abstract: little below 0.10, real above 0.25
-NOISE_QUANTILE = 0.999  # our choice: about 80 columns a run, so one false alarm in ten runs even without the margin
+NOISE_QUANTILE = 0.999  # our choice: about 120 columns a run, so one false alarm in eight runs even without the margin
 DECILES = np.linspace(0, 1, 11)
 MIN_BIN_SHARE = 0.05  # of either side; our choice: rarer bins say little and make the index noisy
 MIN_GROUP = 10  # design: people; fewer seats than these are never shown apart

@@ -33,6 +33,7 @@ _CAUSES = {
     Group.VOICE: "A wave of tickets, or another way of scoring their text.",
     Group.ONBOARDING: "The rollout is older than at training, or a new cohort got seats.",
     Group.CONTEXT: "Other teams use the tool now, or the roster names roles, functions or regions differently.",
+    Group.PEERS: "Teams, roles or managers changed in the roster, or whole teams took it up or let go of it.",
     Group.HISTORY: "More or fewer interventions were sent than in the weeks of training.",
 }
 _NOT_AMOUNTS = frozenset({"category", "-1 to 1", "points", "0 or 1"})  # of these zero does not say that nothing came

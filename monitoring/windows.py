@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC, catalogue_hash
-from features.log import EventLog, Served, to_microseconds
+from features.instants import to_microseconds
+from features.log import EventLog, Served
 from features.rules import Stratum, strata
 from features.scorer import PRODUCT_HORIZON_DAYS
 

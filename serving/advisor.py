@@ -14,6 +14,7 @@ from features.decisions import Decision
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.pseudonyms import read_or_make_key
+from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow
 from features.tools import ToolProfile, load_tools
 from serving.facts import FactBook, Seat
@@ -56,6 +57,10 @@ class Advisor:
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
         self.champion = Champion(settings.home, self.meters)
         self.champion.refresh()
+
+    def refresher(self) -> Refresher:
+        """What refreshes online features; with a store of its own, so that reading never waits for it."""
+        return Refresher(self.log, FeatureStore(self.settings.home, redis=self.settings.redis), self._tools)
 
     def close(self) -> None:
         """Give back every connection."""
@@ -127,7 +132,7 @@ class Advisor:
             return self._seat_problem(
                 404, "unknown-seat", "There is no such seat", f"{seat_id} is not in the roster: ingest its seat first"
             )
-        detail = f"{seat_id} has no features yet: run `rekindle features push`"
+        detail = f"{seat_id} has no features yet: run `rekindle features sweep`"
         return self._seat_problem(409, "no-features", "The seat has no features yet", detail)
 
     def _unless_removed(

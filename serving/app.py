@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from features.catalogue import catalogue_hash
 from features.decisions import Decision
+from features.live import live_friction
 from serving.advisor import Advisor
+from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
 from serving.policy import Effect, effect_interval
 from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
@@ -18,6 +22,9 @@ from serving.schemas import (
     DecideRequest,
     DecideResponse,
     DecisionOut,
+    EventIn,
+    EventsRequest,
+    EventsResponse,
     Readiness,
     Replay,
     ScoreRequest,
@@ -25,6 +32,7 @@ from serving.schemas import (
 )
 from serving.scores import PRODUCT_HORIZON, Score, is_stale
 
+MAX_EVENTS = 1_000
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
 most likely to keep them.
 
@@ -34,8 +42,8 @@ has a `problem` in its place; the others are answered. Scores are not for apprai
 """
 
 
-def create_app(advisor: Advisor) -> FastAPI:
-    """The API over an advisor."""
+def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
+    """The API over an advisor, and over what takes in events."""
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
     app = FastAPI(title="Rekindle", version="1", description=DESCRIPTION.format(**limits), redoc_url=None)
@@ -80,6 +88,32 @@ def create_app(advisor: Advisor) -> FastAPI:
             for seat_id, decision in zip(request.seats, advisor.decide(request.seats, wanted=wanted), strict=True)
         ]
         return _answer(items)
+
+    @app.post(
+        "/v1/events",
+        status_code=202,
+        response_model=EventsResponse,
+        responses={
+            **_problems(400, 413, 503),
+            422: {"description": "No event could be taken; each item says why", "model": EventsResponse | Problem},
+        },
+        tags=["events"],
+    )
+    def events(request: EventsRequest) -> Response:
+        """Takes in events. The answer comes when they are durable; features follow within seconds."""
+        if len(request.events) > MAX_EVENTS:
+            raise invalid("events", f"expected at most {MAX_EVENTS} events, came {len(request.events)}")
+        outcomes = intake.take(request.events)
+        counts = {status: sum(outcome.status is status for outcome in outcomes) for status in Status}
+        for status, number in counts.items():
+            advisor.meters.received(str(status), number)
+        document = {
+            "accepted": counts[Status.ACCEPTED],
+            "duplicates": counts[Status.DUPLICATE],
+            "rejected": counts[Status.REJECTED],
+            "items": [_event_item(outcome) for outcome in outcomes],
+        }
+        return _json(document, status=422 if counts[Status.REJECTED] == len(outcomes) else 202)
 
     @app.get(
         "/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 422, 503), tags=["log"]
@@ -127,7 +161,24 @@ def create_app(advisor: Advisor) -> FastAPI:
         """Counters and times, for Prometheus."""
         return Response(advisor.meters.render(), media_type=CONTENT_TYPE_LATEST)
 
+    _describe(app, EventIn)
     return app
+
+
+def _describe(app: FastAPI, model: type[BaseModel]) -> None:
+    """Puts a model into the OpenAPI document that no route has as its own: items that are checked one by one."""
+    document_of = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = document_of()
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for name, definition in schema.pop("$defs", {}).items():
+            schemas.setdefault(name, definition)
+        schemas.setdefault(model.__name__, schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending it
 
 
 def readiness_of(advisor: Advisor) -> Readiness:
@@ -155,6 +206,13 @@ def _logged(advisor: Advisor, decision_id: str) -> Decision:
     return decision
 
 
+def _event_item(outcome: Outcome) -> dict[str, Any]:
+    item: dict[str, Any] = {"event_id": outcome.event_id, "status": outcome.status}
+    if outcome.status is Status.REJECTED:
+        item["problem"] = {"field": outcome.field, "detail": outcome.reason}
+    return item
+
+
 def _seat_problem(seat_id: str, problem: Problem) -> dict[str, Any]:
     return {"seat_id": seat_id, "problem": problem.model_dump(exclude_defaults=True)}
 
@@ -171,6 +229,7 @@ def _score_item(score: Score, now: datetime) -> dict[str, Any]:
         "risk": score.risk,
         "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
         "expected_days": score.expected_days,
+        "live_friction": live_friction(score.row.vector),
         "failure_modes": score.failure_modes,
         **_freshness(score.row.as_of, now),
         "model": {
@@ -207,6 +266,9 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "use_case": use_case,
         "target_person_id": decision.target_person_id,
         "risk": decision.risk,
+        "live_friction": live_friction(np.asarray(decision.features))
+        if decision.catalogue_hash == catalogue_hash()
+        else None,
         "policy": decision.policy,
         "model": decision.model,
         **_freshness(decision.as_of, decision.decided_at),

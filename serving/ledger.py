@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from features.decisions import NONE
 from features.events import organization_of
-from features.log import from_microseconds, to_microseconds
+from features.instants import from_microseconds, to_microseconds
 from serving.policy import Use
 
 MEMORY = timedelta(days=366)  # the longest cooldown that a catalogue may ask for is 365 days

@@ -37,6 +37,15 @@ class Meters:
         self._refusals = Counter(
             "rekindle_model_refusals", "Times the registry's champion could not be served.", registry=ours
         )
+        self._events = Counter(
+            "rekindle_events", "Events received, by what became of them.", ("status",), registry=ours
+        )
+        self._refreshed = Counter(
+            "rekindle_refreshed_seats", "Seats whose online features were refreshed.", registry=ours
+        )
+        self._refresh_failures = Counter(
+            "rekindle_refresh_failures", "Times that refreshing features failed; the seats wait.", registry=ours
+        )
         self._rule = Gauge(
             "rekindle_rule_serves",
             "1 while the rule serves for want of a model.",
@@ -60,6 +69,18 @@ class Meters:
     def seat_problem(self, kind: str) -> None:
         """A seat could not be answered."""
         self._problems.labels(kind).inc()
+
+    def received(self, status: str, events: int) -> None:
+        """So many events of a request came to this."""
+        self._events.labels(status).inc(events)
+
+    def refreshed(self, seats: int) -> None:
+        """The online features of so many seats were refreshed."""
+        self._refreshed.inc(seats)
+
+    def refresh_failed(self) -> None:
+        """Refreshing failed; the seats wait."""
+        self._refresh_failures.inc()
 
     def model_loaded(self, method: Method) -> None:
         """Another model serves."""

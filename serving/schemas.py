@@ -1,15 +1,18 @@
 """What callers send and get: the JSON of the API."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from features.events import QualifiedIdentifier
+from features.events import Kind, QualifiedIdentifier, Scores
 from features.interventions import FailureMode
 from features.rules import Stratum
 from features.scorer import Method
-from serving.problems import Problem
+from serving.intake import Status
+from serving.problems import FieldError, Problem
+
+EVENT_SCHEMA_REF = "#/components/schemas/EventIn"
 
 Bounds = Annotated[tuple[float, float], Field(description="Lower and upper bound, 95 %.")]
 ByHorizon = Annotated[
@@ -56,6 +59,51 @@ class DecideRequest(_Request):
     )
 
 
+class EventIn(BaseModel):
+    """Something that happened at a seat; docs/events.md says what each kind and field means."""
+
+    event_id: str = Field(description="Your own, at most 128 characters: sent twice it counts once.", examples=["e-17"])
+    seat_id: str = Field(description="As `organization/seat_id`; its seat must be known.", examples=["acme/s-1"])
+    kind: Kind = Field(description="`intervention` and `reaction` are ours and refused.")
+    occurred_at: datetime = Field(description="With its offset; at most five minutes ahead of our clock.")
+    workflow: str | None = None
+    value: float | None = Field(default=None, description="Seconds, characters, minutes or an answer, by kind.")
+    count: int = Field(default=1, description="More than one for a total; `value` is then the mean.")
+    completed: bool | None = Field(default=None, description="Sessions only.")
+    scores: Scores | None = Field(default=None, description="Tickets and surveys only; never their text.")
+    category: str | None = None
+    guided: bool = False
+    source: str = Field(default="api", description="Which of your feeds it comes from.")
+
+
+class EventsRequest(BaseModel):
+    """Events to take in. Each is checked by itself: one that is wrong does not keep out the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    events: list[Any] = Field(
+        min_length=1,
+        description="Objects of the form EventIn.",
+        json_schema_extra={"items": {"$ref": EVENT_SCHEMA_REF}},
+    )
+
+
+class EventOut(BaseModel):
+    """What became of an event."""
+
+    event_id: str | None = Field(description="Qualified by the organisation; null where none could be read.")
+    status: Status
+    problem: FieldError | None = Field(default=None, description="Why it was rejected.")
+
+
+class EventsResponse(BaseModel):
+    """One item per event, in the order sent. What is accepted is durable; it is in the features within seconds."""
+
+    accepted: int
+    duplicates: int = Field(description="Known already, and left as they were.")
+    rejected: int
+    items: list[EventOut]
+
+
 class ModelOut(BaseModel):
     """Where a risk comes from."""
 
@@ -83,12 +131,21 @@ class ReasonOut(BaseModel):
     )
 
 
+class LiveFrictionOut(BaseModel):
+    """What went wrong within the hour before `as_of`, up to that moment: guidance can still help."""
+
+    quick_closes: int
+    failed_attempts: int = Field(description="Sessions that ended with nothing completed; a quick close may be one.")
+    errors: int
+    is_struggling: bool = Field(description="Three or more of them.")
+
+
 class Freshness(BaseModel):
     """How old the features are."""
 
     as_of: datetime = Field(description="The features know what was known at this time.")
     age_s: float
-    stale: bool = Field(description="Older than 26 hours: `rekindle features push` has not run since.")
+    stale: bool = Field(description="Older than 26 hours: `rekindle features sweep` has not run since.")
 
 
 class ScoreItem(Freshness):
@@ -99,6 +156,7 @@ class ScoreItem(Freshness):
     risk: ByHorizon
     interval: dict[str, Bounds] = Field(description="By horizon.")
     expected_days: float = Field(description="Mean days to abandonment, counted to 56 at most.")
+    live_friction: LiveFrictionOut
     failure_modes: list[FailureModeOut]
     reasons: list[ReasonOut] | None = Field(default=None, description="Only where they were asked for.")
     model: ModelOut
@@ -152,6 +210,7 @@ class DecisionOut(Freshness):
     use_case: str | None = Field(description="That workflow's use case, in a sentence.")
     target_person_id: str | None = Field(description="Whose time it takes: the seat's person, its manager, a champion.")
     risk: ByHorizon
+    live_friction: LiveFrictionOut | None = Field(description="Null where the decision was made on other features.")
     policy: str
     model: str
 

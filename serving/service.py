@@ -48,12 +48,17 @@ class RekindleService:
     def __init__(self) -> None:
         # MLflow would otherwise retry for minutes: a registry that is down must not hold up the start
         # BentoML's supervisor imports this module too, and needs none of this: it saves its 5 s and 300 MB
-        from serving.advisor import Advisor
+        from serving.advisor import Advisor, utc_now
         from serving.app import create_app
+        from serving.freshness import Freshness
+        from serving.intake import Intake
 
         settings = Settings.from_environment(os.environ)
         self.advisor = Advisor(settings)
-        self.app = create_app(self.advisor)
+        self.freshness = Freshness(self.advisor.refresher(), clock=utc_now, meters=self.advisor.meters)
+        self.intake = Intake(self.advisor.log, clock=utc_now, stored=self.freshness.wake)
+        self.app = create_app(self.advisor, self.intake)
+        self.freshness.start()
         self._stopped = threading.Event()
         self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
         self._watch.start()
@@ -69,6 +74,8 @@ class RekindleService:
         """End the watch and give back every connection."""
         self._stopped.set()
         self._watch.join()
+        self.intake.close()
+        self.freshness.close()
         self.advisor.close()
 
 

@@ -209,7 +209,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         repository,
         ingested=run(home, "ingest", "git", repository),
         built=run(home, "features", "build"),
-        pushed=run(home, "features", "push", "--as-of", "latest"),
+        pushed=run(home, "features", "sweep", "--as-of", "latest"),
         trained=run(home, "train"),
         scored=run(home, "score"),
     )
@@ -227,7 +227,7 @@ def test_a_repository_gives_a_seat_to_each_person_who_took_up_the_tool(prepared:
     assert prepared.ingested.out.startswith("9 new seats or changes, 1,080 new events, 0 already known")
 
 
-def test_features_build_and_push_say_how_much_they_wrote(prepared: Prepared) -> None:
+def test_features_build_and_sweep_say_how_much_they_wrote(prepared: Prepared) -> None:
     assert re.fullmatch(r"\d+ weekly snapshots are in the offline store\.\n", prepared.built.out)
     assert prepared.pushed.out == "The features of 9 seats went to the online store.\n"
 
@@ -263,7 +263,7 @@ def test_features_show_tells_every_feature_of_a_seat(prepared: Prepared) -> None
     ("arguments", "keys"),
     [
         (["features", "build"], {"snapshots"}),
-        (["features", "push", "--as-of", "latest"], {"pushed", "left_out"}),
+        (["features", "sweep", "--as-of", "latest"], {"pushed", "left_out"}),
         (["train"], {"method", "note", "version", "run_id", "is_promoted", "why", "metrics"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -338,7 +338,7 @@ def test_the_key_of_the_pseudonyms_is_for_its_owner_alone(prepared: Prepared) ->
 
 
 def test_older_features_do_not_replace_newer_ones_and_it_says_so(prepared: Prepared) -> None:
-    ran = run(prepared.home, "features", "push", "--as-of", "2025-01-06T00:00:00Z")
+    ran = run(prepared.home, "features", "sweep", "--as-of", "2025-01-06T00:00:00Z")
     assert ran.status == OK
     assert ran.out == "The features of 0 seats went to the online store; 9 have newer ones there, which stay.\n"
 
@@ -440,7 +440,7 @@ def test_a_pipe_is_refused_for_it_cannot_be_read_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["features", "build"], ["features", "push"], ["features", "push", "--as-of", "latest"], ["train"], ["score"]],
+    [["features", "build"], ["features", "sweep"], ["features", "push"], ["train"], ["score"]],
     ids=" ".join,
 )
 def test_on_an_empty_log_it_says_to_ingest_first(tmp_path: Path, command: list[str]) -> None:
@@ -453,9 +453,9 @@ def test_on_an_empty_log_it_says_to_ingest_first(tmp_path: Path, command: list[s
     ("command", "first"),
     [
         (["features", "build"], "no events yet: run `rekindle ingest"),
-        (["features", "push", "--as-of", "latest"], "no events yet: run `rekindle ingest"),
+        (["features", "sweep", "--as-of", "latest"], "no events yet: run `rekindle ingest"),
         (["train"], "run `rekindle features build`"),
-        (["score"], "run `rekindle features push`"),
+        (["score"], "run `rekindle features sweep`"),
         (["monitor"], "run `rekindle train`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -515,14 +515,14 @@ def test_where_nobody_gives_up_the_rule_is_trained_and_nothing_breaks(tmp_path: 
         (["ingest", "git", "{folder}", "--tool", "abacus"], "tool: expected one of any, each, claude"),
         (["ingest", "jsonl", "{folder}"], "expected a file"),
         (["ingest", "simulated", "--seats", "1"], "seats: expected from 3"),
-        (["features", "push", "--as-of", "yesterday"], "--as-of: expected `now`, `latest` or a date and time"),
-        (["features", "push", "--as-of", "2026-02-03"], "--as-of: expected a time with its offset"),
-        (["features", "push", "--as-of", "2999-01-01T00:00:00Z"], "--as-of: expected from 2000-01-01 until now"),
-        (["features", "push", "--as-of", "0001-01-01T00:00:00+23:00"], "--as-of: expected from 2000-01-01 until now"),
+        (["features", "sweep", "--as-of", "yesterday"], "--as-of: expected `now`, `latest` or a date and time"),
+        (["features", "sweep", "--as-of", "2026-02-03"], "--as-of: expected a time with its offset"),
+        (["features", "sweep", "--as-of", "2999-01-01T00:00:00Z"], "--as-of: expected from 2000-01-01 until now"),
+        (["features", "sweep", "--as-of", "0001-01-01T00:00:00+23:00"], "--as-of: expected from 2000-01-01 until now"),
         (["features", "show", "local/ghost"], "local/ghost is not in the roster"),
         (["features", "show", "s1"], "s1 is not in the roster"),
         (["score", "local/ghost"], "local/ghost is not in the roster"),
-        (["score", "local/s2"], "local/s2 has no features yet: run `rekindle features push`"),
+        (["score", "local/s2"], "local/s2 has no features yet: run `rekindle features sweep`"),
         (["serve", "--host", "nowhere"], "REKINDLE_HOST"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

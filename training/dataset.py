@@ -13,8 +13,8 @@ from features.catalogue import CATEGORIES
 from features.compute import pack
 from features.decisions import NONE, Decision
 from features.events import MICROSECONDS_PER_DAY
+from features.instants import to_microseconds
 from features.labels import abandoned_by
-from features.log import to_microseconds
 from features.rules import Stratum, strata
 from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
 from features.tools import ToolProfile

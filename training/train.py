@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
 from features.decisions import Decision
-from features.log import from_microseconds
+from features.instants import from_microseconds
 from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from features.tools import ToolProfile

@@ -588,6 +588,9 @@ def _voice(block: _Block) -> Iterator[_Rows]:
     gone = silent[day, seat]
     felt = paths.confidence[day, seat] - np.float32(0.12) * gone
     answers = u_answer < 0.35 + 0.45 * felt - 0.2 * group.worry[seat] - 0.15 * gone
+    asked_at = _opening(block, seat) + 3 * HOUR
+    for id_letters, kind, unanswered in (("cn", Kind.CONFIDENCE, ~answers), ("nn", Kind.NPS, ~answers & (u_nps < 0.5))):
+        yield _Rows(id_letters, kind, seat[unanswered], day[unanswered], asked_at[unanswered], SURVEYS)
     day, seat, felt, u_nps = day[answers], seat[answers], felt[answers], u_nps[answers]
     blurs = [np.float32(0.08 * noise) * bell(u) for u in uniforms(group.key[seat], day, 15)]
     at = _opening(block, seat) + 3 * HOUR + group.number[seat] % 60 * 60 * US

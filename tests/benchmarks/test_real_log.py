@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.real_log import CUTS, DATA, Row, load, report
-from features.log import to_microseconds
+from features.instants import to_microseconds
 from training.evaluate import METRICS, Estimate, baselines
 from training.risk import fit
 

@@ -1,37 +1,96 @@
 import dataclasses
+import re
 import string
+from dataclasses import dataclass
+from datetime import datetime
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 import features.catalogue
-from features.catalogue import BY_NAME, CATEGORIES, FEATURES, NUMERIC, Group, catalogue_hash, say
+from features.catalogue import BY_NAME, CATEGORIES, FEATURES, NUMERIC, Group, as_markdown, catalogue_hash, say
 from features.compute import FEATURE_DTYPES
+from features.decisions import NONE
 from features.events import Kind
 from features.history import KIND_CODES
-from features.interventions import FailureMode
+from features.interventions import KINDS as INTERVENTIONS
+from features.interventions import SHIPPED, FailureMode, load_interventions
 
 NAMES = [feature.name for feature in FEATURES]
 SPOKEN = [feature for feature in FEATURES if feature.says]
 USES = {"session", "prompt", "accepted", "rejected", "task"}
 
 
+@dataclass(frozen=True)
+class Known:
+    """A snapshot and what it could know. seat, own: what the roster said at `as_of`; the seat's events before `end`."""
+
+    oracle: ModuleType
+    facts: Any
+    seat: Any
+    as_of: datetime
+    end: datetime
+    own: list
+
+    def window(self, days, until=0):
+        start, stop = self.end - (days + until) * self.oracle.DAY, self.end - until * self.oracle.DAY
+        return [event for event in self.own if start <= event.occurred_at < stop]
+
+    def of(self, *kinds, days=1000):
+        return [event for event in self.window(days) if event.kind in kinds]
+
+    def answers(self, *kinds, days=1000):
+        return [event for event in self.of(*kinds, days=days) if event.value is not None]
+
+    def meaningful(self, days=1000):
+        return [e for e in self.window(days) if self.oracle.is_meaningful(e, self.oracle.PROFILES[self.seat.tool])]
+
+    def opportunities(self, days, until=0):
+        profile = self.oracle.PROFILES[self.seat.tool]
+        return [event for event in self.window(days, until) if self.oracle.is_opportunity(event, profile)]
+
+    def first_days(self):
+        """What happened in the first 14 days of the seat."""
+        stop = self.seat.assigned_at + 14 * self.oracle.DAY
+        return [event for event in self.own if self.seat.assigned_at <= event.occurred_at < stop]
+
+    def others(self, days_ago=0):
+        """What the roster said of the seat at that midnight, and of everybody else with the tool, with their depth."""
+        midnight = self.oracle.midnight_of(self.as_of) - days_ago * self.oracle.DAY
+        seat = self.oracle.version_at(self.facts.versions[self.seat.seat_id], midnight)
+        everyone = self.facts.colleagues(seat.organization, seat.tool, midnight)
+        return seat, [one for name, one in everyone.items() if name != seat.seat_id]
+
+    def team(self, days_ago=0):
+        seat, others = self.others(days_ago)
+        return [other for other, _ in others if seat.team is not None and other.team == seat.team]
+
+    def role(self):
+        seat, others = self.others()
+        return [(other, depth) for other, depth in others if seat.role is not None and other.role == seat.role]
+
+    def everyone(self):
+        seat, _ = self.others()
+        colleagues = self.facts.colleagues(seat.organization, seat.tool, self.oracle.midnight_of(self.as_of))
+        return seat, [other for other, _ in colleagues.values()]
+
+
 @pytest.fixture(scope="session")
 def answers(oracle):
     """The features of many random snapshots, with what each snapshot could know."""
     frames, known = [], []
-    for seed in (101, 102):
+    for seed in (101, 102, 103):
         world = oracle.random_world(seed, seats=200)
         frames.append(world.features())
-        versions = {}
-        for version in world.versions:
-            versions.setdefault(version.seat_id, []).append(version)
+        facts = oracle.Facts(world)
         for seat_id, as_of in world.snapshots:
-            seat = oracle.version_at(versions[seat_id], as_of)
+            seat = oracle.version_at(facts.versions[seat_id], as_of)
             end = as_of - oracle.lag_of(seat, world.sources, as_of)
-            own = [e for e in world.events if e.seat_id == seat_id and e.occurred_at < end and e.available_at <= as_of]
-            known.append((oracle, seat, end, own))
+            own = [e for e in facts.events.get(seat_id, []) if e.occurred_at < end and e.available_at <= as_of]
+            known.append(Known(oracle, facts, seat, as_of, end, own))
     return pl.concat(frames), known
 
 
@@ -58,69 +117,72 @@ def test_a_feature_that_is_never_missing_never_is(feature, answers):
     assert not answers[0][feature.name].is_nan().any()
 
 
-def _window(known, days, until=0):
-    oracle, _, end, own = known
-    start, stop = end - (days + until) * oracle.DAY, end - until * oracle.DAY
-    return [event for event in own if start <= event.occurred_at < stop]
-
-
 def _none_of(*kinds, days=1000):
-    return lambda known: not [event for event in _window(known, days) if event.kind in kinds]
+    return lambda known: not known.of(*kinds, days=days)
 
 
-def _no_meaningful(known, days=1000):
-    return not [
-        event for event in _window(known, days) if known[0].is_meaningful(event, known[0].PROFILES[known[1].tool])
-    ]
+def _none_answered(*kinds, days=1000):
+    return lambda known: not known.answers(*kinds, days=days)
 
 
-def _no_work(days, until=0):
+def _no_work(days):
+    return lambda known: not [*known.of(*USES, days=days), *known.opportunities(days)]
+
+
+def _no_high_value_task_or_work(days):
     def missing(known):
-        oracle, profile = known[0], known[0].PROFILES[known[1].tool]
-        return not [event for event in _window(known, days, until) if oracle.is_opportunity(event, profile) or event.kind in USES]  # fmt: skip
+        return not [event for event in known.meaningful(days) if event.kind == "task"] and not known.of(
+            "work", days=days
+        )
 
     return missing
 
 
 def _few_days(known):
-    oracle, profile = known[0], known[0].PROFILES[known[1].tool]
-    return len(oracle.day_numbers(e for e in _window(known, 56) if oracle.is_meaningful(e, profile))) < 3
+    return len(known.oracle.day_numbers(known.meaningful(56))) < 3
 
 
 def _unmeasured(kind):
-    return lambda known: not [event for event in _window(known, 28) if event.kind == kind and event.value is not None]
+    return lambda known: not [event for event in known.of(kind, days=28) if event.value is not None]
 
 
 def _young_or_unused(known):
-    oracle, seat, end, own = known
-    first = [
-        e for e in own if e.kind in USES and seat.assigned_at <= e.occurred_at < seat.assigned_at + 14 * oracle.DAY
-    ]
-    return end - seat.assigned_at < 28 * oracle.DAY or not first
+    is_young = known.end - known.seat.assigned_at < 28 * known.oracle.DAY
+    return is_young or not [event for event in known.first_days() if event.kind in USES]
 
 
-def _no_training_before(known):
-    oracle, seat, _, own = known
-    uses = [event.occurred_at for event in own if oracle.is_meaningful(event, oracle.PROFILES[seat.tool])]
-    trainings = [event.occurred_at for event in own if event.kind == "training"]
-    return not uses or not trainings or min(trainings) > min(uses)
-
-
-def _no_opportunity(days):
+def _no_training_before(uses):
     def missing(known):
-        oracle, profile = known[0], known[0].PROFILES[known[1].tool]
-        return not [event for event in _window(known, days) if oracle.is_opportunity(event, profile)]
+        used, trainings = ([event.occurred_at for event in of] for of in (uses(known), known.of("training")))
+        return not used or not trainings or min(trainings) > min(used)
 
     return missing
 
 
-def _no_high_value_task_or_work(days):
-    def missing(known):
-        oracle, profile = known[0], known[0].PROFILES[known[1].tool]
-        tasks = [e for e in _window(known, days) if e.kind == "task" and oracle.is_meaningful(e, profile)]
-        return not tasks and _none_of("work", days=days)(known)
+def _few_answered_days(known):
+    return len(known.oracle.day_numbers(known.answers("confidence", days=180))) < 2
 
-    return missing
+
+def _single_prompts(known):
+    return [event for event in known.of("prompt", days=28) if event.count == 1]
+
+
+def _known_outcomes(known):
+    return [event for event in known.of("session", days=28) if event.completed is not None]
+
+
+def _nobody_uses_the_role(known):
+    return not any(depth for _, depth in known.role())
+
+
+def _manager_without_a_seat(known):
+    seat, everyone = known.everyone()
+    return seat.manager_person_id not in {other.person_id for other in everyone}
+
+
+def _no_leader(known):
+    _, everyone = known.everyone()
+    return not {other.manager_person_id for other in everyone} & {other.person_id for other in everyone}
 
 
 MISSING = {
@@ -131,8 +193,8 @@ MISSING = {
     "used_share_14": _no_work(14),
     "used_share_28": _no_work(28),
     "used_share_56": _no_work(56),
-    "days_since_meaningful": _no_meaningful,
-    "meaningful_trend_14": lambda known: _no_meaningful(known, 28),
+    "days_since_meaningful": lambda known: not known.meaningful(),
+    "meaningful_trend_14": lambda known: not known.meaningful(28),
     "meaningful_gap_mean": _few_days,
     "meaningful_gap_variation": _few_days,
     "meaningful_overdue": _few_days,
@@ -143,22 +205,45 @@ MISSING = {
     "rejected_share_28": _none_of("accepted", "rejected", days=28),
     "help_per_session_28": _none_of("session", days=28),
     "prompts_per_task_28": _none_of("task", days=28),
-    "days_since_work": _no_opportunity(1000),
-    "work_trend_14": _no_opportunity(28),
-    "confidence_last": _none_of("confidence"),
-    "confidence_change": lambda known: len([event for event in known[3] if event.kind == "confidence"]) < 2,
-    "nps_last": _none_of("nps"),
-    "days_since_survey": _none_of("confidence", "nps"),
+    "days_since_work": lambda known: not known.opportunities(1000),
+    "work_trend_14": lambda known: not known.opportunities(28),
+    "confidence_last": _none_answered("confidence"),
+    "confidence_change": lambda known: len(known.answers("confidence")) < 2,
+    "nps_last": _none_answered("nps"),
+    "days_since_survey": _none_answered("confidence", "nps"),
+    "confidence_slope": _few_answered_days,
+    "response_share_180": _none_of("confidence", "nps", days=180),
     "prompt_length_28": _unmeasured("prompt"),
+    "prompt_length_spread_28": lambda known: len([e for e in _single_prompts(known) if e.value is not None]) < 3,
+    "retry_share_28": lambda known: not _single_prompts(known),
+    "session_completion_28": lambda known: not _known_outcomes(known),
+    "attempts_per_completion_28": lambda known: not [event for event in _known_outcomes(known) if event.completed],
+    "confidence_shown_28": lambda known: not [
+        *_known_outcomes(known), *_single_prompts(known), *known.of("accepted", "rejected", days=28)
+    ],
     "days_since_training": _none_of("training"),
-    "training_to_use_days": _no_training_before,
-    "days_to_first_meaningful": _no_meaningful,
+    "training_to_use_days": _no_training_before(Known.meaningful),
+    "training_to_any_use_days": _no_training_before(lambda known: known.of(*USES)),
+    "trained_unused_days": _none_of("training"),
+    "days_to_first_meaningful": lambda known: not known.meaningful(),
+    "team_size": lambda known: known.others()[0].team is None,
+    "team_share_28": lambda known: not known.team(),
+    "team_share_change_28": lambda known: not known.team() or not known.team(days_ago=28),
+    "team_meaningful_28": lambda known: not known.team(),
+    "champions_in_team": lambda known: known.others()[0].team is None,
+    "champion_same_role": lambda known: None in (known.others()[0].team, known.others()[0].role),
+    "role_size": lambda known: known.others()[0].role is None,
+    "role_share_28": lambda known: not known.role(),
+    "meaningful_against_role": _nobody_uses_the_role,
+    "manager_meaningful_28": _manager_without_a_seat,
+    "leaders_share_28": _no_leader,
     "days_since_intervention": _none_of("intervention"),
+    "last_reaction": lambda known: not [e for e in known.of("reaction") if e.category in {"accepted", "dismissed"}],
     "assisted_share_14": _no_high_value_task_or_work(14),
     "assisted_share_28": _no_high_value_task_or_work(28),
     "assisted_share_56": _no_high_value_task_or_work(56),
-    "tenure_days": lambda known: known[1].hired_on is None,
-}
+    "tenure_days": lambda known: known.seat.hired_on is None,
+}  # fmt: skip
 STATED_ELSEWHERE = {"assisted_trend", "no_meaningful_first_14"}
 
 
@@ -186,10 +271,9 @@ def test_no_meaningful_first_14_is_missing_exactly_in_young_seats_without_one(an
     frame, known = answers
 
     def is_missing(one):
-        oracle, seat, end, own = one
-        first = [event for event in own if seat.assigned_at <= event.occurred_at < seat.assigned_at + 14 * oracle.DAY]
-        is_young = end - seat.assigned_at < 14 * oracle.DAY
-        return is_young and not [e for e in first if oracle.is_meaningful(e, oracle.PROFILES[seat.tool])]
+        profile = one.oracle.PROFILES[one.seat.tool]
+        is_young = one.end - one.seat.assigned_at < 14 * one.oracle.DAY
+        return is_young and not [event for event in one.first_days() if one.oracle.is_meaningful(event, profile)]
 
     assert frame["no_meaningful_first_14"].is_nan().to_list() == [is_missing(one) for one in known]
 
@@ -210,12 +294,87 @@ def test_a_trend_is_between_minus_1_and_1(feature, answers):
 
 @pytest.mark.parametrize("feature", FEATURES, ids=NAMES)
 def test_a_feature_is_described(feature):
+    """Type, unit, window, one sentence, meaning of missing, and the failure mode it speaks to or none."""
     assert feature.group in Group
+    assert feature.dtype == ("category" if feature in CATEGORIES else "float64")
     assert feature.unit
-    assert feature.meaning.endswith(".")
+    assert re.fullmatch(r"[A-Z][^.!?\n|]*\.", feature.meaning)
+    assert feature.window
     assert feature.missing
+    assert "|" not in feature.missing + feature.unit + feature.window
     assert feature.mode is None or feature.mode in FailureMode
     assert set(feature.name) <= set(string.ascii_lowercase + string.digits + "_")
+
+
+IN_DAYS = [feature for feature in FEATURES if re.search(r"_(7|14|28|56|180)$", feature.name)]
+
+
+@pytest.mark.parametrize("feature", IN_DAYS, ids=lambda feature: feature.name)
+def test_a_feature_named_after_a_window_says_it(feature):
+    days = feature.name.rpartition("_")[2]
+    assert re.search(rf"\b{days} days\b", feature.meaning)
+
+
+@pytest.mark.parametrize("feature", [f for f in FEATURES if f.name.endswith("_1h")], ids=lambda feature: feature.name)
+def test_a_feature_of_the_hour_says_it(feature):
+    assert "within the last hour" in feature.meaning
+
+
+def test_the_catalogue_has_every_group_of_the_design():
+    assert {feature.group for feature in FEATURES} == set(Group)
+    assert set(map(str, Group)) >= {
+        "usage", "depth", "friction", "confidence", "voice", "onboarding", "context", "peers", "history",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in FEATURES if f.others])
+def test_who_is_spoken_of_is_a_number_of_the_catalogue(name):
+    """What is shown of others keeps to the minimum group size: so the size must be there."""
+    assert BY_NAME[BY_NAME[name].others] in NUMERIC
+
+
+def test_what_is_said_of_others_is_not_put_into_words():
+    assert [feature.name for feature in FEATURES if feature.others and feature.says] == []
+
+
+def test_each_shipped_intervention_but_none_has_its_own_count():
+    shipped = [intervention.id for intervention in load_interventions(SHIPPED)]
+    assert [name for name in shipped if name != NONE] == list(INTERVENTIONS)
+    assert [name for name in NAMES if name.startswith("given_")] == [f"given_{name}_56" for name in INTERVENTIONS]
+
+
+# --- the document ---------------------------------------------------------------------------------------------------
+
+
+def _table_rows():
+    rows = [line.strip("|").split("|") for line in as_markdown().splitlines() if line.startswith("| ")]
+    header = [cell.strip() for cell in rows[0]]
+    return [dict(zip(header, (cell.strip() for cell in row), strict=True)) for row in rows if row != rows[0]]
+
+
+def test_the_document_has_one_row_a_feature_in_catalogue_order_of_each_group():
+    expected = [f"`{feature.name}`" for group in Group for feature in FEATURES if feature.group is group]
+    assert [row["feature"] for row in _table_rows()] == expected
+
+
+@pytest.mark.parametrize("column", ["type", "unit", "window", "meaning", "missing", "speaks to"])
+def test_the_document_leaves_no_cell_empty(column):
+    assert [row["feature"] for row in _table_rows() if not row[column]] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "of"),
+    [
+        ("type", lambda feature: feature.dtype),
+        ("unit", lambda feature: feature.unit),
+        ("window", lambda feature: feature.window),
+        ("missing", lambda feature: feature.missing),
+        ("speaks to", lambda feature: feature.mode or "none by itself"),
+    ],
+    ids=["type", "unit", "window", "missing", "speaks to"],
+)
+def test_the_document_says_what_the_catalogue_says(column, of):
+    assert {row["feature"]: row[column] for row in _table_rows()} == {f"`{f.name}`": of(f) for f in FEATURES}
 
 
 def test_names_are_unique():

@@ -192,11 +192,16 @@ def test_a_required_field_is_named_when_it_is_missing(field):
 
 
 @pytest.mark.parametrize("kind", ["confidence", "nps"])
-@pytest.mark.parametrize("value", [None, 10.001, 11])
+@pytest.mark.parametrize("value", [10.001, 11])
 def test_a_survey_answer_is_from_0_to_10(kind, value):
     with pytest.raises(InvalidItem, match="from 0 to 10") as caught:
         event(kind=kind, value=value)
     assert caught.value.field == "value"
+
+
+@pytest.mark.parametrize("kind", ["confidence", "nps"])
+def test_a_survey_question_may_go_unanswered(kind):
+    assert event(kind=kind, value=None).value is None
 
 
 @pytest.mark.parametrize("score", ["frustration", "uncertainty"])

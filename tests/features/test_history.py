@@ -6,7 +6,10 @@ from features.history import (
     DAY,
     END,
     EVER,
+    HOUR,
     KIND_CODES,
+    LAST_HOUR,
+    LINE_ORIGIN_DAY,
     Bound,
     Channel,
     Events,
@@ -38,9 +41,10 @@ def events(rows):
     return Events(seat=seat, at=at, **integers, **flags)
 
 
-def history(rows, *, seat=(0,), end=(100 * DAY,), assigned=None):
-    arrays = [np.array(value, np.int64) for value in (seat, end, assigned or [0] * len(end))]
-    return History(events(rows), seat=arrays[0], end=arrays[1], as_of=arrays[1], assigned=arrays[2])
+def history(rows, *, seat=(0,), end=(100 * DAY,), assigned=None, as_of=None):
+    given = (seat, end, as_of or end, assigned or [0] * len(end))
+    seat, end, as_of, assigned = (np.array(value, np.int64) for value in given)
+    return History(events(rows), seat=seat, end=end, as_of=as_of, assigned=assigned)
 
 
 def every(block):
@@ -96,7 +100,7 @@ def test_no_events_at_all_count_zero_and_are_missing():
     one = history([])
     assert (one.total(COUNTS, EVER).tolist(), one.days(every, EVER).tolist()) == ([0], [0.0])
     assert np.isnan([one.since_last(every), one.first_at(every), one.last_value(every)]).all()
-    assert one.streak(every, is_completed).tolist() == [0.0]
+    assert one.streak(COUNTS, is_completed).tolist() == [0.0]
 
 
 def test_no_snapshots_give_no_answers():
@@ -142,12 +146,65 @@ def test_one_step_back_does_not_reach_into_the_seat_before():
 @pytest.mark.parametrize(("completed", "streak"), [([0, 0], 2), ([1, 0], 1), ([0, 1], 0), ([-1, 0, 0], 2)])
 def test_a_streak_counts_from_the_last_that_broke_it(completed, streak):
     rows = [(0, day * DAY, {"completed": value}) for day, value in enumerate(completed, start=1)]
-    assert history(rows).streak(every, is_completed).tolist() == [streak]
+    assert history(rows).streak(COUNTS, is_completed).tolist() == [streak]
 
 
 def test_a_streak_does_not_reach_into_the_seat_before():
     rows = [(0, DAY, {"completed": 0}), (1, DAY, {"completed": 0})]
-    assert history(rows, seat=(1,)).streak(every, is_completed).tolist() == [1.0]
+    assert history(rows, seat=(1,)).streak(COUNTS, is_completed).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("lag", [0, 1, HOUR, 3 * DAY])
+def test_the_last_hour_is_that_before_as_of_whatever_the_lag(lag):
+    instants = (99 * DAY, 100 * DAY - HOUR - 1, 100 * DAY - HOUR, 100 * DAY - 1, 100 * DAY)
+    one = history([(0, at) for at in instants], end=(100 * DAY - lag,), as_of=(100 * DAY,))
+    assert one.total(COUNTS, LAST_HOUR).tolist() == [2]
+
+
+def test_what_lies_between_the_end_and_as_of_is_in_no_other_window():
+    one = history([(0, 96 * DAY), (0, 97 * DAY), (0, 100 * DAY - 1)], end=(97 * DAY,), as_of=(100 * DAY,))
+    assert [one.total(COUNTS, window).tolist() for window in (EVER, last_days(7), life_days(0, 1000))] == [[1]] * 3
+    assert one.since_last(every).tolist() == [1.0]
+
+
+def test_a_streak_may_be_ended_by_what_it_does_not_count():
+    rows = [(0, DAY, {"kind": SESSION}), (0, 2 * DAY), (0, 3 * DAY, {"kind": SESSION}), (0, 4 * DAY, {"kind": SESSION})]
+    one = history(rows)
+    assert one.streak(Channel(sessions, counts), lambda block: block.kind == TASK).tolist() == [2.0]
+
+
+def test_a_streak_adds_up_totals():
+    rows = [(0, DAY, {"completed": 1}), (0, 2 * DAY, {"completed": 0, "count": 7}), (0, 3 * DAY, {"completed": 0})]
+    assert history(rows).streak(COUNTS, is_completed).tolist() == [8.0]
+
+
+SPREAD = (Channel(every, values), Channel(every, lambda block: block.value**2), COUNTS)
+
+
+def test_a_spread_is_the_deviation_from_the_mean_and_needs_enough():
+    rows = [(0, day * DAY, {"value": value}) for day, value in enumerate((2_000, 4_000, 6_000), start=1)]
+    rows += [(1, DAY, {"value": 9_000}), (1, 2 * DAY, {"value": 1_000})]
+    two = history(rows, seat=(0, 1), end=(9 * DAY,) * 2).spread(*SPREAD, EVER, least=3)
+    assert np.allclose(two, [(8 / 3) ** 0.5, np.nan], rtol=1e-12, equal_nan=True)
+
+
+def test_equal_values_have_no_spread():
+    rows = [(0, day * DAY, {"value": 3_333}) for day in range(1, 8)]
+    assert history(rows).spread(*SPREAD, EVER, least=3).tolist() == [pytest.approx(0, abs=1e-6)]
+
+
+@pytest.mark.parametrize("origin", [0, LINE_ORIGIN_DAY - 3, LINE_ORIGIN_DAY + 600])
+def test_a_trend_line_is_that_of_least_squares_wherever_its_days_lie(origin):
+    rows = [(0, (origin + day) * DAY + 5, {"value": value}) for day, value in ((0, 8_000), (28, 6_000), (56, 1_000))]
+    one = history(rows, end=((origin + 90) * DAY,))
+    assert one.trend_line(every, EVER).tolist() == [pytest.approx(-3.5 / 28, rel=1e-12)]
+
+
+def test_a_trend_line_needs_two_days():
+    rows = [(0, DAY, {"value": 1_000}), (0, 2 * DAY - 1, {"value": 9_000}), (1, DAY, {"value": 1_000})]
+    rows += [(1, 2 * DAY, {"value": 9_000})]
+    two = history(rows, seat=(0, 1), end=(9 * DAY,) * 2).trend_line(every, EVER)
+    assert np.array_equal(two, [np.nan, 8.0], equal_nan=True)
 
 
 def test_a_mean_is_weighted_and_missing_without_weight():

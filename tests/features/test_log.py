@@ -20,7 +20,8 @@ from features.catalogue import NUMERIC
 from features.compute import pack
 from features.decisions import Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Event, Rejected, Scores, Seat, events_table, seats_table
-from features.log import ROSTER_SCHEMA, Appended, EventLog, Served, from_microseconds, latest_seats, to_microseconds
+from features.instants import from_microseconds, to_microseconds
+from features.log import ROSTER_SCHEMA, Appended, EventLog, Served, latest_seats
 
 NOW = datetime(2026, 5, 4, 9, 30, 0, 123_457, tzinfo=UTC)
 DAY, MICRO = timedelta(days=1), timedelta(microseconds=1)

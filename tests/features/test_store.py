@@ -219,7 +219,7 @@ def test_a_row_of_another_catalogue_is_refused_by_name(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(features.store, "catalogue_hash", lambda: "0123456789abcdef")
         store.push(rows([("acme/s-1", AS_OF)]))
-    message = rf"seat acme/s-1 are of catalogue 0123456789abcdef, now {catalogue_hash()}: run `rekindle features push`"
+    message = rf"seat acme/s-1 are of catalogue 0123456789abcdef, now {catalogue_hash()}: run `rekindle features sweep`"
     with pytest.raises(CatalogueMismatch, match=message):
         store.online(["acme/s-1"])
 
@@ -316,3 +316,181 @@ def test_a_row_that_was_made_later_than_the_label_is_not_seen(store, tmp_path, w
         pl.col("as_of") == pl.col("as_of").min().over("seat_id")
     )  # no earlier row stands in for these
     assert store.historical(first.select("seat_id", "as_of"))["active_days_7"].null_count() == first.height
+
+
+# --- Feast's point-in-time join against our own ---------------------------------------------------------------------
+
+HOUR = timedelta(hours=1)
+
+
+def write_made_later(store, home, made):
+    """Offline rows as (seat, as_of, created_at); every number of the row at place n is n."""
+    frame = rows([(seat, as_of) for seat, as_of, _ in made])
+    places = pl.Series(range(len(made)), dtype=pl.Float64)
+    store.write_offline([frame.with_columns(places.alias(feature.name) for feature in NUMERIC)])
+    for group in Group:
+        path = home / "offline" / str(group) / "snapshots.parquet"
+        created = pl.Series("created_at", [at for *_, at in made], dtype=pl.Datetime("us", "UTC"))
+        pl.read_parquet(path).with_columns(created).write_parquet(path)
+
+
+def places_of(found):
+    """(n,) by row the one number in all of its columns, None where all are missing; a mixed row fails."""
+    vectors = pack(found)[0]
+    assert (np.isnan(vectors).all(axis=1) | ~np.isnan(vectors).any(axis=1)).all()
+    np.testing.assert_array_equal(vectors, vectors[:, :1].repeat(vectors.shape[1], axis=1))
+    return [None if np.isnan(value) else int(value) for value in vectors[:, 0]]
+
+
+def our_place(made, seat, at):
+    """Our own rule, over lists: of the seat's rows that were made by then and are of the last seven days, both ends
+    included, the latest; of one instant that which was made last.
+    """
+    known = [
+        (as_of, created, place)
+        for place, (owner, as_of, created) in enumerate(made)
+        if owner == seat and created <= at and at - FRESH_FOR <= as_of <= at
+    ]
+    return max(known)[2] if known else None
+
+
+@pytest.fixture(scope="module")
+def adversarial(tmp_path_factory):
+    """Rows on each other's edges, labels a microsecond to each side of everything, and what Feast makes of them."""
+    rng = np.random.default_rng(SEED)
+    home = tmp_path_factory.mktemp("adversarial")
+    made = set()
+    for seat in range(40):
+        instants = AS_OF + np.arange(8) * DAY * 3.5
+        for _ in range(rng.integers(1, 12)):
+            as_of = rng.choice(instants) + int(rng.integers(-1, 2)) * MICRO
+            late = rng.choice(
+                [0 * DAY, 0 * DAY, 0 * DAY, MICRO, HOUR, 3.5 * DAY, FRESH_FOR, FRESH_FOR + MICRO, 20 * DAY]
+            )
+            made.add((f"acme/s-{seat}", as_of, as_of + late))
+    ordered = sorted(made)
+    made = [ordered[place] for place in rng.permutation(len(ordered))]
+    labels = [
+        (seat, instant + shift)
+        for seat, as_of, created in made
+        for instant in (as_of, created, as_of + FRESH_FOR, created + FRESH_FOR)
+        for shift in (-MICRO, 0 * MICRO, MICRO)
+    ]
+    labels += [("acme/nobody", AS_OF), ("acme/s-0", AS_OF - 99 * DAY)]
+    labels = [labels[place] for place in rng.permutation(len(labels))]
+    store = FeatureStore(home)
+    store.apply()
+    write_made_later(store, home, made)
+    return made, labels, store.historical(asked(labels))
+
+
+def test_feasts_join_equals_our_own_on_adversarial_rows(adversarial):
+    made, labels, found = adversarial
+    assert places_of(found) == [our_place(made, seat, at) for seat, at in labels]
+
+
+def test_feasts_join_keeps_every_label_in_its_place_duplicates_too(adversarial):
+    _, labels, found = adversarial
+    assert found.select("seat_id", "as_of").rows() == labels
+    assert len(set(labels)) < len(labels)
+
+
+def test_the_adversarial_rows_hold_every_hard_case(adversarial):
+    made, labels, _ = adversarial
+    by_seat = {seat: [row for row in made if row[0] == seat] for seat, _, _ in made}
+    seen = set()
+    for seat, at in labels:
+        own = by_seat.get(seat, [])
+        seen |= {"no row at all"} if not own else set()
+        seen |= {"before the first row"} if own and at < min(as_of for _, as_of, _ in own) else set()
+        seen |= {"equal timestamps"} if any(as_of == at for _, as_of, _ in own) else set()
+        seen |= {"made at the label"} if any(created == at > as_of for _, as_of, created in own) else set()
+        seen |= {"made after the label"} if any(as_of <= at < created for _, as_of, created in own) else set()
+        seen |= {"exactly seven days"} if any(as_of + FRESH_FOR == at for _, as_of, _ in own) else set()
+        seen |= {"a microsecond more"} if any(as_of + FRESH_FOR + MICRO == at for _, as_of, _ in own) else set()
+        instants = [as_of for _, as_of, created in own if created <= at]
+        seen |= {"two rows of one instant"} if len(set(instants)) < len(instants) else set()
+    assert seen == {
+        "no row at all", "before the first row", "equal timestamps", "made at the label", "made after the label",
+        "exactly seven days", "a microsecond more", "two rows of one instant",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def few_rows(tmp_path_factory):
+    """The row that serves a label of one seat, or None."""
+    home = tmp_path_factory.mktemp("few")
+    made = [
+        ("acme/s-1", AS_OF, AS_OF),  # 0
+        ("acme/s-1", AS_OF, AS_OF + HOUR),  # 1: the same instant, computed again
+        ("acme/s-1", AS_OF + DAY, AS_OF + 3 * DAY),  # 2: two days late
+        ("acme/s-2", AS_OF, AS_OF),  # 3
+        ("acme/s-2", AS_OF, AS_OF),  # the same again
+    ]
+    store = FeatureStore(home)
+    store.apply()
+    write_made_later(store, home, made)
+    labels = {
+        "before": ("acme/s-1", AS_OF - MICRO),
+        "equal": ("acme/s-1", AS_OF),
+        "just before it was computed again": ("acme/s-1", AS_OF + HOUR - MICRO),
+        "when it was computed again": ("acme/s-1", AS_OF + HOUR),
+        "while the later row is late": ("acme/s-1", AS_OF + 3 * DAY - MICRO),
+        "when the late row has come": ("acme/s-1", AS_OF + 3 * DAY),
+        "seven days": ("acme/s-1", AS_OF + 8 * DAY),
+        "more than seven days": ("acme/s-1", AS_OF + 8 * DAY + MICRO),
+    }
+    found = places_of(store.historical(asked(list(labels.values()))))
+    full_tie = store.historical(asked([("acme/s-2", AS_OF), ("acme/s-2", AS_OF), ("acme/s-2", AS_OF + DAY)]))
+    return dict(zip(labels, found, strict=True)), full_tie
+
+
+@pytest.mark.parametrize(
+    ("label", "place"),
+    [
+        ("before", None),
+        # By design an equal timestamp counts as known: the row of an instant is made of events strictly before it.
+        ("equal", 0),
+        ("just before it was computed again", 0),
+        ("when it was computed again", 1),
+        ("while the later row is late", 1),
+        ("when the late row has come", 2),
+        # By design the edge of the week is included: a row serves until the next weekly one, and at that instant, too.
+        ("seven days", 2),
+        ("more than seven days", None),
+    ],
+)
+def test_which_row_serves_a_label(few_rows, label, place):
+    assert few_rows[0][label] == place
+
+
+def test_two_rows_of_one_instant_made_at_one_instant_serve_a_label_once(few_rows):
+    """Feast may take the numbers of one view from the one and those of another from the other: they must be the same,
+    as features of one seat and instant are.
+    """
+    _, found = few_rows
+    assert found.height == 3
+    assert np.isin(pack(found)[0], [3, 4]).all()
+
+
+def test_a_label_between_two_snapshots_gets_what_was_computed_at_the_last(store, oracle):
+    """Of a random world, from events to the join: neither what happened nor what became known since the snapshot."""
+    world = oracle.random_world(31, seats=25, looks=3)
+    weeks = [oracle.START + 9.4 * HOUR + week * FRESH_FOR for week in range(4, 14)]
+    edges = [event.occurred_at for event in world.events] + [event.available_at for event in world.events]
+    weeks.append(next(at for at in edges if weeks[3] < at < weeks[4]))  # one at an event's own instant
+    seats = sorted({version.seat_id for version in world.versions})
+    weekly = oracle.World(world.versions, world.events, world.sources, tuple((s, at) for s in seats for at in weeks))
+    built = weekly.features()
+    store.write_offline([built])
+    labels = [
+        (event.seat_id, at + shift)
+        for event in world.events
+        for at in (event.occurred_at, event.available_at)
+        for shift in (0 * MICRO, MICRO)
+        if weeks[0] <= at < weeks[9]
+    ]
+    served = [(seat, max(week for week in weeks if week <= at)) for seat, at in labels]
+    place = {key: number for number, key in enumerate(built.select("seat_id", "as_of").rows())}
+    expected = built[[place[key] for key in served]]
+    assert bits(store.historical(asked(labels)))[2:] == bits(expected)[2:]

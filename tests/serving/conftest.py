@@ -21,11 +21,14 @@ from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
 from features.log import EventLog
+from features.peers import days_needed
+from features.refresh import observed
 from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
 from serving.app import create_app
+from serving.intake import Intake
 from serving.settings import Settings
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
@@ -74,9 +77,16 @@ def push_features(home: Path, as_of: dict[str, datetime]) -> None:
         {"seat_id": list(as_of), "as_of": list(as_of.values())},
         schema={"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")},
     )
-    store.push(
-        compute_features(snapshots, events=log.events(), roster=log.roster(), sources=log.sources(), tools=load_tools())
+    days = days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy())
+    features = compute_features(
+        snapshots,
+        events=log.events(),
+        roster=log.roster(),
+        sources=log.sources(),
+        tools=load_tools(),
+        peers=observed(log, load_tools(), days),
     )
+    store.push(features)
     log.close()
 
 
@@ -151,8 +161,22 @@ class Client:
 
 
 @pytest.fixture
-def client(advisor: Advisor) -> Client:
-    return Client(create_app(advisor))
+def make_app() -> Iterator[Callable[[Advisor], FastAPI]]:
+    """The API over an advisor; whatever it takes in, at the test's fixed time, is written when it answers."""
+    made: list[Intake] = []
+
+    def make(advisor: Advisor) -> FastAPI:
+        made.append(Intake(advisor.log, clock=lambda: NOW, stored=lambda: None))
+        return create_app(advisor, made[-1])
+
+    yield make
+    for intake in made:
+        intake.close()
+
+
+@pytest.fixture
+def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
+    return Client(make_app(advisor))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from features.log import EventLog
 from features.scorer import Scorer
 from features.store import FeatureStore
 from serving.advisor import Advisor
-from serving.app import create_app
 from serving.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
@@ -93,7 +92,7 @@ def test_features_of_another_catalogue_are_a_problem_of_their_seat(
     items = client.post("/v1/score", json={"seats": [BUSY, UNKNOWN]}).json()["items"]
 
     assert [item["problem"]["status"] for item in items] == [409, 404]
-    assert "rekindle features push" in items[0]["problem"]["detail"]
+    assert "rekindle features sweep" in items[0]["problem"]["detail"]
 
 
 def test_served_rows_are_logged_with_the_online_vector(client: Any, advisor: Advisor, home: Any, now: Any) -> None:
@@ -161,10 +160,10 @@ def test_replay_of_a_logged_decision_is_identical(client: Any) -> None:
 
 
 def test_replay_under_other_terms_is_a_conflict(
-    client: Any, settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+    client: Any, settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
 ) -> None:
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
-    other = make_client(create_app(make_advisor(replace(settings, seat_value=1000.0))))
+    other = make_client(make_app(make_advisor(replace(settings, seat_value=1000.0))))
 
     answer = other.post(f"/v1/decisions/{item['decision_id']}/replay")
 
@@ -194,9 +193,9 @@ def test_decisions_at_the_same_time_do_not_break_the_cooldown(advisor: Advisor) 
 
 
 def test_one_leader_is_asked_once_in_a_batch(
-    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
 ) -> None:
-    client = make_client(create_app(make_advisor(replace(settings, epsilon=1.0))))
+    client = make_client(make_app(make_advisor(replace(settings, epsilon=1.0))))
     asked: list[dict[str, Any]] = []
     while not asked:  # each of three seats asks with a probability of one half
         body = {"seats": [BUSY, QUIET, OLD], "interventions": ["leader_participation"]}
@@ -249,10 +248,10 @@ def test_a_removed_seat_is_not_decided_for(client: Any) -> None:
 
 
 def test_a_held_out_team_gets_none_and_is_logged_apart(
-    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any
+    settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
 ) -> None:
     advisor = make_advisor(replace(settings, holdout_share=0.999999))
-    (item,) = make_client(create_app(advisor)).post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+    (item,) = make_client(make_app(advisor)).post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
 
     assert (item["intervention"], item["probability"], item["holdout"]) == (NONE, 1.0, True)
     assert item["alternatives"] == []
@@ -384,6 +383,7 @@ def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> N
     document = client.get("/openapi.json").json()
 
     assert set(document["paths"]) == {
+        "/v1/events",
         "/v1/score",
         "/v1/decide",
         "/v1/decisions/{decision_id}",
@@ -395,11 +395,19 @@ def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> N
     assert "at most 1000 seats" in document["info"]["description"]
     assert "application/problem+json" in document["paths"]["/v1/decide"]["post"]["responses"]["422"]["content"]
     assert document["components"]["schemas"]["ScoreRequest"]["properties"]["seats"]["examples"]
+    assert set(document["components"]["schemas"]["EventIn"]["required"]) == {
+        "event_id",
+        "seat_id",
+        "kind",
+        "occurred_at",
+    }
     assert client.get("/docs").status_code == 200
 
 
-def test_an_empty_home_is_served(settings: Settings, make_advisor: Any, make_client: Any, tmp_path: Any) -> None:
-    client = make_client(create_app(make_advisor(replace(settings, home=tmp_path / "empty"))))
+def test_an_empty_home_is_served(
+    settings: Settings, make_advisor: Any, make_client: Any, tmp_path: Any, make_app
+) -> None:
+    client = make_client(make_app(make_advisor(replace(settings, home=tmp_path / "empty"))))
 
     (item,) = client.post("/v1/score", json={"seats": [BUSY]}).json()["items"]
 
@@ -407,11 +415,13 @@ def test_an_empty_home_is_served(settings: Settings, make_advisor: Any, make_cli
     assert client.get("/readyz").status_code == 200
 
 
-def test_own_interventions_replace_the_shipped_ones(settings: Settings, make_advisor: Any, make_client: Any) -> None:
+def test_own_interventions_replace_the_shipped_ones(
+    settings: Settings, make_advisor: Any, make_client: Any, make_app
+) -> None:
     own = "interventions:\n- {id: none, title: Nothing, channel: none, target: seat, cost: 0, capacity_per_day: null,\n"
     own += "   cooldown_days: 0, base_effect: 0, answers: {}}\n"
     (settings.home / "interventions.yaml").write_text(own)
-    client = make_client(create_app(make_advisor(settings)))
+    client = make_client(make_app(make_advisor(settings)))
 
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from features.catalogue import NUMERIC
 from features.events import MICROSECONDS_PER_DAY
-from features.log import to_microseconds
+from features.instants import to_microseconds
 from features.scorer import PERIOD_ENDS_DAYS, PERIODS, cumulative
 from training.dataset import Dataset
 

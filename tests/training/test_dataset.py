@@ -12,8 +12,8 @@ from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import FEATURE_DTYPES, SNAPSHOT_SCHEMA
 from features.decisions import Decision
 from features.events import MICROSECONDS_PER_DAY, SEAT_SCHEMA, Event, Kind, Seat, events_table, seats_table
+from features.instants import from_microseconds, to_microseconds
 from features.labels import LABEL_SCHEMA
-from features.log import from_microseconds, to_microseconds
 from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
 from features.tools import load_tools
 from training.dataset import (

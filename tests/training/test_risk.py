@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 import training.risk
 from features.decisions import Decision
 from features.events import MICROSECONDS_PER_DAY
-from features.log import from_microseconds
+from features.instants import from_microseconds
 from features.rules import Stratum
 from features.scorer import HORIZON_PERIODS, PERIODS, Calibrator, Method, Scorer, cumulative
 from training.dataset import FOLDS, censoring_weights, person_period_rows

@@ -15,6 +15,8 @@ from features.compute import compute_features, pack
 from features.connectors.simulated import Rollout, open_simulated
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.peers import days_needed
+from features.refresh import observed
 from features.scorer import (
     CHAMPION,
     HORIZONS_DAYS,
@@ -76,7 +78,10 @@ def world(tmp_path_factory):
         log.append(batch, now=NOW)
     seats, events, sources = log.seats(), log.events(), log.sources()
     snapshots = weekly_snapshots(seats, until=max(source.watermark for source in sources))
-    computed = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=TOOLS)
+    peers = observed(log, TOOLS, days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy()))
+    computed = compute_features(
+        snapshots, events=events, roster=log.roster(), sources=sources, tools=TOOLS, peers=peers
+    )
     store = FeatureStore(home)
     store.apply()
     store.write_offline([computed])

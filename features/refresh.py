@@ -1,0 +1,124 @@
+"""Features from the log as it is: the peers of a day, the features of some seats now, a sweep over all of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.catalogue import FEATURES
+from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, seat_blocks
+from features.history import Integers
+from features.instants import MICROSECOND, from_microseconds, to_microseconds
+from features.log import EventLog
+from features.peers import DEPTH_DAYS, Peers, days_needed, observe
+from features.store import FeatureStore
+from features.tools import ToolProfile
+
+
+@dataclass
+class Refresher:
+    """Keeps online features as fresh as the log. One thread at a time uses it; several processes may share the log."""
+
+    log: EventLog
+    store: FeatureStore
+    tools: Mapping[str, ToolProfile]
+    _peers: Peers | None = field(default=None, init=False)
+
+    def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
+        """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
+
+        Whatever stops it half way, the marks stay, and the seats come again.
+        """
+        claim = self.log.touched.claim(at_most=at_most, now=clock())
+        if not claim:
+            return 0
+        as_of = clock()
+        seats = pc.unique(self.log.seats(list(claim.tokens)).column("seat_id")).to_pylist()
+        events = self.log.events(seats)
+        roster, sources = self.log.roster(seats), self.log.sources()
+        snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
+        features = compute_features(
+            snapshots, events=events, roster=roster, sources=sources, tools=self.tools, peers=self.peers(as_of)
+        )
+        self.store.push(features)
+        self.log.touched.finish(claim, later=_due_again(features, events, as_of))
+        return len(claim)
+
+    def peers(self, as_of: datetime) -> Peers:
+        """The peers of the last midnight: kept ones, else observed now and kept."""
+        day = as_of.astimezone(UTC).date().toordinal() - _EPOCH_ORDINAL
+        if self._peers is None or self._peers.days[-1] != day:
+            body = self.log.peers(day)
+            self._peers = Peers.from_bytes(body) if body is not None else self.observe_day(as_of)
+        return self._peers
+
+    def observe_day(self, as_of: datetime) -> Peers:
+        """The peers of the last midnight from the log as it is now; kept for the day."""
+        days = days_needed(np.array([to_microseconds(as_of)]))
+        self._peers = observed(self.log, self.tools, days)
+        self.log.keep_peers(int(days[-1]), self._peers.to_bytes())
+        return self._peers
+
+    def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
+        """Refresh every seat, block by block; yields how many seats of each were newer than what was online.
+
+        Features change also when nothing happens: windows move on, teams change.
+        """
+        waiting = self.log.touched.all_tokens()
+        peers = self.observe_day(as_of)
+        seats = self.log.seats()
+        blocks = compute_blocks(
+            seat_blocks(seats),
+            snapshots=lambda block: pl.DataFrame(
+                {"seat_id": block.column("seat_id").to_pylist(), "as_of": [as_of] * block.num_rows},
+                schema=SNAPSHOT_SCHEMA,
+            ),
+            read_events=self.log.events,
+            roster=self.log.roster(),
+            sources=self.log.sources(),
+            tools=self.tools,
+            peers=peers,
+            threads=threads,
+        )
+        for block in blocks:
+            yield self.store.push(block)
+        self.log.touched.finish(waiting)
+
+
+def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:
+    """Seats that must come again although nothing more happens, and when.
+
+    Those with events that were not available yet (a sender's clock may run ahead), and those with something in the last
+    hour: a struggle of this moment must not be shown for a day.
+    """
+    is_live = pl.any_horizontal(pl.col(name) > 0 for name in LIVE)
+    due = dict.fromkeys(features.filter(is_live)["seat_id"].to_list(), as_of + LIVE_EVERY)
+    ahead = events.filter(
+        pc.greater_equal(events.column("available_at"), pa.scalar(as_of, events.schema.field("available_at").type))
+    )
+    for row in ahead.group_by("seat_id").aggregate([("available_at", "max")]).to_pylist():
+        due[row["seat_id"]] = row["available_at_max"] + MICROSECOND
+    return due
+
+
+LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))
+LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be shown that is over
+_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
+
+
+def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers) -> Peers:
+    """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
+    roster, sources = log.roster(), log.sources()
+    slowest = max((source.lag for source in sources), default=timedelta(0))
+    first = from_microseconds(int(days[0]) * 86_400_000_000) - timedelta(days=DEPTH_DAYS) - slowest
+    kinds = {kind for profile in tools.values() for kind in profile.meaningful_kinds}
+    seats = pc.unique(roster.column("seat_id")).to_pylist()
+    tables = (
+        log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds)
+        for start in range(0, len(seats), BLOCK_SEATS)
+    )
+    return observe(tables, roster=roster, sources=sources, tools=tools, days=days)

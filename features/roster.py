@@ -1,0 +1,133 @@
+"""The roster as arrays: what it said of a seat at any instant."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.history import Booleans, Integers
+from features.instants import to_microseconds
+from features.log import Source
+
+NEVER = np.iinfo(np.int64).max // 4
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Versions of seats, sorted by seat and `known_at`; a seat's first version also speaks of the time before it.
+
+    frame: ROSTER_SCHEMA. seat_ids: (n_seats,) each once, ascending: a seat's number is its position there.
+    """
+
+    frame: pl.DataFrame
+    seat_ids: pl.Series
+    _offsets: Integers = field(repr=False)
+
+    @staticmethod
+    def of(table: pa.Table) -> "Roster":
+        """The roster of a table in ROSTER_SCHEMA, in any order."""
+        frame = pl.DataFrame(pl.from_arrow(table)).sort("seat_id", "known_at")
+        runs = frame["seat_id"].rle()
+        lengths = runs.struct.field("len").cast(pl.Int64).to_numpy()
+        return Roster(frame, runs.struct.field("value"), np.concatenate(([0], np.cumsum(lengths))))
+
+    def __len__(self) -> int:
+        return len(self.seat_ids)
+
+    def take(self, seats: Integers) -> "Roster":
+        """The roster of these seats alone. seats: (n,) numbers, ascending."""
+        if len(seats) == len(self):
+            return self
+        lengths = np.diff(self._offsets)[seats]
+        starts = np.cumsum(lengths) - lengths
+        rows = np.arange(lengths.sum()) - np.repeat(starts, lengths) + np.repeat(self._offsets[seats], lengths)
+        return Roster(self.frame[rows], self.seat_ids[seats], np.concatenate(([0], np.cumsum(lengths))))
+
+    def numbers(self, seat_ids: pl.Series) -> Integers:
+        """(n,) the number of each seat. Raises ValueError for a seat that is not in the roster."""
+        known = pl.DataFrame({"seat_id": self.seat_ids}).with_row_index("number")
+        found = pl.DataFrame({"seat_id": seat_ids}).join(known, on="seat_id", how="left", maintain_order="left")
+        if found["number"].null_count():
+            missing = found.filter(pl.col("number").is_null())["seat_id"][0]
+            raise ValueError(f"seat {missing!r} was never assigned; send its seat first")
+        return found["number"].cast(pl.Int64).to_numpy()
+
+    def at(self, seat: Integers, instant: Integers) -> Integers:
+        """(n,) row of the version that spoke of each seat at the instant (microseconds, included)."""
+        first = self._offsets[seat]
+        if len(self.frame) == len(self):
+            return first
+        times, keys = self._times
+        wanted = seat * (len(times) + 1) + np.searchsorted(times, instant, side="right")
+        return np.maximum(np.searchsorted(keys, wanted, side="right") - 1, first)
+
+    @cached_property
+    def known_at(self) -> Integers:
+        """(n_versions,) from when each version was known."""
+        return self._instants("known_at")
+
+    @cached_property
+    def assigned_at(self) -> Integers:
+        """(n_versions,) when the seat was assigned."""
+        return self._instants("assigned_at")
+
+    @cached_property
+    def removed_at(self) -> Integers:
+        """(n_versions,) when the seat was removed; NEVER where it was not."""
+        return self._instants("removed_at")
+
+    @cached_property
+    def tool(self) -> Integers:
+        """(n_seats,) position of each seat's tool in `tools`: a seat never changes its tool."""
+        names = self.frame["tool"].gather(self._offsets[:-1]).to_numpy()
+        return np.searchsorted(np.array(self.tools, dtype=object), names)
+
+    @cached_property
+    def tools(self) -> list[str]:
+        """The tools of the roster, each once."""
+        return sorted(self.frame["tool"].unique().to_list())
+
+    @cached_property
+    def feed(self) -> Integers:
+        """(n_versions,) position of each version's organisation and tool in `feeds`."""
+        return self.positions(self.feeds)
+
+    @cached_property
+    def feeds(self) -> pl.DataFrame:
+        """The pairs of organisation and tool, each once."""
+        return self.frame.select("organization", "tool").unique().sort("organization", "tool")
+
+    def positions(self, keys: pl.DataFrame) -> Integers:
+        """(n_versions,) row of `keys` that has the version's values in all of its columns; -1 where none has."""
+        numbered = keys.with_row_index("position")
+        found = self.frame.select(keys.columns).join(numbered, on=keys.columns, how="left", maintain_order="left")
+        return found["position"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+    def is_active(self, version: Integers, instant: Integers | int) -> Booleans:
+        """Whether the version speaks of a seat that was assigned and not removed at the instant."""
+        return (self.assigned_at[version] <= instant) & (self.removed_at[version] > instant)
+
+    def lag(self, sources: Sequence[Source], version: Integers, as_of: Integers) -> Integers:
+        """(n,) microseconds: lag of the slowest source of the seat's organisation and tool known at `as_of`."""
+        lag = np.zeros(as_of.shape, np.int64)
+        own = self.feed[version]
+        feeds: Mapping[tuple[str, str], int] = {row: number for number, row in enumerate(self.feeds.iter_rows())}
+        for source in sources:
+            number = feeds.get((source.organization, source.tool))
+            if source.lag and number is not None:
+                applies = (as_of >= to_microseconds(source.first_available_at)) & (own == number)
+                np.maximum(lag, round(source.lag.total_seconds() * 1_000_000), out=lag, where=applies)
+        return lag
+
+    @cached_property
+    def _times(self) -> tuple[Integers, Integers]:
+        """The instants at which something became known, each once; and (n_versions,) seat and rank of the version's."""
+        times, rank = np.unique(self.known_at, return_inverse=True)
+        owner = np.repeat(np.arange(len(self)), np.diff(self._offsets))
+        return times, owner * (len(times) + 1) + rank + 1
+
+    def _instants(self, name: str) -> Integers:
+        return self.frame[name].cast(pl.Int64).fill_null(NEVER).to_numpy()

@@ -1,0 +1,130 @@
+"""Seats whose online features are older than what the log knows: marked with the event, taken off when refreshed.
+
+The mark is made in the transaction that stores the event, so whatever was acknowledged is refreshed, also after a crash.
+A seat is claimed for a while by whoever refreshes it; a claim whose holder died runs out and the next one takes it.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from features.instants import from_microseconds, to_microseconds
+
+CLAIM = timedelta(seconds=60)  # our choice: many times what a full claim takes to refresh
+CHUNK_ROWS = 5_000
+
+touched = sa.table(
+    "touched", *(sa.column(name, sa.BigInteger()) for name in ("token", "touched_at", "due_at", "claimed_until")),
+    sa.column("seat_id", sa.String()),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Seats to refresh, each with the token that its mark had; `oldest`: when the first of them was touched."""
+
+    tokens: Mapping[str, int]
+    oldest: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def mark(connection: sa.Connection, seat_ids: Iterable[str], *, now: datetime) -> None:
+    """Mark the seats, in the caller's transaction; a seat that is being refreshed is refreshed once more."""
+    rows = [
+        {
+            "seat_id": seat,
+            "token": secrets.randbits(62),
+            "touched_at": to_microseconds(now),
+            "due_at": 0,
+            "claimed_until": 0,
+        }
+        for seat in sorted(set(seat_ids))
+    ]
+    if not rows:
+        return
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(touched)
+    again = statement.on_conflict_do_update(
+        index_elements=["seat_id"], set_={"token": statement.excluded.token, "due_at": 0}
+    )
+    for start in range(0, len(rows), CHUNK_ROWS):
+        connection.execute(again, rows[start : start + CHUNK_ROWS])
+
+
+class TouchedSeats:
+    """The marks of one database."""
+
+    def __init__(
+        self,
+        write: Callable[[], AbstractContextManager[sa.Connection]],
+        read: Callable[[], AbstractContextManager[sa.Connection]],
+    ) -> None:
+        """write, read: open a connection in a transaction that may write, or one that only reads."""
+        self._write, self._read = write, read
+
+    def claim(self, *, at_most: int, now: datetime) -> Claim:
+        """The seats that have waited longest, for CLAIM; nobody else gets them meanwhile."""
+        instant = to_microseconds(now)
+        if not self.is_any_due(now=now):  # the usual case must not take the one lock of a SQLite file
+            return Claim({})
+        with self._write() as connection:
+            query = (
+                sa.select(touched)
+                .where(touched.c.due_at <= instant, touched.c.claimed_until <= instant)
+                .order_by(touched.c.touched_at)
+                .limit(at_most)
+                .with_for_update(skip_locked=True)  # SQLite has one writer at a time and leaves it out
+            )
+            rows = connection.execute(query).all()
+            if rows:
+                held = sa.update(touched).where(touched.c.seat_id == sa.bindparam("seat"))
+                connection.execute(
+                    held.values(claimed_until=to_microseconds(now + CLAIM)), [{"seat": row.seat_id} for row in rows]
+                )
+        oldest = min((row.touched_at for row in rows), default=None)
+        return Claim(
+            {row.seat_id: row.token for row in rows}, None if oldest is None else from_microseconds(int(oldest))
+        )
+
+    def finish(self, claim: Claim, *, later: Mapping[str, datetime] | None = None) -> None:
+        """Take off the marks of the claim. A seat touched meanwhile, or due again `later`, keeps its mark until then."""
+        due = later or {}
+        held = [{"seat": seat, "held": token} for seat, token in claim.tokens.items()]
+        is_seat = touched.c.seat_id == sa.bindparam("seat")
+        is_same = is_seat & (touched.c.token == sa.bindparam("held"))
+        done = [row for row in held if row["seat"] not in due]
+        waits = [{**row, "due": to_microseconds(due[str(row["seat"])])} for row in held if row["seat"] in due]
+        with self._write() as connection:
+            if done:
+                connection.execute(sa.delete(touched).where(is_same), done)
+            if waits:
+                connection.execute(sa.update(touched).where(is_same).values(due_at=sa.bindparam("due")), waits)
+            if held:
+                seats = [{"seat": row["seat"]} for row in held]
+                connection.execute(sa.update(touched).where(is_seat).values(claimed_until=0), seats)
+
+    def is_any_due(self, *, now: datetime) -> bool:
+        """Whether some seat waits that nobody refreshes."""
+        instant = to_microseconds(now)
+        query = sa.select(touched.c.seat_id).where(touched.c.due_at <= instant, touched.c.claimed_until <= instant)
+        with self._read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def all_tokens(self) -> Claim:
+        """Every mark as it is now, claimed by nobody: for a sweep that refreshes them all."""
+        with self._read() as connection:
+            rows: Sequence[Any] = connection.execute(sa.select(touched)).all()
+        return Claim({row.seat_id: row.token for row in rows})
+
+    def count(self) -> int:
+        """How many seats wait."""
+        with self._read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(touched)).scalar_one())

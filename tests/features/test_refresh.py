@@ -1,0 +1,144 @@
+"""Online features follow the log: what is refreshed equals what a batch would say, and everything due is refreshed."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catalogue import FEATURES, catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
+from features.connectors.rollout_model import Rollout
+from features.connectors.simulated import open_simulated
+from features.events import Event, events_table
+from features.instants import to_microseconds
+from features.log import EventLog
+from features.peers import days_needed, observe
+from features.refresh import LIVE, Refresher
+from features.store import FeatureStore
+from features.tools import load_tools
+
+TOOLS = load_tools()
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAYS = 70
+AS_OF = START + timedelta(days=DAYS, hours=9, minutes=17)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refresh")
+    log = EventLog(f"sqlite:///{folder / 'log.db'}")
+    for batch in open_simulated(Rollout(seats=300, days=DAYS, seed=3, start=START)):
+        log.append(batch, now=AS_OF)
+    FeatureStore(folder).apply()
+    log.close()
+    return folder
+
+
+@pytest.fixture
+def refresher(home: Path) -> Iterator[Refresher]:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    yield Refresher(log, FeatureStore(home), TOOLS)
+    log.close()
+
+
+def batch_features(log: EventLog, seats: list[str], as_of: datetime) -> pl.DataFrame:
+    """What a batch over everything says, peers observed from all events at once."""
+    snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
+    events, roster, sources = log.events(), log.roster(), log.sources()
+    days = days_needed(np.array([to_microseconds(as_of)]))
+    peers = observe([events], roster=roster, sources=sources, tools=TOOLS, days=days)
+    return compute_features(snapshots, events=events, roster=roster, sources=sources, tools=TOOLS, peers=peers)
+
+
+def assert_online_is_batch(refresher: Refresher, seats: list[str], as_of: datetime) -> None:
+    vectors, categories = pack(batch_features(refresher.log, seats, as_of))
+    rows = refresher.store.online(seats)
+    assert all(row is not None and row.as_of == as_of for row in rows)
+    assert np.array_equal(np.stack([row.vector for row in rows if row is not None]), vectors, equal_nan=True)
+    assert [list(row.categories) for row in rows if row is not None] == categories
+
+
+def prompt(seat: str, name: str, at: datetime) -> Event:
+    return Event(
+        event_id=f"simulated/{name}", seat_id=seat, kind="prompt", occurred_at=at, available_at=at, source="api"
+    )
+
+
+def all_seats(refresher: Refresher) -> list[str]:
+    return list(refresher.log.seats().column("seat_id").to_pylist())
+
+
+def test_a_sweep_says_of_every_seat_what_a_batch_says_and_leaves_nothing_due(refresher: Refresher) -> None:
+    seats = all_seats(refresher)
+    pushed = sum(refresher.sweep(AS_OF, threads=2))
+
+    assert pushed == len(seats)
+    assert_online_is_batch(refresher, seats, AS_OF)
+    assert refresher.log.touched.count() == 0
+
+
+def test_a_touched_seat_is_refreshed_to_the_bit_and_no_other(refresher: Refresher) -> None:
+    seats = all_seats(refresher)
+    list(refresher.sweep(AS_OF))
+    later = AS_OF + timedelta(minutes=3)
+    refresher.log.receive(
+        events_table([prompt(seats[5], "p-1", AS_OF), prompt(seats[7], "p-2", AS_OF)]), now=later
+    )  # fmt: skip
+
+    assert refresher.refresh(at_most=100, clock=lambda: later) == 2
+    assert refresher.refresh(at_most=100, clock=lambda: later) == 0
+
+    assert_online_is_batch(refresher, [seats[5], seats[7]], later)
+    (other,) = refresher.store.online([seats[6]])
+    assert other is not None
+    assert other.as_of == AS_OF
+
+
+def test_the_days_peers_are_observed_once_and_kept(refresher: Refresher, home: Path) -> None:
+    first = refresher.observe_day(AS_OF)
+    other = EventLog(f"sqlite:///{home / 'log.db'}")
+    again = Refresher(other, refresher.store, TOOLS).peers(AS_OF + timedelta(hours=2))
+    other.close()
+
+    assert again.to_bytes() == first.to_bytes()
+
+
+def test_an_event_of_a_clock_that_runs_ahead_is_in_the_features_once_it_is_due(refresher: Refresher) -> None:
+    seat = all_seats(refresher)[9]
+    list(refresher.sweep(AS_OF))
+    ahead = AS_OF + timedelta(minutes=4)
+    refresher.log.receive(events_table([prompt(seat, "ahead", ahead)]), now=AS_OF)
+
+    refresher.refresh(at_most=100, clock=lambda: AS_OF + timedelta(seconds=1))
+    assert not refresher.log.touched.is_any_due(now=ahead)
+    assert refresher.refresh(at_most=100, clock=lambda: ahead + timedelta(seconds=1)) == 1
+
+    assert_online_is_batch(refresher, [seat], ahead + timedelta(seconds=1))
+
+
+def test_a_sweep_does_not_take_off_the_mark_of_what_came_during_it(refresher: Refresher) -> None:
+    seat = all_seats(refresher)[11]
+    later = AS_OF + timedelta(minutes=30)
+    sweep = refresher.sweep(later)
+    next(sweep)
+    refresher.log.receive(events_table([prompt(seat, "during", later)]), now=later)
+    list(sweep)
+
+    assert refresher.log.touched.count() == 1
+
+
+def test_live_features_are_those_of_the_last_hour() -> None:
+    assert set(LIVE) == {"quick_closes_1h", "failed_attempts_1h", "errors_1h", "rejected_1h"}
+
+
+def test_a_model_has_a_feature_service_of_its_own(refresher: Refresher) -> None:
+    name = refresher.store.register_model("rekindle-risk", "3")
+    service = refresher.store._feast.get_feature_service(name)
+
+    assert name == "rekindle-risk-3"
+    assert dict(service.tags) == {"catalogue": catalogue_hash()}
+    names = {field.name for view in service.feature_view_projections for field in view.features}
+    assert names == {feature.name for feature in FEATURES}
