@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export REKINDLE_HOME ?= .rekindle
 
-.PHONY: demo test serve lint types imports check wheel lock clean results docs
+.PHONY: demo test serve lint types imports check wheel lock clean results docs text-model
 
 demo: .venv/installed
 	$(BIN)/rekindle demo
@@ -33,6 +33,9 @@ results: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -c 'from pathlib import Path; from features.catalogue import as_markdown; Path("docs/features.md").write_text(as_markdown())'
+
+text-model: .venv/installed
+	$(BIN)/python -m features.text.training
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock

@@ -14,7 +14,8 @@ def test_the_packages_are_installed(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tools.yaml", "interventions.yaml", "feature_store.yaml", ".feastignore", "migrations/env.py"]
+    "name",
+    ["tools.yaml", "interventions.yaml", "feature_store.yaml", ".feastignore", "migrations/env.py", "text/model.json"],
 )
 def test_the_data_files_are_installed(name: str) -> None:
     assert importlib.resources.files("features").joinpath(name).is_file()

@@ -1,9 +1,9 @@
-from collections.abc import re
-from dataclasses import replace
+import re
+from collections.abc import Callable
+from collections.abc from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import Callable
 import polars as pl
 import pytest
 
