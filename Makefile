@@ -33,6 +33,7 @@ results: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -c 'from pathlib import Path; from features.catalogue import as_markdown; Path("docs/features.md").write_text(as_markdown())'
+	$(BIN)/python -c 'from pathlib import Path; from features.connectors.catalogue import as_markdown; Path("docs/connectors.md").write_text(as_markdown())'
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock

@@ -4,7 +4,6 @@ To add a format, write its `read` and its row beside its vendor's, and add the m
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from features.connectors import (
     tickets,
 )
 from features.connectors.edge import Connector
-from features.connectors.exports import Export
+from features.connectors.exports import Export, Unrecognised
 from features.connectors.reading import columns_of, read_rows
 from features.connectors.row import Row, plain
 from features.events import InvalidItem
@@ -47,14 +46,6 @@ _CONTAINERS = frozenset(plain(name) for connector in CONNECTORS.values() for nam
 _SAMPLES = 5  # records that a format may be recognised by: the first may be broken
 
 
-@dataclass(frozen=True)
-class Unrecognised:
-    """A file of no known format, and why, without a word of what it holds."""
-
-    path: Path
-    reason: str
-
-
 def recognise(path: Path) -> Export | Unrecognised:
     """The format of a file, by the fields that its first records have, never by its name.
 
@@ -66,7 +57,8 @@ def recognise(path: Path) -> Export | Unrecognised:
         fitting = [(len(marks), connector) for connector in CONNECTORS.values() for marks in _fitting(connector, row)]
         if fitting:
             return Export(path, max(fitting, key=lambda fit: fit[0])[1])
-    return Unrecognised(path, _reason(path, bool(rows)))
+    is_own = any(row.fields.get("type") in ("seat", "event") for row in rows)
+    return Unrecognised(path, _reason(path, has_rows=bool(rows), is_own=is_own))
 
 
 def recognise_all(paths: Iterable[Path]) -> tuple[list[Export], list[Unrecognised]]:
@@ -90,11 +82,13 @@ def _has(row: Row, mark: str) -> bool:
         return False
 
 
-def _reason(path: Path, has_rows: bool) -> str:
+def _reason(path: Path, *, has_rows: bool, is_own: bool) -> str:
     shape = columns_of(path)
     if shape == "nothing":
         return "the file is empty"
     looked_for = "looked for the fields of each format in `rekindle ingest formats`"
+    if is_own:
+        return "it is our own format: `rekindle ingest jsonl` takes it"
     if not has_rows:
         return f"it is {shape}, and no record in it can be read; {looked_for}"
     return f"it is {shape}, and its records have the fields of no known format; {looked_for}"

@@ -272,11 +272,6 @@ def is_future(at: datetime, edge: Edge) -> bool:
     return at > edge.now + CLOCK_SKEW
 
 
-def earliest(*instants: datetime | None) -> datetime | None:
-    """The first of those that are known."""
-    return min((instant for instant in instants if instant is not None), default=None)
-
-
 def event_of(use: Use, **fields: object) -> Event:
     """The event of a use, checked. Raises pydantic's ValidationError."""
     return Event.model_validate(

@@ -64,6 +64,20 @@ class Export:
     connector: Connector
 
 
+@dataclass(frozen=True)
+class Unrecognised:
+    """A file of no known format, and why, without a word of what it holds."""
+
+    path: Path
+    reason: str
+
+
+def set_aside(files: Iterable[Unrecognised]) -> Batch:
+    """A batch that holds nothing but the files that were not recognised."""
+    rejected = tuple(Rejected(file.path.name, "", file.reason) for file in files)
+    return Batch(SEAT_SCHEMA.empty_table(), EVENT_SCHEMA.empty_table(), rejected)
+
+
 def nobody_known(_seat_ids: Sequence[str]) -> pa.Table:
     """No seats: the roster of an empty log."""
     return SEAT_SCHEMA.empty_table()

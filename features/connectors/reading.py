@@ -83,7 +83,7 @@ def decoded(text: str) -> Any:
 
 
 def _is_json_lines(head: str) -> bool:
-    lines = [line for line in head.splitlines()[:_HEAD_LINES] if line.strip()]
+    lines = [line for line in head.split("\n")[:_HEAD_LINES] if line.strip()]
     if len(head) == HEAD and len(lines) < _HEAD_LINES:
         lines = lines[:-1]  # it may be cut
     return len(lines) > 1 and 2 * sum(map(_is_object, lines)) >= len(lines)
@@ -266,33 +266,33 @@ def _csv(file: TextIO, name: str) -> Iterator[Row | Rejected]:
     csv.field_size_limit(2 * MAX_CSV_RECORD)  # of the whole process; its default is below a long audit record
     records = _CsvRecords(file)
     header: list[str] = []
-    delimiter = ","
     for number, record in records:
         where = f"{name}, row {number}"
         if record is None:
-            yield Rejected(where, "", "a quote is opened and never closed")
+            yield Rejected(where, "", "a quote is opened and never closed, or the row is too long")
         elif not record.strip():
             continue
         elif not header:
-            delimiter = max(",;\t", key=record.count)
-            header = [plain(column) for column in _split(record, delimiter)]
+            records.delimiter = max(",;\t", key=record.count)
+            header = [plain(column) for column in _split(record, records.delimiter) or []]
         else:
-            values = _split(record, delimiter)
-            while len(values) > len(header) and not values[-1]:
+            values = _split(record, records.delimiter)
+            while values is not None and len(values) > len(header) and not values[-1]:
                 values.pop()
-            if len(values) == len(header):
+            if values is not None and len(values) == len(header):
                 yield Row(where, dict(reversed(list(zip(header, values, strict=True)))))
                 continue
             records.put_back()
-            yield Rejected(where, "", f"expected {len(header)} columns, came {len(values)}")
+            came = "came a quote that does not end its field" if values is None else f"came {len(values)}"
+            yield Rejected(where, "", f"expected {len(header)} columns, {came}")
 
 
-def _split(record: str, delimiter: str) -> list[str]:
+def _split(record: str, delimiter: str) -> list[str] | None:
+    """The fields of a record, or None where its quotes are not in order."""
     try:
-        fields = list(csv.reader(io.StringIO(record, newline=""), delimiter=delimiter))
+        return list(chain.from_iterable(csv.reader(io.StringIO(record, newline=""), delimiter=delimiter, strict=True)))
     except csv.Error:
-        return []
-    return list(chain.from_iterable(fields))
+        return None
 
 
 class _CsvRecords:
@@ -302,6 +302,7 @@ class _CsvRecords:
         self._lines = _lines(file, MAX_CSV_RECORD)
         self._backlog: deque[str | None] = deque()
         self._taken: list[str] = []
+        self.delimiter = ","
 
     def __iter__(self) -> Iterator[tuple[int, str | None]]:
         number = 0
@@ -309,6 +310,8 @@ class _CsvRecords:
             number += 1
             self._taken = [line or ""]
             quotes, size = self._taken[0].count('"'), len(self._taken[0])
+            if quotes % 2 and _split(self._taken[0], self.delimiter) is not None:
+                quotes = 0  # one inside a field that is not quoted: 5" is a size
             while quotes % 2 and size < MAX_CSV_RECORD and (more := self._next()) != "":
                 if more is None:
                     self._backlog.appendleft(more)
