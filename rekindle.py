@@ -172,6 +172,8 @@ def ingest_auto(
     _check_files(named)
     inside = [path for folder in paths if folder.is_dir() for path in _files_in(folder)]
     exports, unknown = recognise_all([*named, *inside])
+    notices = [f"{file.path.name}: {file.reason}" for file in unknown if file.is_empty]
+    unknown = [file for file in unknown if not file.is_empty]
     for file in unknown:
         if file.path in named:
             raise ValueError(f"{file.path} is of no known format: {file.reason}")
@@ -181,7 +183,6 @@ def ingest_auto(
     if not as_json:
         for name, file_format in recognised.items():
             out.print(f"{name}: {file_format}", markup=False, highlight=False, soft_wrap=True)
-    notices: list[str] = []
     edge = Edge(
         organization,
         state.pseudonym_key(),

@@ -507,6 +507,13 @@ def test_an_unknown_file_that_is_named_stops_before_any_other_is_taken_in(export
     assert not (home / "log.db").exists()
 
 
+def test_a_file_without_records_is_said_and_is_no_failure(exports: Path, tmp_path: Path) -> None:
+    (exports / "page2.json").write_text('{"data": []}')
+    ran = run(tmp_path / "home", "ingest", "auto", exports)
+    assert (ran.status, ran.err) == (OK, "")
+    assert "page2.json: holds no record" in ran.out
+
+
 def test_an_empty_folder_and_an_unknown_tool_are_refused(exports: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no file of a known format" in run(tmp_path / "home", "ingest", "auto", tmp_path / "empty").sentence

@@ -23,7 +23,7 @@ from features.connectors import (
 )
 from features.connectors.edge import Connector
 from features.connectors.exports import Export, Unrecognised
-from features.connectors.reading import columns_of, read_rows
+from features.connectors.reading import read_rows, shape_of
 from features.connectors.row import Row, plain
 from features.events import InvalidItem
 
@@ -52,6 +52,8 @@ def recognise(path: Path) -> Export | Unrecognised:
     Where several formats would do, the one that asks for the most. Raises ValueError if the file cannot be read.
     """
     sample = list(islice(read_rows(path, _CONTAINERS), _SAMPLES))
+    if not sample:
+        return Unrecognised(path, "holds no record, so there is nothing to take in", is_empty=True)
     rows = [row for row in sample if isinstance(row, Row)]
     for row in rows:
         fitting = [(len(marks), connector) for connector in CONNECTORS.values() for marks in _fitting(connector, row)]
@@ -83,9 +85,7 @@ def _has(row: Row, mark: str) -> bool:
 
 
 def _reason(path: Path, *, has_rows: bool, is_own: bool) -> str:
-    shape = columns_of(path)
-    if shape == "nothing":
-        return "the file is empty"
+    shape = shape_of(path)
     looked_for = "looked for the fields of each format in `rekindle ingest formats`"
     if is_own:
         return "it is our own format: `rekindle ingest jsonl` takes it"

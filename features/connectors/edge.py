@@ -8,6 +8,7 @@ the text by its scores.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from features.connectors.row import Row, end_of_day, plain
@@ -28,13 +29,25 @@ class TextScores(Protocol):
         """How unsure the words are."""
 
 
+class Topic(Protocol):
+    """What a ticket is about."""
+
+    @property
+    def category(self) -> str | None:
+        """One of a few fixed words, or None where that is not known."""
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow that its words name, or None."""
+
+
 class TextModel(Protocol):
     """What judges the text of tickets and surveys, in memory; a module with these two functions is one."""
 
     def score_text(self, text: str, language: str | None = None) -> TextScores:
         """The scores of the text."""
 
-    def ticket_topic(self, text: str, workflows: Mapping[str, str]) -> tuple[str | None, str | None]:
+    def ticket_topic(self, text: str, workflows: Mapping[str, str]) -> Topic:
         """The category of a ticket, and which of the workflows (name → use case) its words name."""
 
 
@@ -250,17 +263,24 @@ TOOL_WORDS = (  # the first that is named wins; in free text only names that are
 def tool_named(edge: Edge, labels: Iterable[str | None], text: str = "") -> str | None:
     """The tool that labels (tags, components, names) or a text name, else the one that Edge was told.
 
-    A label that is a tool's own identifier wins, then TOOL_WORDS in their order.
+    A label that is a tool's own identifier wins, then the TOOL_WORDS in the labels, then those in the text.
     """
     given = [label for label in labels if label]
     for label in given:
         if label in edge.tools:
             return label
-    spoken_labels, spoken_text = (f" {' '.join(_words(part))} " for part in (" ".join(given), text))
-    for words, tool, is_unmistakable in TOOL_WORDS:
-        if f" {words} " in spoken_labels or (is_unmistakable and f" {words} " in spoken_text):
-            return tool
-    return edge.tool
+    return _tool_in_labels(tuple(given)) or _tool_in_text(text) or edge.tool
+
+
+@lru_cache(maxsize=5_000)
+def _tool_in_labels(labels: tuple[str, ...]) -> str | None:
+    spoken = f" {' '.join(_words(' '.join(labels)))} "
+    return next((tool for words, tool, _ in TOOL_WORDS if f" {words} " in spoken), None)
+
+
+def _tool_in_text(text: str) -> str | None:
+    spoken = f" {' '.join(_words(text))} "
+    return next((tool for words, tool, unmistakable in TOOL_WORDS if unmistakable and f" {words} " in spoken), None)
 
 
 def _words(text: str) -> list[str]:

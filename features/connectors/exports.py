@@ -66,10 +66,11 @@ class Export:
 
 @dataclass(frozen=True)
 class Unrecognised:
-    """A file of no known format, and why, without a word of what it holds."""
+    """A file of no known format, and why, without a word of what it holds. is_empty: it has no record at all."""
 
     path: Path
     reason: str
+    is_empty: bool = False
 
 
 def set_aside(files: Iterable[Unrecognised]) -> Batch:
@@ -101,9 +102,16 @@ def open_exports(exports: Iterable[Export], edge: Edge, *, known: Roster = nobod
         yield Batch(seats_table(chunk), EVENT_SCHEMA.empty_table())
     licensed = {seat.seat_id for seat in seats} | census.licensed_before(known)
     superseded = census.superseded()
+    quiet = dict(census.reached)
     for export in exports:
         reader = _Reader(export, edge, census.same, licensed, superseded)
-        yield from _batches(reader, census.reached.get(export.connector.source))
+        for batch in _batches(reader, census.reached.get(export.connector.source)):
+            if batch.events.num_rows:
+                quiet.pop(export.connector.source, None)
+            yield batch
+    if quiet and seats:  # nobody did anything, and that is known: a seat of each tool carries the news
+        carriers = {seat.tool: seat for seat in reversed(seats)}
+        yield Batch(seats_table(list(carriers.values())), EVENT_SCHEMA.empty_table(), complete_until=quiet)
 
 
 # ---------------------------------------------------------------- the first reading
@@ -253,6 +261,7 @@ class _Reader:
         self._notes: Counter[str] = Counter()
         self._unknown: set[str] = set()
         self._rows = 0
+        self._seat_ids: dict[tuple[str, str], str] = {}
 
     def items(self) -> Iterator[Event | Rejected]:
         """Events and what was set aside, row by row; what is worth telling is told at the end."""
@@ -288,7 +297,7 @@ class _Reader:
 
     def _event(self, use: Use) -> Event | None:
         edge, lag = self._edge, self.connector.lag
-        seat_id = edge.seat_id(resolved(use.principal, self._same), use.tool)
+        seat_id = self._seat_id(use.principal, use.tool)
         if use.is_total and use.at + lag > edge.now:
             self._notes[f"hold totals that may still grow ({_spoken(lag)}): import them again later"] += 1
             return None
@@ -309,6 +318,13 @@ class _Reader:
             category=category,
             scores=scores,
         )
+
+    def _seat_id(self, principal: str, tool: str) -> str:
+        seat_id = self._seat_ids.get((principal, tool))
+        if seat_id is None:
+            seat_id = self._edge.seat_id(resolved(principal, self._same), tool)
+            self._seat_ids[principal, tool] = seat_id
+        return seat_id
 
     def _is_superseded(self, row: Row) -> bool:
         revision = _revision(row, self.connector) if self._superseded else None
@@ -397,8 +413,8 @@ def _judged(use: Use, edge: Edge) -> tuple[str | None, str | None, Scores | None
         scores = Scores(frustration=said.frustration, uncertainty=said.uncertainty)
     if use.kind != "ticket":
         return use.workflow, None, scores
-    category, workflow = edge.text.ticket_topic(use.text, edge.tools[use.tool].high_value_workflows)
-    return use.workflow or workflow, category, scores
+    topic = edge.text.ticket_topic(use.text, edge.tools[use.tool].high_value_workflows)
+    return use.workflow or topic.workflow, topic.category, scores
 
 
 def _spoken(lag: timedelta) -> str:

@@ -44,7 +44,7 @@ def read_posthog(row: Row, edge: Edge) -> Iterator[Item]:
         raise InvalidItem("timestamp", "is required")
     yield from tracked(
         edge,
-        principal=person_key(row.text("distinct_id")),
+        principal=person_key(_identified(row.text("distinct_id"), row.under("properties"))),
         names=(name,),
         at=at,
         received=row.instant("created_at"),
@@ -103,13 +103,20 @@ def read_mixpanel(row: Row, edge: Edge) -> Iterator[Item]:
     )
     yield from tracked(
         edge,
-        principal=person_key(properties.text("$user_id")),
+        principal=person_key(properties.text("$user_id") or _identified(properties.text("distinct_id"), properties)),
         names=(name,),
         at=at,
         received=received,
         key=(_mixpanel_key(row),),
         properties=properties,
     )
+
+
+def _identified(distinct_id: str | None, properties: Row) -> str | None:
+    """The distinct id where it is a person's and not only a device's."""
+    if distinct_id is None or distinct_id.startswith("$device:") or distinct_id == properties.text("$device_id"):
+        return None
+    return distinct_id
 
 
 def mixpanel_revision(row: Row) -> tuple[str, datetime] | None:
@@ -155,7 +162,12 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields=_YIELDS,
-        traps=(_CLOCKS, "available when ingested (created_at)", "$pageview and its like are left out and counted"),
+        traps=(
+            _CLOCKS,
+            "available when ingested (created_at)",
+            "$pageview and its like are left out and counted",
+            "a distinct_id that is the $device_id is nobody's",
+        ),
         marks=(("uuid", "event", "distinct_id"), ("id", "event", "distinct_id", "properties")),
         containers=("results",),
         unread=("elements", "elements_chain", "elements_hash", "ip"),
@@ -198,7 +210,7 @@ CONNECTORS = (
         traps=(
             "`time` is in seconds; duplicates by event, person and $insert_id: the latest processed counts",
             "available when the API received it",
-            "distinct_id may be a device: only $user_id is a person, else it is left out and counted",
+            "distinct_id may be a device ($device:… or the $device_id): then it is nobody's, left out and counted",
         ),
         marks=(("event", "properties", "properties/distinct_id", "properties/time"),),
         columns="event properties",

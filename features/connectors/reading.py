@@ -49,12 +49,10 @@ def read_rows(path: Path, containers: frozenset[str]) -> Iterator[Row | Rejected
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
-def columns_of(path: Path) -> str:
-    """How the file begins, for a message that must not repeat what is in it: its shape, never its content."""
+def shape_of(path: Path) -> str:
+    """What kind of file it seems to be, for a message that must not repeat what is in it."""
     with path.open("rb") as file:
         start = file.read(CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
-        return "nothing"
     return "JSON" if start.startswith((b"{", b"[")) else "no JSON, so a table whose first line names its columns"
 
 

@@ -88,7 +88,7 @@ class Row:
         value = self.raw(path)
         if value is None or value == "":
             return Row(self.where, {}, self.container, self.document)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise InvalidItem(path, f"expected an object, came {described(value)}")
         return Row.of(self.where, value, self.container, self.document)
 
@@ -258,7 +258,7 @@ def _at(fields: Mapping[str, Any], path: str) -> Any:
     for number, part in enumerate(_parts(path)):
         if value is None or value == "":
             return None
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):  # JSON has no other mappings, and the check is run for every field
             raise InvalidItem(path, f"expected an object, came {described(value)}")
         value = value.get(part) if number == 0 else _member(value, part)
     return value

@@ -54,6 +54,8 @@ def read_agent_event(row: Row, _edge: Edge) -> Iterator[Item]:
         yield Use(principal, TOOL, Kind.PROMPT, at, (identifier, step, "prompt"), workflow=workflow)
         if workflow and row.text("TaskName"):
             yield Use(principal, TOOL, Kind.TASK, at, (identifier, step, "task"), workflow=workflow)
+    else:
+        yield Note("are neither a message nor the closing of the panel: only their seats are taken")
 
 
 def read_event_log_file(_row: Row, _edge: Edge) -> Iterator[Item]:

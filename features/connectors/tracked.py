@@ -6,6 +6,7 @@ Names and properties are the sender's own, so they are read by these words only 
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 from features.connectors.edge import Edge, Item, Note, SeatSeen, Use, tool_named
 from features.connectors.row import Row
@@ -26,6 +27,7 @@ COMPLETED = frozenset({"completed", "complete", "success", "succeeded", "done"})
 NO_PERSON = "name no person (no user id): left out"
 
 
+@lru_cache(maxsize=5_000)
 def kind_named(*names: str | None) -> Kind | None:
     """The kind that the words of the first telling name say."""
     for name in names:

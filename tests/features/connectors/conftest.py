@@ -423,7 +423,8 @@ class Taken:
     rejected: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seats = [row for batch in self.batches for row in batch.seats.to_pylist()]
+        seats = [row for batch in self.batches for row in batch.seats.to_pylist()]
+        self.seats = list({row["seat_id"]: row for row in seats}.values())  # one may come again to carry the watermark
         self.events = [row for batch in self.batches for row in batch.events.to_pylist()]
         self.rejected = [str(item) for batch in self.batches for item in batch.rejected]
 

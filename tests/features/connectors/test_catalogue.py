@@ -253,13 +253,14 @@ def test_no_bytes_stop_a_connector_or_the_recognition(desk, tmp_path, content, n
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "the file is empty"),
-        (b"\xef\xbb\xbf\n", "the file is empty"),
-        (b"Dear diary\n", "no record in it can be read"),
+        (b"", "holds no record"),
+        (b"\xef\xbb\xbf\n", "holds no record"),
+        (b"Dear diary\n", "holds no record"),
+        (b"Dear diary,\nI hate it\n", "it is no JSON, so a table"),
         (b"a,b\n1,2\n", "fields of no known format"),
         (b'{"a": 1}', "it is JSON, and its records have the fields of no known format"),
         (b'{"a": ', "it is JSON, and no record in it can be read"),
-        (b'{"data": []}', "it is JSON, and no record in it can be read"),
+        (b'{"data": []}', "holds no record"),
         (b'{"type": "seat", "seat_id": "s1"}', "`rekindle ingest jsonl` takes it"),
     ],
 )

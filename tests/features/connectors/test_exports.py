@@ -35,7 +35,9 @@ def test_another_key_gives_other_pseudonyms(desk):
 def test_seats_come_before_events(desk, samples):
     taken = desk(*samples.values())
     with_events = [number for number, batch in enumerate(taken.batches) if batch.events.num_rows]
-    with_seats = [number for number, batch in enumerate(taken.batches) if batch.seats.num_rows]
+    with_seats = [
+        number for number, batch in enumerate(taken.batches) if batch.seats.num_rows and not batch.complete_until
+    ]
     assert max(with_seats) < min(with_events)
 
 
@@ -88,15 +90,19 @@ def test_of_two_that_disagree_the_later_counts_whatever_the_order(desk):
     assert roles == {"Lead"}
 
 
-def test_the_source_is_complete_to_the_end_of_the_report(desk):
-    taken = desk(usage(("2026-06-30", ADA, "")))
-    (until,) = {batch.complete_until["graph_copilot_usage"] for batch in taken.batches if batch.complete_until} or {
-        None
-    }
-    assert until is None  # a report without any use has no event to hang it on
+def test_a_report_of_nobody_doing_anything_still_moves_the_watermark(desk, tmp_path, samples):
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    row = {**samples["cursor_daily_usage"].records[0], "date": None}
+    for day, is_active in (("2026-06-24", True), ("2026-06-25", False)):
+        page = json.dumps({"data": [{**row, "day": day, "isActive": is_active}]}).encode()
+        for batch in desk(page, known=log.seats).batches:
+            log.append(batch, now=desk.edge.now)
+    (source,) = log.sources()
+    assert (source.watermark, log.event_count(), log.roster().num_rows) == (at(2026, 6, 26, 23, 59, 59, 999_999), 4, 1)
+    log.close()
 
 
-def test_a_quiet_report_still_moves_the_watermark(desk, tmp_path):
+def test_a_report_is_complete_to_its_end_and_not_to_its_last_event(desk, tmp_path):
     log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
     for refreshed in ("2026-06-10", "2026-06-30"):
         for batch in desk(usage((refreshed, ADA, "2026-06-08")), known=log.seats).batches:

@@ -40,10 +40,18 @@ def test_a_device_without_a_person_is_left_out_and_counted(desk, samples, name):
     record = dict(samples[name].records[0])
     record = {key: None if key in ("user_id", "distinct_id") else value for key, value in record.items()}
     if "properties" in record:
-        record["properties"] = {**record["properties"], "$user_id": None}
+        record["properties"] = {**record["properties"], "$user_id": None, "distinct_id": "$device:1"}
     taken = desk(lines(record), connector=name)
     assert (taken.seats, taken.events, taken.rejected) == ([], [], [])
     assert any("name no person" in notice for notice in taken.notices)
+
+
+@pytest.mark.parametrize("name", ["posthog", "mixpanel"])
+def test_a_distinct_id_that_is_the_device_is_nobody(desk, samples, name):
+    record = dict(samples[name].records[0])
+    properties = {**record["properties"], "$user_id": None, "distinct_id": "d1", "$device_id": "d1"}
+    record |= {"properties": properties, "distinct_id": "d1"} if name == "posthog" else {"properties": properties}
+    assert (desk(lines(record)).seats, desk(lines(record)).events) == ([], [])
 
 
 @pytest.mark.parametrize(("name", "field"), [("posthog", "event"), ("mixpanel", "event"), ("amplitude", "event_type")])

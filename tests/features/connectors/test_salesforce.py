@@ -44,3 +44,11 @@ def test_an_answer_is_accepted_or_rejected(desk, samples):
     record = samples["salesforce_recommendation_responses"].records[0]
     kinds = [desk(json.dumps({**record, "Reaction": said}).encode()).kinds() for said in ("Accepted", "Rejected")]
     assert kinds == [[("accepted", 1)], [("rejected", 1)]]
+
+
+def test_a_step_that_says_nothing_is_told(desk, samples):
+    sample = samples["salesforce_agent_events"]
+    steps = [{**record, "IsAgentPanelExited": "false", "MessageIdentifier": ""} for record in sample.records]
+    taken = desk(type(sample)(steps, "csv"))
+    assert (taken.events, len(taken.seats)) == ([], 1)
+    assert any("2 records: are neither a message" in notice for notice in taken.notices)
