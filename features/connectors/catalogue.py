@@ -137,6 +137,9 @@ def as_markdown() -> str:
         ]
         if connector.unread:
             lines.append(f"- Thrown away unread: {', '.join(f'`{name}`' for name in connector.unread)}.")
+        if connector.workflows:
+            named = ", ".join(f"{name} → `{workflow}`" for name, workflow in connector.workflows.items())
+            lines.append(f"- Workflows, our choice; the first that is named counts: {named}.")
         lines += [f"- {trap[0].upper()}{trap[1:]}." if trap[0].isalpha() else f"- {trap}." for trap in connector.traps]
     return "\n".join(lines) + "\n"
 

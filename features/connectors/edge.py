@@ -163,6 +163,7 @@ class Connector:
     of a JSON document that hold its records. lag: the data is complete this long after it happened. columns: the
     fields that are known, whether read or not; one
     with * at its end stands for all that begin so. unread: those that are thrown away before anything looks at them.
+    workflows: what names a workflow, and which; our choice.
     revision: of exports that repeat an event, its identifier and when the vendor last processed it; the last one counts.
     """
 
@@ -179,6 +180,7 @@ class Connector:
     columns: str
     containers: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    workflows: Mapping[str, str] = field(default_factory=dict)
     revision: Callable[[Row], tuple[str, datetime] | None] | None = None
     _known: frozenset[str] = field(init=False, repr=False)
     _prefixes: tuple[str, ...] = field(init=False, repr=False)

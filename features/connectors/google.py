@@ -60,6 +60,7 @@ CONNECTORS = (
         lag_reason="1 to 3 days",
         yields="`prompt` per use of a feature, `task` where the feature wrote or summed up something in an app that names a "
         "workflow",
+        workflows=APP_WORKFLOWS,
         traps=(
             "app, action and category stand in a list of parameters",
             "what is offered unasked (category inactive) is not use",

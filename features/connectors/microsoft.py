@@ -235,6 +235,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="reports are refreshed 2 to 3 days late",
         yields="a seat per licensed user; a `prompt` a day and app that is a date of last activity",
+        workflows=APP_WORKFLOWS,
         traps=(
             "concealed names (a hash for the principal name) stay opaque, and it says so",
             "an absent date, empty or null, is no use of that app; a user without any date is a seat without events",
@@ -256,6 +257,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="audit records may take 2 to 3 days; they cannot be fetched after 7",
         yields="`prompt` per prompt, `task` where an answered one was about a document or meeting that names a workflow",
+        workflows={**CONTEXT_WORKFLOWS, **APP_WORKFLOWS},
         traps=(
             "byte order marks; times without Z are UTC",
             "AuditData that was cut is set aside with its row",
@@ -277,6 +279,7 @@ CONNECTORS = (
         lag=timedelta(hours=6),
         lag_reason="hours; 6 is our choice, on the safe side",
         yields="`prompt` per prompt, `task` where its context names a workflow",
+        workflows={**CONTEXT_WORKFLOWS, **APP_WORKFLOWS},
         traps=(
             "bodies, attachments, links and mentions are thrown away before anything looks at them",
             "prompt and answer are one exchange: only the prompt counts",

@@ -100,6 +100,7 @@ CONNECTORS = (
         lag_reason="complete after a day; best effort, rows may be lost",
         yields="`session` with its seconds where the panel was closed, `prompt` per message, `task` for a named task on a "
         "page whose object names a workflow",
+        workflows=OBJECT_WORKFLOWS,
         traps=(
             "IsAgentPanelExited soon after opening is a session of few seconds with nothing completed: a quick close",
             "user ids of 15 characters differ by letter case: they become those of 18 before letters are lowered",

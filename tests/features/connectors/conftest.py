@@ -40,7 +40,7 @@ class Sample:
             writer = csv.DictWriter(out, list(records[0]))
             writer.writeheader()
             writer.writerows(records)
-            return out.getvalue().encode()
+            return out.getvalue().encode(errors="surrogatepass")
         if self.shape == "lines":
             return b"".join(json.dumps(record).encode() + b"\n" for record in records)
         document = {"kind": "page", self.container: records, "next": None} if self.container else records
