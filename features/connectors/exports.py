@@ -52,7 +52,7 @@ from features.pseudonyms import pseudonym
 
 SHOWN_COLUMNS = 12
 NEVER = datetime.max.replace(tzinfo=UTC)
-_SAID = ("role", "function", "team", "hired_on", "assigned_at", "removed_at")
+_SAID = ("role", "function", "team", "hired_on", "assigned_at")
 Roster = Callable[[Sequence[str]], pa.Table]  # seat ids → the seats that are known already, in SEAT_SCHEMA
 
 
@@ -120,25 +120,34 @@ def open_exports(exports: Iterable[Export], edge: Edge, *, known: Roster = nobod
 class _Holder:
     """What all rows together say of one seat; of two that disagree, the one that speaks of a later time."""
 
-    __slots__ = ("first_seen", "said")
+    __slots__ = ("first_seen", "gone", "held", "said")
 
     def __init__(self) -> None:
         self.first_seen = NEVER
         self.said: dict[str, tuple[datetime, str, Any]] = {}
+        self.held: datetime | None = None  # the last time that a roster showed it as not removed
+        self.gone: frozenset[tuple[datetime, datetime]] = frozenset()  # when a roster showed it removed, and since when
 
     def take(self, seat: SeatSeen) -> None:
         """Remember what a row says."""
         self.first_seen = min(self.first_seen, seat.seen)
         for name in _SAID:
             value = getattr(seat, name)
-            if value is not None or (name == "removed_at" and seat.is_roster):
+            if value is not None:
                 self._say(name, (seat.seen, str(value), value))
+        if seat.removed_at is not None:
+            self.gone |= {(seat.seen, seat.removed_at)}
+        elif seat.is_roster:
+            self.held = max(seat.seen, self.held or seat.seen)
 
     def join(self, other: "_Holder") -> None:
         """Remember what was said of the same person under another name."""
         self.first_seen = min(self.first_seen, other.first_seen)
         for name, said in other.said.items():
             self._say(name, said)
+        self.gone |= other.gone
+        if other.held is not None:
+            self.held = max(other.held, self.held or other.held)
 
     def _say(self, name: str, said: tuple[datetime, str, Any]) -> None:
         before = self.said.get(name)
@@ -148,9 +157,17 @@ class _Holder:
     def fields(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
         """The fields of the seat: what is not said stays as it was before."""
         first_day = start_of_day(self.first_seen.date())
-        kept = {name: (before or {}).get(name) for name in (*_SAID, "manager_person_id", "region")}
+        kept = {name: (before or {}).get(name) for name in (*_SAID, "removed_at", "manager_person_id", "region")}
         kept["assigned_at"] = min(first_day, kept["assigned_at"] or first_day)
-        return kept | {name: value for name, (_, _, value) in self.said.items()}
+        said = {name: value for name, (_, _, value) in self.said.items()}
+        return kept | said | {"removed_at": self._removed_at(kept["removed_at"])}
+
+    def _removed_at(self, before: datetime | None) -> datetime | None:
+        """Since when it is removed: a removal that is repeated in every report happened at the first of them."""
+        removals = [removed for seen, removed in self.gone if self.held is None or seen >= self.held]
+        if self.held is None and before is not None:
+            removals.append(before)
+        return min(removals, default=None)
 
 
 @dataclass

@@ -28,6 +28,7 @@ from features.connectors.row import Row, end_of_day, plain, start_of_day
 from features.events import InvalidItem, Kind
 
 TOOL = "m365_copilot"
+EARLIEST_HIRING = 1950
 MESSAGES = "m365_messages"  # the audit log and the interaction history name the same messages
 
 CONTEXT_WORKFLOWS = {
@@ -189,7 +190,7 @@ def read_viva(row: Row, _edge: Edge) -> Iterator[Item]:
         seen=start_of_day(monday),
         role=row.word("FunctionType"),
         function=row.word("Organization"),
-        hired_on=row.day("HireDate"),
+        hired_on=row.day("HireDate", since=EARLIEST_HIRING),
     )
     yield seat
     yield Reached(end_of_day(last_day))

@@ -148,8 +148,11 @@ class Row:
             return spoken in _TRUE
         return None
 
-    def instant(self, *paths: str) -> datetime | None:
-        """The first of the fields that holds an ISO 8601 date and time, in UTC; without a zone it is taken as UTC."""
+    def instant(self, *paths: str, since: int = EARLIEST.year) -> datetime | None:
+        """The first of the fields that holds an ISO 8601 date and time, in UTC; without a zone it is taken as UTC.
+
+        since: the year before which it cannot be.
+        """
         for path in paths:
             value = self.raw(path)
             if value is None or (isinstance(value, str) and value.strip().lower() in NULLS):
@@ -161,7 +164,7 @@ class Row:
                 instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
             except (ValueError, OverflowError):
                 raise InvalidItem(path, f"expected an ISO 8601 date and time, came {described(value)}") from None
-            return _plausible(path, instant)
+            return _plausible(path, instant, since)
         return None
 
     def epoch(self, path: str, *, per_second: int) -> datetime | None:
@@ -177,9 +180,9 @@ class Row:
             raise InvalidItem(path, "expected a time since 1970, came one that is out of range")
         return _plausible(path, EPOCH + timedelta(microseconds=microseconds))
 
-    def day(self, *paths: str) -> date | None:
+    def day(self, *paths: str, since: int = EARLIEST.year) -> date | None:
         """The first of the fields that holds a date, or a date and time whose date it then is."""
-        instant = self.instant(*paths)
+        instant = self.instant(*paths, since=since)
         return None if instant is None else instant.date()
 
     def word(self, *paths: str) -> str | None:
@@ -280,7 +283,7 @@ def _number(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _plausible(path: str, instant: datetime) -> datetime:
-    if not EARLIEST.year <= instant.year <= LATEST_YEAR:
-        raise InvalidItem(path, f"expected a date from {EARLIEST.year} to {LATEST_YEAR}, came one of {instant.year}")
+def _plausible(path: str, instant: datetime, since: int = EARLIEST.year) -> datetime:
+    if not since <= instant.year <= LATEST_YEAR:
+        raise InvalidItem(path, f"expected a date from {since} to {LATEST_YEAR}, came one of {instant.year}")
     return instant

@@ -206,3 +206,8 @@ def test_hours_of_collaboration_are_evidence_of_work_in_minutes(desk):
 def test_the_roster_knows_role_function_and_hiring(desk):
     (first, _) = desk(VIVA.format(actions="Copilot_Actions", missing="").encode()).seats
     assert (first["role"], first["function"], str(first["hired_on"])) == ("Analyst", "Finance", "2021-03-01")
+
+
+def test_who_was_hired_long_ago_is_no_broken_row(desk):
+    long_ago = VIVA.format(actions="Copilot_Actions", missing="").replace("2021-03-01", "1987-03-01")
+    assert str(desk(long_ago.encode()).seats[0]["hired_on"]) == "1987-03-01"
