@@ -23,7 +23,7 @@ from features.connectors import (
 )
 from features.connectors.edge import Connector
 from features.connectors.exports import Export, Unrecognised
-from features.connectors.reading import read_rows, shape_of
+from features.connectors.reading import header_of, is_json, read_rows
 from features.connectors.row import Row, plain
 from features.events import InvalidItem
 
@@ -52,7 +52,7 @@ def recognise(path: Path) -> Export | Unrecognised:
     Where several formats would do, the one that asks for the most. Raises ValueError if the file cannot be read.
     """
     sample = list(islice(read_rows(path, _CONTAINERS), _SAMPLES))
-    if not sample:
+    if not sample and _is_empty(path):
         return Unrecognised(path, "holds no record, so there is nothing to take in", is_empty=True)
     rows = [row for row in sample if isinstance(row, Row)]
     for row in rows:
@@ -70,6 +70,12 @@ def recognise_all(paths: Iterable[Path]) -> tuple[list[Export], list[Unrecognise
     return exports, [one for one in found if isinstance(one, Unrecognised)]
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether a file without records is an empty export: blank, an empty page, or the columns of a known table."""
+    header = header_of(path)
+    return header is None or is_json(path) or any(_fitting(connector, header) for connector in CONNECTORS.values())
+
+
 def _fitting(connector: Connector, row: Row) -> list[tuple[str, ...]]:
     containers = frozenset(map(plain, connector.containers))
     if row.container and row.container not in containers:
@@ -85,7 +91,7 @@ def _has(row: Row, mark: str) -> bool:
 
 
 def _reason(path: Path, *, has_rows: bool, is_own: bool) -> str:
-    shape = shape_of(path)
+    shape = "JSON" if is_json(path) else "no JSON, so a table whose first line names its columns"
     looked_for = "looked for the fields of each format in `rekindle ingest formats`"
     if is_own:
         return "it is our own format: `rekindle ingest jsonl` takes it"

@@ -49,11 +49,24 @@ def read_rows(path: Path, containers: frozenset[str]) -> Iterator[Row | Rejected
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
-def shape_of(path: Path) -> str:
-    """What kind of file it seems to be, for a message that must not repeat what is in it."""
+def is_json(path: Path) -> bool:
+    """Whether the file begins as JSON does; else it is taken for a table whose first line names its columns."""
+    return _head(path).startswith(("{", "["))
+
+
+def header_of(path: Path) -> Row | None:
+    """The columns of a table as a row without values; None where the file is blank."""
+    line = _head(path).partition("\n")[0]
+    if not line:
+        return None
+    return Row.of(path.name, dict.fromkeys(_split(line, max(",;\t", key=line.count)) or []))
+
+
+def _head(path: Path) -> str:
     with path.open("rb") as file:
-        start = file.read(CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return "JSON" if start.startswith((b"{", b"[")) else "no JSON, so a table whose first line names its columns"
+        head = file.read(CHUNK)
+    encoding = next((name for bom, name in _BOMS if head.startswith(bom)), "utf-8")
+    return head.decode(encoding, errors="replace").lstrip()
 
 
 def _integer(text: str) -> int | float:

@@ -255,7 +255,8 @@ def test_no_bytes_stop_a_connector_or_the_recognition(desk, tmp_path, content, n
     [
         (b"", "holds no record"),
         (b"\xef\xbb\xbf\n", "holds no record"),
-        (b"Dear diary\n", "holds no record"),
+        (b"Dear diary\n", "no record in it can be read"),
+        (b"PersonId,MetricDate,Copilot_Actions\r\n", "holds no record"),
         (b"Dear diary,\nI hate it\n", "it is no JSON, so a table"),
         (b"a,b\n1,2\n", "fields of no known format"),
         (b'{"a": 1}', "it is JSON, and its records have the fields of no known format"),
