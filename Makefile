@@ -33,6 +33,7 @@ results: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -c 'from pathlib import Path; from features.catalogue import as_markdown; Path("docs/features.md").write_text(as_markdown())'
+	$(BIN)/python -c 'from pathlib import Path; from features.connectors.catalogue import as_markdown; Path("docs/connectors.md").write_text(as_markdown())'
 
 text-model: .venv/installed
 	$(BIN)/python -m features.text.training

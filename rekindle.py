@@ -1,17 +1,19 @@
 """Rekindle's command line and wiring: the only file that knows all four packages. Nothing imports it."""
 
+import importlib.util
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
 import typer
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from features.connectors.edge import TextModel
     from features.connectors.rollout_model import Rollout
     from features.events import Batch
     from features.log import Appended, EventLog, Source
@@ -39,6 +42,7 @@ HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
 EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_STOPPED = 1, 2, 3, 130
 SHOWN_REJECTIONS = 10
+SHOWN_NOTICES = 40
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 NOTHING_TO_COMPARE = (
     "no model has been promoted, so there is nothing to compare with what is served: run `rekindle train` first, with "
@@ -157,6 +161,83 @@ def ingest_jsonl(paths: list[Path], organization: Organization = "local", as_jso
     _finish_ingest(_append(state, batches, source=SOURCE), as_json=as_json)
 
 
+@ingest_app.command("auto")
+def ingest_auto(
+    paths: list[Path],
+    organization: Organization = "local",
+    tool: Annotated[str | None, typer.Option(help="Tool of what names none (streams, tickets, surveys).")] = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of exports that do not say theirs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The vendors' own exports, files or folders: each is recognised by the fields that it has (`ingest formats`)."""
+    from features.connectors.catalogue import recognise_all
+    from features.connectors.edge import Edge
+    from features.connectors.exports import open_exports, set_aside
+
+    state = open_state()
+    if tool is not None and tool not in state.tools:
+        raise ValueError(f"--tool: expected one with a profile ({', '.join(sorted(state.tools))}), came {tool!r}")
+    named = [path for path in paths if not path.is_dir()]
+    _check_files(named)
+    inside = [path for folder in paths if folder.is_dir() for path in _files_in(folder)]
+    exports, unknown = recognise_all([*named, *inside])
+    notices = [f"{file.path.name}: {file.reason}" for file in unknown if file.is_empty]
+    unknown = [file for file in unknown if not file.is_empty]
+    for file in unknown:
+        if file.path in named:
+            raise ValueError(f"{file.path} is of no known format: {file.reason}")
+    if not exports:
+        raise ValueError(f"{', '.join(map(str, paths))}: no file of a known format; see `rekindle ingest formats`")
+    recognised = {str(export.path): export.connector.name for export in exports}
+    if not as_json:
+        for name, file_format in recognised.items():
+            out.print(f"{name}: {file_format}", markup=False, highlight=False, soft_wrap=True)
+    edge = Edge(
+        organization,
+        state.pseudonym_key(),
+        _now(),
+        state.tools,
+        tell=notices.append,
+        text=text_scorer(),
+        tool=tool,
+        day=day.date() if day else None,
+    )
+    batches = chain([set_aside(unknown)], open_exports(exports, edge, known=state.log.seats))
+    appended = _append(state, batches, source="auto")
+    if not as_json:
+        for notice in notices[:SHOWN_NOTICES]:
+            out.print(f"  {notice}", markup=False, highlight=False, soft_wrap=True)
+        if len(notices) > SHOWN_NOTICES:
+            out.print(f"  … and {len(notices) - SHOWN_NOTICES:,} more; --json lists all")
+    _finish_ingest(appended, as_json=as_json, more={"files": recognised, "notices": notices})
+
+
+@ingest_app.command("formats")
+def ingest_formats(as_json: AsJson = False) -> None:
+    """The formats that `ingest auto` knows, how each is recognised, how late it is, what it gives (docs/connectors.md)."""
+    from features.connectors.catalogue import CONNECTORS, spoken
+
+    if as_json:
+        wanted = ("name", "title", "vendor", "tool", "lag_reason", "yields", "traps", "marks", "source")
+        rows = [{name: getattr(one, name) for name in wanted} for one in CONNECTORS.values()]
+        _print_json([{**row, "lag": spoken(CONNECTORS[row["name"]])} for row in rows])
+        return
+    table = Table("format", "what it is", "recognised by", "lag", "gives", show_lines=True)
+    for one in CONNECTORS.values():
+        marks = "\nor ".join(", ".join(names) for names in one.marks)
+        table.add_row(one.name, one.title, marks, spoken(one), one.yields.replace("`", ""))
+    out.print(table)
+
+
+def text_scorer() -> "TextModel | None":
+    """What scores texts where they come in, if it is there; without it scores are missing. Texts are dropped either way."""
+    if importlib.util.find_spec("features.text") is None:
+        return None
+    return cast("TextModel", importlib.import_module("features.text"))
+
+
 @ingest_app.command("git")
 def ingest_git(
     paths: list[Path],
@@ -214,6 +295,14 @@ def _check_files(paths: list[Path]) -> None:
             raise ValueError(f"cannot read {path}: permission denied")
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """The files in a folder and those below, without hidden ones."""
+    below = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    _check_files(files)
+    return files
+
+
 def _start_of_rollout(state: State, rollout: "Rollout") -> datetime:
     """When the rollout began that is in the folder already, else as asked: two of them would share their identifiers."""
     path = state.home / "truth" / "rollout.json"
@@ -244,10 +333,10 @@ def _append(state: State, batches: "Iterable[Batch]", *, source: str, show: bool
     return total
 
 
-def _finish_ingest(appended: "Appended", *, as_json: bool) -> None:
+def _finish_ingest(appended: "Appended", *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     counts = {name: value for name, value in asdict(appended).items() if name != "rejected"}
     if as_json:
-        _print_json({**counts, "rejected": [asdict(item) for item in appended.rejected]})
+        _print_json({**counts, **(more or {}), "rejected": [asdict(item) for item in appended.rejected]})
     else:
         out.print(
             f"{appended.seats:,} new seats or changes, {appended.accepted:,} new events, {appended.duplicates:,} already "

@@ -435,6 +435,99 @@ def test_a_pipe_is_refused_for_it_cannot_be_read_twice(tmp_path: Path) -> None:
     assert (ran.status, "expected a file" in ran.sentence) == (BAD_INPUT, True)
 
 
+# ---------------------------------------------------------------- the vendors' own exports
+
+USAGE = (
+    "Report Refresh Date,User Principal Name,Display Name,Last Activity Date\n"
+    f"2026-06-30,jane@{DOMAIN},Jane {FAMILY_NAME},2026-06-29\n"
+    f"2026-06-30,joe@{DOMAIN},Joe {FAMILY_NAME},\n"
+)
+CURSOR = json.dumps({"data": [{"email": f"JANE@{DOMAIN}", "isActive": True, "day": "2026-06-24", "date": 1782259200000, "totalAccepts": 3}]})  # fmt: skip
+TICKET = json.dumps({"issues": [{"id": "1", "key": "A-1", "fields": {"summary": f"Copilot? {SECRET}", "created": "2026-06-24T10:02:11Z", "reporter": {"emailAddress": f"jane@{DOMAIN}"}}}]})  # fmt: skip
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """A folder with the exports of three vendors, one of them below, and a hidden file."""
+    folder = tmp_path / "exports"
+    (folder / "june").mkdir(parents=True)
+    (folder / "usage").write_text(USAGE)
+    (folder / "june" / "cursor.json").write_text(CURSOR)
+    (folder / "tickets").write_text(TICKET)
+    (folder / ".hidden").write_text("no export")
+    return folder
+
+
+def test_a_folder_of_exports_goes_in_and_each_format_is_said(exports: Path, tmp_path: Path) -> None:
+    ran = run(tmp_path / "home", "ingest", "auto", exports, "--organization", "acme", "--json")
+    assert (ran.status, ran.err) == (OK, "")
+    named = {Path(name).name: said for name, said in ran.document["files"].items()}
+    assert named == {"usage": "graph_copilot_usage", "cursor.json": "cursor_daily_usage", "tickets": "jira_issues"}
+    assert (ran.document["seats"], ran.document["accepted"]) == (3, 3)
+
+
+def test_taking_exports_in_again_changes_nothing_in_any_order(exports: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run(home, "ingest", "auto", exports)
+    before = counts(home)
+    again = run(home, "ingest", "auto", exports / "june", exports / "tickets", exports / "usage", "--json").document
+    assert (again["seats"], again["accepted"], again["duplicates"]) == (0, 0, 3)
+    assert counts(home) == before
+
+
+def test_no_name_address_or_text_of_an_export_reaches_the_screen_or_the_state(exports: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (exports / "broken").write_text(USAGE + f"never,jane@{DOMAIN},Jane {FAMILY_NAME},{SECRET}\n")
+    ran = run(home, "ingest", "auto", exports)
+    assert ran.status == SET_ASIDE
+    written = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file()) + (ran.out + ran.err).encode()
+    assert [secret for secret in (FAMILY_NAME, DOMAIN, SECRET) if secret.encode() in written] == []
+
+
+def test_what_is_worth_knowing_is_said_and_is_no_failure(exports: Path, tmp_path: Path) -> None:
+    (exports / "usage").write_text(USAGE.replace("Last Activity Date", "Last Activity Date,Shoe Size").replace("-29", "-29,9").replace(",\n", ",,9\n"))  # fmt: skip
+    ran = run(tmp_path / "home", "ingest", "auto", exports)
+    assert (ran.status, ran.err) == (OK, "")
+    assert "usage: fields that this format is not known to have, not read: shoesize" in ran.out
+
+
+def test_an_unknown_file_in_a_folder_is_set_aside_and_the_rest_goes_in(exports: Path, tmp_path: Path) -> None:
+    (exports / "notes.md").write_text("# Notes\n")
+    ran = run(tmp_path / "home", "ingest", "auto", exports, "--json")
+    assert (ran.status, ran.document["accepted"]) == (SET_ASIDE, 3)
+    assert [item["where"] for item in ran.document["rejected"]] == ["notes.md"]
+    assert "rekindle ingest formats" in ran.document["rejected"][0]["reason"]
+
+
+def test_an_unknown_file_that_is_named_stops_before_any_other_is_taken_in(exports: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (exports / "notes.md").write_text("# Notes\n")
+    ran = run(home, "ingest", "auto", exports / "usage", exports / "notes.md")
+    assert (ran.status, "notes.md is of no known format" in ran.sentence) == (BAD_INPUT, True)
+    assert not (home / "log.db").exists()
+
+
+def test_a_file_without_records_is_said_and_is_no_failure(exports: Path, tmp_path: Path) -> None:
+    (exports / "page2.json").write_text('{"data": []}')
+    ran = run(tmp_path / "home", "ingest", "auto", exports)
+    assert (ran.status, ran.err) == (OK, "")
+    assert "page2.json: holds no record" in ran.out
+
+
+def test_an_empty_folder_and_an_unknown_tool_are_refused(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no file of a known format" in run(tmp_path / "home", "ingest", "auto", tmp_path / "empty").sentence
+    ran = run(tmp_path / "home", "ingest", "auto", exports, "--tool", "abacus")
+    assert (ran.status, "--tool: expected one with a profile" in ran.sentence) == (BAD_INPUT, True)
+
+
+def test_the_formats_are_listed_for_people_and_machines(tmp_path: Path) -> None:
+    listed = run(tmp_path / "home", "ingest", "formats", "--json").document
+    assert len(listed) >= 30
+    assert listed[0].keys() >= {"name", "title", "vendor", "tool", "lag", "lag_reason", "yields", "traps", "marks"}
+    assert "purview_copilot" in run(tmp_path / "home", "ingest", "formats").out
+
+
 # ---------------------------------------------------------------- what is missing
 
 
@@ -541,6 +634,8 @@ def test_bad_input_is_answered_in_one_sentence(
     "arguments",
     [
         ["ingest", "jsonl"],
+        ["ingest", "auto"],
+        ["ingest", "auto", "--day", "yesterday", "x"],
         ["ingest", "fax"],
         ["train", "--threads", "0"],
         ["score", "--top", "0"],

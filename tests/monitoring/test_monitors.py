@@ -1,6 +1,6 @@
 import re
 from collections.abc import Callable
-from collections.abc from dataclasses import replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
