@@ -38,7 +38,7 @@ class ModePart:
 
 @dataclass(frozen=True)
 class FeaturePart:
-    """What one feature adds to the log-odds. value: None where missing; sentence: empty where it has no phrase."""
+    """What one feature adds to the log-odds. value: None where missing; sentence: its phrase, else its name and value."""
 
     feature: str
     value: float | str | None
@@ -87,7 +87,8 @@ def _feature_part(name: str, contribution: float, vector: Floats, categories: Ma
     if number != number:
         feature = BY_NAME[name]
         return FeaturePart(name, None, contribution, f"{name.replace('_', ' ')} unknown: {feature.missing}")
-    return FeaturePart(name, number, contribution, say(BY_NAME[name], number))
+    said = say(BY_NAME[name], number) or f"{name.replace('_', ' ')}: {number:.3g} {BY_NAME[name].unit}"
+    return FeaturePart(name, number, contribution, said)
 
 
 def _mode_part(mode: str, parts: list[FeaturePart], *, at_most: int = 3) -> ModePart:

@@ -64,9 +64,11 @@ def _recency(train: Dataset, test: Dataset) -> Floats:
     return _by_horizon(
         past,
         test,
-        lambda rows, label: LogisticRegression()
-        .fit(squash(past.vectors[rows][:, [column]]), label)
-        .predict_proba(np.nan_to_num(inputs, nan=squash(np.array([365.0]))[0]))[:, 1],
+        lambda rows, label: (
+            LogisticRegression()
+            .fit(squash(past.vectors[rows][:, [column]]), label)
+            .predict_proba(np.nan_to_num(inputs, nan=squash(np.array([365.0]))[0]))[:, 1]
+        ),
     )
 
 
@@ -112,7 +114,9 @@ def _cox(train: Dataset, test: Dataset, *, seed: int) -> tuple[Floats | None, st
     inputs, questions = (squash(np.where(np.isnan(part), fill, part)) for part in (raw, asked))
     scale = inputs.std(axis=0)
     varies = scale > 1e-9
-    inputs, questions = (((part - inputs.mean(axis=0)) / np.where(varies, scale, 1))[:, varies] for part in (inputs, questions))
+    inputs, questions = (
+        ((part - inputs.mean(axis=0)) / np.where(varies, scale, 1))[:, varies] for part in (inputs, questions)
+    )
     frame = pd.DataFrame(inputs).assign(duration=duration, event=event)
     try:
         with warnings.catch_warnings():

@@ -32,6 +32,7 @@ BLOCK_DAYS = 28  # one stretch of later time, as long as the product's horizon
 RISK_GROUPS = 3
 MIN_SEEN = 10.0  # expected events of either kind in a group of a block; our choice: a rate of fewer says nothing
 LEAST_DRIFT = 0.1  # log-odds; our choice: a new month is never known better than this, a tenth of the odds
+YOUNG_DRIFT = 0.2  # log-odds; our choice: the same where no model of the past could be followed into its future
 LEVEL = 0.975
 
 
@@ -52,7 +53,9 @@ def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[
         for side in (0, 1):
             learned = fit_calibrator(kind, hazards, rows.take(half != side), seed=seed)
             judged = rows.take(half == side)
-            loss += _total_log_loss(judged, learned.apply(hazards[judged.row])[np.arange(len(judged.row)), judged.period])
+            loss += _total_log_loss(
+                judged, learned.apply(hazards[judged.row])[np.arange(len(judged.row)), judged.period]
+            )
         losses[kind] = loss / float(rows.weight.sum())
     best = min(losses, key=lambda kind: losses[kind])
     return fit_calibrator(best, hazards, rows, seed=seed), losses
@@ -127,25 +130,30 @@ def later_errors(later: Dataset, risk: Floats, *, origin: int) -> LaterErrors:
             at = float(log_odds(np.average(chance, weights=weight)))
             found.append((float(error), variance, at, horizon, cell // RISK_GROUPS))
     columns = np.array(found, np.float64).reshape(-1, 5)
-    return LaterErrors(*columns[:, :3].T, columns[:, 3].astype(np.int64), columns[:, 4].astype(np.int64))
+    whole = columns[:, 3:].astype(np.int64)
+    return LaterErrors(columns[:, 0], columns[:, 1], columns[:, 2], whole[:, 0], whole[:, 1])
 
 
-def measure_band(parts: list[LaterErrors]) -> Band:
+def measure_band(parts: list[LaterErrors], *, least_drift: float = LEAST_DRIFT) -> Band:
     """The band that what was seen after each origin supports: errors of one step of time, and what sampling leaves open.
 
     The variance of the error between stretches is what its square exceeds the sampling variance by, on average (method of
     moments, DerSimonian and Laird 1986), taken about zero, so that a trend widens the band; Student's t with as many
     degrees of freedom as there are stretches. No stretch at a horizon: the horizon before it speaks, and of none the band is empty.
     """
-    errors = [np.concatenate([getattr(part, name) for part in parts]) for name in ("error", "variance", "at", "horizon")]
-    stretch = np.concatenate([part.block + 1_000 * number for number, part in enumerate(parts)]) if parts else np.empty(0)
+    errors = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("error", "variance", "at", "horizon")
+    ]
+    stretch = (
+        np.concatenate([part.block + 1_000 * number for number, part in enumerate(parts)]) if parts else np.empty(0)
+    )
     places, widths = [], []
     for horizon in range(len(HORIZONS_DAYS)):
         chosen = errors[3] == horizon
         if not chosen.any():
             continue
         error, variance, at = (values[chosen] for values in errors[:3])
-        drift = max(float(np.mean(error**2 - variance)), LEAST_DRIFT**2)
+        drift = max(float(np.mean(error**2 - variance)), least_drift**2)
         freedom = len(np.unique(stretch[chosen]))
         order = np.argsort(at, kind="stable")
         groups = np.array_split(order, min(RISK_GROUPS, len(order)))
@@ -211,5 +219,3 @@ def _total_log_loss(rows: PersonPeriods, predicted: Floats) -> float:
 
 def _floats(values: Floats) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
-
-

@@ -46,7 +46,7 @@ def shortcomings(past: Dataset, later: Dataset) -> list[str]:
 
 def _missing_groups(past: Dataset) -> list[str]:
     found = []
-    known = ~np.isnan(past.vectors).all(axis=0) if len(past) else np.ones(len(NUMERIC), bool)
+    known = np.asarray((~np.isnan(past.vectors)).any(axis=0) if len(past) else np.ones(len(NUMERIC), bool))
     for group in Group:
         own = [number for number, feature in enumerate(NUMERIC) if feature.group is group]
         if own and not known[own].any():
@@ -60,9 +60,8 @@ def _missing_groups(past: Dataset) -> list[str]:
 def _constant(past: Dataset) -> list[str]:
     if not len(past):
         return []
-    groups_missing = np.isnan(past.vectors).all(axis=0)
-    low, high = np.nan_to_num(past.vectors, nan=np.inf).min(axis=0), np.nan_to_num(past.vectors, nan=-np.inf).max(axis=0)
-    is_same = ~groups_missing & (low == high) & ~np.isnan(past.vectors).any(axis=0)
+    with np.errstate(invalid="ignore"):
+        is_same = past.vectors.min(axis=0) == past.vectors.max(axis=0)  # never where one is missing
     names = [NUMERIC[number].name for number in np.flatnonzero(is_same)]
     if not names:
         return []

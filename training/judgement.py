@@ -141,10 +141,10 @@ def reliability(label: Floats, risk: Floats, low: Floats, high: Floats) -> dict[
         if len(known) < ENOUGH_TO_JUDGE:
             continue
         bins = np.array_split(known[np.argsort(risk[known, horizon], kind="stable")], RELIABILITY_BINS)
-        columns = (values[:, horizon] for values in (risk, low, high, label))
+        means = [[float(values[rows, horizon].mean()) for values in (risk, low, high, label)] for rows in bins]
         found[days] = [
-            Bin(*(float(value) for value in means), snapshots=len(rows))
-            for rows, *means in zip(bins, *([column[b].mean() for b in bins] for column in columns), strict=True)
+            Bin(predicted, lower, upper, observed, len(rows))
+            for rows, (predicted, lower, upper, observed) in zip(bins, means, strict=True)
         ]
     return found
 
@@ -172,7 +172,8 @@ def _weeks(dataset: Dataset) -> npt.NDArray[np.str_]:
 def _groups(
     later: Dataset, risk: Floats, segments: Mapping[str, npt.NDArray[np.str_]], *, seed: int
 ) -> tuple[list[Group], dict[str, int]]:
-    label, groups, suppressed = later.abandoned(), [], {}
+    label, groups = later.abandoned(), []
+    suppressed: dict[str, int] = {}
     for kind, names in segments.items():
         for name in np.unique(names[names != ""]).tolist():
             rows = np.flatnonzero(names == name)

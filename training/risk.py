@@ -16,6 +16,7 @@ from features.rules import COLD_START_DAYS, EXPERT_RATES, EXPERT_RATES_ELSEWHERE
 from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, squash
 from training.calibration import (
     ENOUGH_TO_CALIBRATE,
+    YOUNG_DRIFT,
     LaterErrors,
     choose_calibrator,
     later_errors,
@@ -32,8 +33,15 @@ ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
 HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
-BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE = 100_000, 2, 0.08  # our choice: of so many rows two folds and fewer trees say enough
-ORIGINS = (0.5, 0.7)  # shares of the judged time; our choice: where models of the past stood, whose errors make the band
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE = (
+    100_000,
+    2,
+    0.08,
+)  # our choice: of so many rows two folds and fewer trees say enough
+ORIGINS = (
+    0.5,
+    0.7,
+)  # shares of the judged time; our choice: where models of the past stood, whose errors make the band
 LOGISTIC_C = 0.01  # our choice: strong shrinkage, the features are many and alike
 TREE_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 TREE_PARAMETERS: Mapping[str, object] = MappingProxyType(
@@ -116,9 +124,7 @@ def fit(
     return replace(fitted, scorer=replace(scorer, activation=learned), activation=activation)
 
 
-def _fit_stratum(
-    dataset: Dataset, stratum: Stratum, *, method: Method | None, parameters: Mapping[str, object]
-) -> Fit:
+def _fit_stratum(dataset: Dataset, stratum: Stratum, *, method: Method | None, parameters: Mapping[str, object]) -> Fit:
     abandonments = dataset.abandonments()
     rows = person_period_rows(dataset)
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)
@@ -144,7 +150,11 @@ def _fit_stratum(
     band = fitted.band
     if losses:
         errors = _errors_after_origins(fitted, dataset, parameters, trees=trees)
-        band = measure_band(errors or [_errors_of_held_out_people(calibrator, held.later, blended)])
+        if errors:
+            band = measure_band(errors)
+        else:
+            at_hand = _errors_of_held_out_people(calibrator, held.later, blended)
+            band = measure_band([at_hand], least_drift=YOUNG_DRIFT)
     return Fit(replace(fitted, band=band), abandonments, len(rows.row), trees, losses, blend_losses)
 
 
@@ -223,7 +233,8 @@ def _held_out_hazards(
     """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people, and the best number of trees."""
     codes = bare.codes(held.later.categories)
     line = np.full((len(held.later), PERIODS), np.nan)
-    for number in _folds(held.later_fold):
+    is_big = bare.method is Method.LIGHTGBM and (held.early_fold < 0).any()  # so many rows have no need of a line
+    for number in [] if is_big else _folds(held.later_fold):
         others, own = held.early.take(held.early_fold != number), held.later_fold == number
         rows = person_period_rows(others)
         if len(np.unique(rows.event)) < 2:
@@ -246,7 +257,9 @@ def _cross_validated(
 ) -> tuple[dict[int, lgb.Booster], list[float]]:
     """By fold, the trees of the other people; and the mean held-out log loss after each tree, up to the lowest."""
     is_same = held.early is held.later
-    parts = [(held.early, held.early_fold)] if is_same else [(held.early, held.early_fold), (held.later, held.later_fold)]
+    parts = (
+        [(held.early, held.early_fold)] if is_same else [(held.early, held.early_fold), (held.later, held.later_fold)]
+    )
     rows = [person_period_rows(part) for part, _ in parts]
     fold = [folds[row.row] for (_, folds), row in zip(parts, rows, strict=True)]
     start = 0 if is_same else len(fold[0])  # where the rows by which models are judged begin
@@ -279,7 +292,8 @@ def _cross_validated(
 def _choose_tree_weight(later: Dataset, hazards: Mapping[Method, Floats]) -> tuple[float, dict[float, float]]:
     """The weight of the trees beside the line, on the log-odds scale, with the lowest held-out log loss."""
     rows = person_period_rows(later)
-    rows = rows.take(~np.isnan(sum(hazards.values())[rows.row, 0]))  # type: ignore[index]  # there are two
+    known = ~np.isnan(hazards[Method.LIGHTGBM][:, 0]) & ~np.isnan(hazards[Method.LOGISTIC][:, 0])
+    rows = rows.take(known[rows.row])
     if rows.event.sum() < ENOUGH_TO_CALIBRATE:
         return 1.0, {}
     losses = {weight: mean_log_loss(rows, _blend(hazards, weight)) for weight in TREE_WEIGHTS}
@@ -291,9 +305,7 @@ def _blend(hazards: Mapping[Method, Floats], weight: float) -> Floats:
         return hazards[Method.LOGISTIC]
     if weight == 1.0:
         return hazards[Method.LIGHTGBM]
-    return probability(
-        weight * log_odds(hazards[Method.LIGHTGBM]) + (1 - weight) * log_odds(hazards[Method.LOGISTIC])
-    )
+    return probability(weight * log_odds(hazards[Method.LIGHTGBM]) + (1 - weight) * log_odds(hazards[Method.LOGISTIC]))
 
 
 def _weighted(bare: Scorer, weight: float) -> Scorer:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import optuna
 
+from features.scorer import Method
 from training.dataset import Dataset
-from training.risk import TREE_PARAMETERS, Method, affordable, held_out_loss
+from training.risk import TREE_PARAMETERS, affordable, held_out_loss
 
 STORAGE = "optuna.db"
 START_TRIALS = 8  # drawn at random before the search learns from them
