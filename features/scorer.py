@@ -179,7 +179,7 @@ class Scorer:
 
     def _is_young(self, vectors: Floats) -> npt.NDArray[np.bool_]:
         with np.errstate(invalid="ignore"):
-            return np.asarray(ages(vectors) < self.speaks_from_days)
+            return np.asarray((self.speaks_from_days > 0) & (ages(vectors) < self.speaks_from_days))
 
     def _rule_risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
         risk, low, high = self.rule.risk(vectors)

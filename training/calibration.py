@@ -1,5 +1,6 @@
 """Calibration of the hazards, chosen on held-out people, and the band that says how far it held at a later time."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,9 @@ def _steps(raw: Floats, rows: PersonPeriods, *, seed: int) -> Steps:
     times = (whole + (np.random.default_rng(seed).random(len(raw)) < rows.weight - whole)).astype(np.int64)
     times[0] = max(times[0], 1)
     coarse = np.repeat(probability(np.round(log_odds(raw) * GRID) / GRID), times)
-    below, above, places = calc_p0p1(np.column_stack((1 - coarse, coarse)), np.repeat(rows.event, times))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # the package divides 0 by 0 at the end of its diagram
+        below, above, places = calc_p0p1(np.column_stack((1 - coarse, coarse)), np.repeat(rows.event, times))
     return Steps(*_kept(places, below[:, 1]), *_kept(places, above[:, 1]))
 
 
@@ -121,17 +124,33 @@ def later_errors(later: Dataset, risk: Floats, *, origin: int) -> LaterErrors:
         for cell in np.unique(block[known] * RISK_GROUPS + group[known]).tolist():
             rows = np.flatnonzero(known & (block * RISK_GROUPS + group == cell))
             chance, weight = risk[rows, horizon], later.censoring_weight[rows, HORIZON_PERIODS[horizon]]
-            spread = float((weight * chance * (1 - chance)).sum())
             if min((weight * chance).sum(), (weight * (1 - chance)).sum()) < MIN_SEEN:
                 continue
             _, person = np.unique(later.person[rows], return_inverse=True)
-            score = np.bincount(person, weight * (label[rows, horizon] - chance))
-            error, variance = score.sum() / spread, float((score**2).sum()) / spread**2
+            error = _shift(log_odds(chance), label[rows, horizon], weight)
+            shifted = probability(log_odds(chance) + error)
+            spread = float((weight * shifted * (1 - shifted)).sum())
+            score = np.bincount(person, weight * (label[rows, horizon] - shifted))
+            variance = float((score**2).sum()) / spread**2
             at = float(log_odds(np.average(chance, weights=weight)))
-            found.append((float(error), variance, at, horizon, cell // RISK_GROUPS))
+            found.append((error, variance, at, horizon, cell // RISK_GROUPS))
     columns = np.array(found, np.float64).reshape(-1, 5)
     whole = columns[:, 3:].astype(np.int64)
     return LaterErrors(columns[:, 0], columns[:, 1], columns[:, 2], whole[:, 0], whole[:, 1])
+
+
+def _shift(odds: Floats, label: Floats, weight: Floats) -> float:
+    """The shift of the log-odds with which as many events are expected as were seen, half an event added on either side."""
+    total = float(weight.sum())
+    wanted = (float(weight @ label) + 0.5) / (total + 1) * total
+    shift = 0.0
+    for _ in range(30):
+        chance = probability(odds + shift)
+        step = (wanted - float(weight @ chance)) / max(float(weight @ (chance * (1 - chance))), 1e-9)
+        shift += float(np.clip(step, -1, 1))
+        if abs(step) < 1e-6:
+            break
+    return shift
 
 
 def measure_band(parts: list[LaterErrors], *, least_drift: float = LEAST_DRIFT) -> Band:
@@ -141,6 +160,8 @@ def measure_band(parts: list[LaterErrors], *, least_drift: float = LEAST_DRIFT) 
     moments, DerSimonian and Laird 1986), taken about zero, so that a trend widens the band; Student's t with as many
     degrees of freedom as there are stretches. No stretch at a horizon: the horizon before it speaks, and of none the band is empty.
     """
+    if not parts:
+        return Band()
     errors = [
         np.concatenate([getattr(part, name) for part in parts]) for name in ("error", "variance", "at", "horizon")
     ]
