@@ -101,6 +101,15 @@ def judge(rollout: Rollout) -> Scorer:
             scores |= {
                 name: beside[name][:, horizon] for name in ("recency", "warnings", "boosting", "cox") if name in beside
             }
+            # the truth knows whether the silence has begun, which no source shows: fair only where it has not
+            begun = truth[:, 0] >= 1
+            apart = {name: scores[name] for name in ("Rekindle", "the simulator's hazard")}
+            for name, values in evaluate(np.where(begun, np.nan, outcome), apart, later.person).items():
+                print(
+                    f"| {days} days, not begun | {name} | "
+                    + " | ".join(str(values[metric]) for metric in METRICS)
+                    + " |"
+                )
             for name, values in evaluate(outcome, scores, later.person).items():
                 print(f"| {days} days | {name} | " + " | ".join(str(values[metric]) for metric in METRICS) + " |")
         bins = reliability(label, scored.risk, scored.low, scored.high)
