@@ -21,7 +21,7 @@ LIFT_SHARE = 0.1
 ENOUGH_TO_JUDGE = 50  # snapshots; our choice: below it no metric is shown
 ALERT_RATE = 0.1  # our choice: share of snapshots that coaches can be alerted on
 ALERT_MEMORY_DAYS = 56  # an alert counts as a warning of a silence that begins within so many days
-_CELLS = 20_000_000  # of weights over all resamples, beyond which fewer are drawn
+_CELLS = 3_000_000  # of weights over all resamples, beyond which fewer are drawn
 _CHUNK_CELLS = 20_000_000
 _TINY = 1e-6
 
@@ -203,8 +203,8 @@ def _grouped(seat: npt.NDArray[np.str_], days: Integers) -> tuple[Integers, Inte
 def auc_by_time(later: Dataset, curve: Floats, *, seed: int = 7) -> dict[int, Estimate]:
     """By day, the cumulative/dynamic AUC: of those whose silence has begun by then against those known to be in use.
 
-    curve: (n, PERIODS). Weighted by the inverse probability of being observed so long (Uno 2007; Hung and Chiang 2010),
-    from the Kaplan-Meier curve of the censoring, which is taken as fixed.
+    curve: (n, PERIODS). Either side counts only where it was observed so long, hence with the same chance, which cancels where the
+    end of the data is independent of the silence; interventions are not, and are weighted for. Source: Hung and Chiang 2010.
     """
     outcome = later.abandoned_by(PERIOD_ENDS_DAYS)
     found = {}
