@@ -174,7 +174,8 @@ def measure_band(parts: list[LaterErrors], *, least_drift: float = LEAST_DRIFT) 
         if not chosen.any():
             continue
         error, variance, at = (values[chosen] for values in errors[:3])
-        drift = max(float(np.mean(error**2 - variance)), least_drift**2)
+        least = least_drift * (1 + HORIZONS_DAYS[horizon] / 56)  # our choice: half as much again at 28 days
+        drift = max(float(np.mean(error**2 - variance)), least**2)
         freedom = len(np.unique(stretch[chosen]))
         order = np.argsort(at, kind="stable")
         groups = np.array_split(order, min(RISK_GROUPS, len(order)))
