@@ -130,7 +130,7 @@ class Scorer:
     trained_until: str = ""
     catalogue: str = field(default_factory=catalogue_hash)
 
-    def score(self, vectors: Floats, categories: Sequence[Sequence[str]], *, threads: int = 1) -> Risk:
+    def score(self, vectors: Floats, categories: Sequence[Sequence[str]]) -> Risk:
         """Calibrated risk. vectors: (n, n_numeric) in catalogue order; categories: n rows of names in their order.
 
         The learned models speak of seats in use and of those that never started; for the others, for the very young
@@ -142,7 +142,7 @@ class Scorer:
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = rows[start : start + BLOCK_ROWS]
                 names = [categories[row] for row in block.tolist()]
-                hazards = model.hazards(vectors[block], model.codes(names), threads=threads)
+                hazards = model.hazards(vectors[block], model.codes(names))
                 curve[block] = cumulative(model.calibrator.apply(hazards))
                 risk[block] = curve[block][:, HORIZON_PERIODS]
                 low[block], high[block] = model.band.around(risk[block])

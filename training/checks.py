@@ -24,13 +24,14 @@ def refuse_unjudgeable(dataset: Dataset, labels: pl.DataFrame) -> None:
         used = labels.height
         raise ValueError(
             f"{start}none of {used:,} snapshots has a meaningful use in the {silence} days before; check the tool profile "
-            "(tools.yaml: meaningful use, high-value workflows), or ingest the events of those who use the tool"
+            "(tools.yaml: meaningful use, high-value workflows), or ingest the events of those who use the tool: a seat must be "
+            f"observed for {silence} days after such a use"
         )
     idle = float((dataset.ended == str(Ended.NO_OPPORTUNITY)).mean())
     if idle == 1.0:
         raise ValueError(
             f"{start}no seat shows any work (opportunity) in the {silence} days after its last use, so a silence cannot be "
-            f"told from a holiday; ingest `work` or `task` events of at least {silence} days, or name another sign of work "
+            f"told from a holiday: a seat must be observed for {silence} days with signs of work; ingest `work` or `task` events of at least {silence} days, or name another sign of work "
             "in tools.yaml"
         )
     raise ValueError(
