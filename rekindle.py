@@ -1,6 +1,5 @@
 """Rekindle's command line and wiring: the only file that knows all four packages. Nothing imports it."""
 
-import importlib.util
 import logging
 import os
 import sys
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from features.connectors.edge import TextModel
     from features.connectors.rollout_model import Rollout
     from features.events import Batch
+    from features.explanation import Explanation
     from features.log import Appended, EventLog, Source
     from features.refresh import Refresher
     from features.store import FeatureStore
@@ -36,12 +35,13 @@ if TYPE_CHECKING:
     from serving.advisor import Advisor
     from serving.scores import Score
     from serving.settings import Settings
+    from training.evaluate import Estimate
     from training.train import Trained
 
 HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
-EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_STOPPED = 1, 2, 3, 130
-SHOWN_REJECTIONS = 10
+EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 4, 130
+SHOWN_REJECTIONS, SHOWN_FEATURES = 10, 12
 SHOWN_NOTICES = 40
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 NOTHING_TO_COMPARE = (
@@ -172,6 +172,7 @@ def ingest_auto(
     as_json: AsJson = False,
 ) -> None:
     """The vendors' own exports, files or folders: each is recognised by the fields that it has (`ingest formats`)."""
+    from features import text
     from features.connectors.catalogue import recognise_all
     from features.connectors.edge import Edge
     from features.connectors.exports import open_exports, set_aside
@@ -200,7 +201,7 @@ def ingest_auto(
         _now(),
         state.tools,
         tell=notices.append,
-        text=text_scorer(),
+        text=text,  # the module itself has the two functions
         tool=tool,
         day=day.date() if day else None,
     )
@@ -229,13 +230,6 @@ def ingest_formats(as_json: AsJson = False) -> None:
         marks = "\nor ".join(", ".join(names) for names in one.marks)
         table.add_row(one.name, one.title, marks, spoken(one), one.yields.replace("`", ""))
     out.print(table)
-
-
-def text_scorer() -> "TextModel | None":
-    """What scores texts where they come in, if it is there; without it scores are missing. Texts are dropped either way."""
-    if importlib.util.find_spec("features.text") is None:
-        return None
-    return cast("TextModel", importlib.import_module("features.text"))
 
 
 @ingest_app.command("git")
@@ -541,42 +535,54 @@ def _instant(state: State, text: str) -> datetime:
 def train_command(
     seed: Annotated[int, typer.Option(help="Same data, same seed, same model.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM.")] = 1,
+    tune: Annotated[int, typer.Option(min=0, help="Trials of a search of the trees' parameters; resumes.")] = 0,
+    on_signal: Annotated[bool, typer.Option(help="Only if monitoring asked for a new model.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit the risk model on the past, judge it on what came later, register it, promote it if it is better."""
-    trained = _train(open_state(), seed=seed, threads=threads)
+    from training.signals import open_signal
+
+    state = open_state()
+    if on_signal and open_signal(state.home) is None:
+        _say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
+        return
+    trained = _train(state, seed=seed, threads=threads, trials=tune)
     if as_json:
         _print_json(asdict(trained))
         return
     _print_trained(trained)
 
 
-def _train(state: State, *, seed: int, threads: int) -> "Trained":
-    from features.labels import label_snapshots
+def _train(state: State, *, seed: int, threads: int, trials: int = 0) -> "Trained":
     from features.scorer import REGISTERED_MODEL
-    from training.dataset import data_version
     from training.train import train
+
+    data = _training_data(state)
+    with _progress("fitting, calibrating and judging the model"):
+        trained = train(state.home, **data, seed=seed, threads=threads, trials=trials)
+    if trained.version is not None:
+        state.store.register_model(REGISTERED_MODEL, trained.version)
+    return trained
+
+
+def _training_data(state: State) -> dict[str, Any]:
+    """Features and labels of the same snapshots, and what training is told beside them."""
+    from features.labels import label_snapshots
+    from training.dataset import data_version
 
     seats, events, sources = _known_seats(state), state.log.events(), state.log.sources()
     snapshots = state.store.snapshots()
     with _progress("joining features to labels"):
         labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=state.tools)
         features = state.store.historical(snapshots)
-    with _progress("fitting, calibrating and judging the model"):
-        trained = train(
-            state.home,
-            features,
-            labels,
-            seats=seats,
-            decisions=state.log.decisions(),
-            tools=state.tools,
-            data_version=data_version(events),
-            seed=seed,
-            threads=threads,
-        )
-    if trained.version is not None:
-        state.store.register_model(REGISTERED_MODEL, trained.version)
-    return trained
+    return {
+        "features": features,
+        "labels": labels,
+        "seats": seats,
+        "decisions": state.log.decisions(),
+        "tools": state.tools,
+        "data_version": data_version(events),
+    }
 
 
 def _print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None) -> None:
@@ -584,18 +590,145 @@ def _print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None)
         f"Model: [bold]{trained.method}[/], version {trained.version}, fitted on {trained.train_snapshots:,} snapshots "
         f"with {trained.abandonments:,} abandonments, judged on {trained.test_snapshots:,} later ones."
     )
-    if trained.note:
-        out.print(f"Note: {trained.note}.", highlight=False)
-    for horizon, methods in trained.metrics.items():
+    notes = (trained.note, trained.activation_note)
+    for note in (note for note in notes if note):
+        out.print(f"Note: {note}.", highlight=False)
+    for missing in trained.shortcomings if horizons is None else ():
+        out.print(f"Missing: {missing}.", highlight=False)
+    _print_metrics(trained.metrics, horizons=horizons)
+    if horizons is None:
+        _print_metrics(trained.activation, of="Seats that never started, not begun")
+    verb = "Promoted" if trained.is_promoted else "Not promoted"
+    out.print(f"{verb}: {trained.why}.", highlight=False)
+    if trained.closed_signal is not None:
+        out.print(f"This answers what monitoring asked for: {trained.closed_signal}", highlight=False)
+    out.print(f"Report: {trained.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_metrics(
+    metrics: "Mapping[int, Mapping[str, Mapping[str, Estimate]]]",
+    *,
+    horizons: Iterable[int] | None = None,
+    of: str = "Abandoned",
+) -> None:
+    for horizon, methods in metrics.items():
         if not methods or (horizons is not None and horizon not in horizons):
             continue
         names = next(iter(methods.values()))
-        table = Table("method", *names, title=f"Abandoned by {horizon} days, with 95 % intervals over people")
+        table = Table("method", *names, title=f"{of} by {horizon} days, with 95 % intervals over people")
         for method, values in methods.items():
             table.add_row(method, *(str(estimate) for estimate in values.values()))
         out.print(table)
-    verb = "Promoted" if trained.is_promoted else "Not promoted"
-    out.print(f"{verb}: {trained.why}.", highlight=False)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    backtest: Annotated[bool, typer.Option(help="Also fit and judge models of moments in the past.")] = False,
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same intervals.")] = 7,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """The report on the champion: what came after its training, by segment and week of life, beside the baselines."""
+    from training.examine import evaluate_champion
+
+    state = open_state()
+    data = _training_data(state)
+    with _progress("judging the champion"):
+        found = evaluate_champion(state.home, **data, with_backtest=backtest, seed=seed, threads=threads)
+    if as_json:
+        past = None if found.backtest is None else found.backtest.document()
+        evaluation = found.judgement.document()
+        _print_json({"version": found.version, "evaluation": evaluation, "backtest": past, "report": str(found.page)})
+        return
+    out.print(
+        f"Champion: version {found.version}, judged on {found.judgement.snapshots:,} snapshots after its training."
+    )
+    _print_metrics(found.judgement.metrics)
+    if found.backtest is not None:
+        _print_metrics(found.backtest.pooled, of=f"Backtest of {len(found.backtest.origins)} origins, abandoned")
+    out.print(f"Report: {found.page}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("promote")
+def promote_command(
+    version: Annotated[str | None, typer.Argument(help="Version in the registry; the newest by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same verdict.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion if it passes the gate on data later than its training. Exit status 4 where it does not."""
+    from training.examine import promote_if_better
+
+    state = open_state()
+    data = _training_data(state)
+    del data["data_version"]
+    with _progress("applying the gate"):
+        promotion = promote_if_better(state.home, **data, version=version, now=_now(), seed=seed)
+    verb = "is the champion" if promotion.is_promoted else "was not promoted"
+    _say(asdict(promotion), f"Version {promotion.version} {verb}: {promotion.why}.", as_json=as_json)
+    if not promotion.is_promoted:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command("rollback")
+def rollback_command(as_json: AsJson = False) -> None:
+    """Put the champion before the present one back."""
+    from training.registry import rollback
+
+    withdrawn, restored = rollback(open_state().home, at=_now().isoformat())
+    sentence = f"Version {restored} serves again; version {withdrawn} was withdrawn."
+    _say({"withdrawn": withdrawn, "restored": restored}, sentence, as_json=as_json)
+
+
+@app.command("explain")
+def explain_command(
+    seat: Annotated[str, typer.Argument(help="A seat: organization/seat.")],
+    png: Annotated[Path | None, typer.Option(help="Also draw it into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Why a seat's risk is what it is: what the model adds up, by failure mode and by feature. Behaviour, not character."""
+    from features.catalogue import CATEGORIES
+    from features.explanation import explain
+    from serving.scores import PRODUCT_HORIZON
+    from training import plots
+
+    state = open_state()
+    with state.advisor() as advisor:
+        scores, _ = _scores(state, advisor, [seat], top=1)
+        score = scores[0]
+        parts = advisor.champion.current.scorer.contributions(score.row.vector[None, :], [score.row.categories])
+    if not parts:
+        raise ValueError(
+            f"the rule speaks of {seat} ({score.note or 'no model has learned enough'}), and it adds nothing up: "
+            f"{'; '.join(reason.sentence for reason in score.reasons or ()) or 'no early warning shows'}"
+        )
+    named = dict(zip((feature.name for feature in CATEGORIES), score.row.categories, strict=True))
+    title = f"{seat} at {score.row.as_of:%Y-%m-%d}: risk by 28 days {_percent(score.risk[PRODUCT_HORIZON])}"
+    explained = explain(score.row.vector, named, {name: float(part[0]) for name, part in parts.items()}, title=title)
+    if png is not None:
+        plots.save(plots.explanation(explained), png)
+    if as_json:
+        _print_json({"score": _score_document(score), "explanation": asdict(explained)})
+        return
+    _print_explanation(explained)
+    _print_model(score)
+    if png is not None:
+        out.print(f"Plot: {png}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_explanation(explained: "Explanation") -> None:
+    modes = Table("what it speaks to", "adds", "evidence", title=explained.title, show_lines=True)
+    for mode in explained.modes:
+        modes.add_row(mode.words, f"{mode.contribution:+.2f}", mode.evidence or "–")
+    out.print(modes)
+    features = Table("feature", "adds", "in words", title="The weightiest features")
+    for part in explained.features[:SHOWN_FEATURES]:
+        features.add_row(part.feature, f"{part.contribution:+.2f}", part.sentence or "–")
+    out.print(features)
+    out.print(
+        f"Log-odds that the silence begins now, before calibration: {explained.base:+.2f} for seats in general, "
+        f"{explained.raw_score:+.2f} for this one; the parts add up to the difference.",
+        highlight=False,
+    )
 
 
 @app.command("score")
@@ -604,12 +737,20 @@ def score_command(
         list[str] | None, typer.Argument(help="Seats (organization/seat); all where none is named.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show, the riskiest first.")] = 10,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Score this file of feature rows instead (seat_id, as_of, FEATURES).")
+    ] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Where the risks of --parquet go.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Blocks of --parquet scored at once.")] = 2,
     as_json: AsJson = False,
 ) -> None:
     """The seats most at risk, how sure that is, and why. Uses the features that are online."""
     from serving.scores import is_stale
 
     state = open_state()
+    if parquet is not None or out_file is not None:
+        _score_file(state, parquet, out_file, threads=threads, as_json=as_json)
+        return
     with state.advisor() as advisor:
         scores, unanswered = _scores(state, advisor, seats, top=top)
     if as_json:
@@ -625,6 +766,21 @@ def score_command(
         for detail in unanswered:
             err.print(f"  set aside: {detail}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_SET_ASIDE)
+
+
+def _score_file(state: State, source: Path | None, target: Path | None, *, threads: int, as_json: bool) -> None:
+    from features.bulk import score_parquet
+    from features.scorer import Method, Scorer
+    from training.registry import load_champion
+
+    if source is None or target is None:
+        raise ValueError("--parquet and --out belong together: the feature rows, and the file for their risks")
+    champion = load_champion(state.home)
+    scorer = Scorer(Method.RULE, note="no model has been promoted yet") if champion is None else champion[0]
+    with _progress("scoring", unit="seats") as advance:
+        scored = score_parquet(source, target, scorer, threads=threads, progress=advance)
+    document = {"scored": scored, "out": str(target), "method": str(scorer.method), "note": scorer.note}
+    _say(document, f"The risks of {scored:,} rows are in {target}, by {scorer.method}.", as_json=as_json)
 
 
 def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: int) -> "tuple[list[Score], list[str]]":
@@ -699,13 +855,10 @@ def _print_model(score: "Score") -> None:
 
     out.print(f"Scored by {score.model.label}, {score.method}{said}.", highlight=False)
     if score.method is Method.RULE:
-        source = "of a share among seats with as many warnings: what was observed, and the expert's guess before it"
+        source = "a share among seats with as many warnings: what was observed, and the expert's guess before it"
     else:
-        source = "the spread of the calibration over resampled people: of a share among seats scored alike"
-    out.print(
-        f"The range (95 %) is {source}; not of one person, and it does not hold what changes with time.",
-        highlight=False,
-    )
+        source = "the share that will be given up among seats scored alike, in a later month"
+    out.print(f"The range (95 %) is of {source}; not of one person.", highlight=False)
 
 
 # ---------------------------------------------------------------- serve, monitor, demo
@@ -732,12 +885,19 @@ def monitor_command(
     as_json: AsJson = False,
 ) -> None:
     """Compare what was served with what the model was trained on. Exit status: 0 quiet, 10 look, 20 act."""
+    from monitoring.retrain import ask_for_retraining
+
     state = open_state()
     run = _monitor(state, days=days)
+    signal = ask_for_retraining(state.home, run, now=_now())
     if as_json:
-        _print_json({"status": run.status, "folder": str(run.folder), "findings": [asdict(f) for f in run.findings]})
+        findings = [asdict(f) for f in run.findings]
+        asked = None if signal is None else asdict(signal)
+        _print_json({"status": run.status, "folder": str(run.folder), "findings": findings, "retrain": asked})
     else:
         _print_findings(run)
+        if signal is not None:
+            out.print(f"A new model is asked for (`rekindle train --on-signal`): {signal.reason}", highlight=False)
         out.print(f"Report: {run.folder / 'index.html'}", highlight=False)
     raise typer.Exit(run.status)
 

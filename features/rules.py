@@ -19,6 +19,7 @@ Booleans = npt.NDArray[np.bool_]
 
 DROP_BELOW = 0.5  # weeks 3 and 4 below half of weeks 1 and 2 (design: risk)
 EARLY_DAYS = 56  # our choice: the first two speak of a rollout's first eight weeks; who uses it after has answered them
+COLD_START_DAYS = 7  # younger seats have the rule to themselves until enough of them were seen (design: risk)
 TOGETHER_ABOVE = 0.1  # our choice: scores of about a third each in a recent ticket or survey
 
 
@@ -73,9 +74,6 @@ class Stratum(StrEnum):
     SILENT = "silent"  # had meaningful use, none in the last 28 days
 
 
-_COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
-
-
 EXPERT_RATES_ELSEWHERE = {Stratum.SILENT: _SILENT, Stratum.NOT_STARTED: _NOT_STARTED}
 
 
@@ -84,6 +82,11 @@ def strata(vectors: Floats) -> npt.NDArray[np.str_]:
     recent = vectors[:, _COLUMN["meaningful_28"]] > 0
     ever = vectors[:, _COLUMN["meaningful_ever"]] > 0
     return np.where(recent, str(Stratum.IN_USE), np.where(ever, str(Stratum.SILENT), str(Stratum.NOT_STARTED)))
+
+
+def ages(vectors: Floats) -> Floats:
+    """(n,) days from the assignment of the seat to the end of its data."""
+    return vectors[:, _COLUMN["life_days"]]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,16 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
+from features.calibration import Band, Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
-from features.rules import RuleRates, Stratum, expert_rates, expert_rates_elsewhere, strata
+from features.rules import COLD_START_DAYS, RuleRates, Stratum, ages, expert_rates, expert_rates_elsewhere, strata
 
 Floats = npt.NDArray[np.float64]
 
 REGISTERED_MODEL = "rekindle-risk"  # the name under which training registers and serving looks
 CHAMPION = "champion"  # the alias of the version that serves
 SCORER_ARTIFACT = "scorer"  # folder of the registered model that Scorer.save wrote
+SCORER_FILE, BOOSTER_FILE, ACTIVATION_FOLDER = "scorer.json", "booster.txt", "activation"
 REFERENCE_ARTIFACT = "reference"  # folder with reference.parquet: training snapshots, FEATURES and `risk_28`
 
 HORIZONS_DAYS = (0, 7, 14, 28)
@@ -34,7 +36,7 @@ HORIZON_PERIODS = tuple(PERIOD_ENDS_DAYS.index(days) for days in HORIZONS_DAYS)
 PERIOD_COLUMN = "period"
 INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN)
 MAX_DEPARTURE = 4.0  # standard deviations; our choice: beyond what was seen, a line must not run on
-_TINY = 1e-9
+BLOCK_ROWS = 10_000  # snapshots scored at once: nine rows each, so that a million seats fit the memory
 
 
 class Method(StrEnum):
@@ -49,8 +51,9 @@ class Method(StrEnum):
 class Risk:
     """Risk of (n,) snapshots under `none`.
 
-    risk, low, high: (n, len(HORIZONS_DAYS)) in [0, 1], never falling with the horizon; low and high are the 95 % spread
-    of the calibration over resampled people, 0 and 1 where too little is known to say. curve: (n, PERIODS). expected_days: (n,) mean of the days to
+    risk, low, high: (n, len(HORIZONS_DAYS)) in [0, 1], never falling with the horizon; low and high bound with 95 % the
+    share that will be abandoned among seats scored alike at a later time (features.calibration.Band), 0 and 1 where too
+    little is known to say. curve: (n, PERIODS). expected_days: (n,) mean of the days to
     abandonment, counted to 56 at most.
     """
 
@@ -84,81 +87,111 @@ class LinearHazard:
 
 
 @dataclass(frozen=True)
-class Calibrator:
-    """Beta calibration of the hazards: logit(h') = a ln h - b ln(1 - h) + c, apart for T = 0 and for later weeks.
+class Voice:
+    """What speaks of one snapshot; note: why it is not the model of seats in use, empty where it is."""
 
-    parameters: (2, 3) of a, b, c; resampled: (n_resamples, 2, 3), the same fitted on resampled people: the spread.
-    Source: Kull, Silva Filho, Flach 2017, eq. 5.
-    """
-
-    kind: str = "none"
-    parameters: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 0.0), (1.0, 1.0, 0.0))
-    resampled: tuple[tuple[tuple[float, float, float], ...], ...] = ()
-
-    def apply(self, hazards: Floats) -> Floats:
-        """(n, PERIODS) calibrated hazards."""
-        return np.asarray(calibrate(hazards, np.asarray(self.parameters)[None])[0])
-
-    def spread(self, hazards: Floats) -> Floats:
-        """(n_resamples, n, PERIODS) what the resampled calibrators say; none and all where there are none to ask."""
-        if not self.resampled:
-            return np.stack((np.zeros_like(hazards), np.ones_like(hazards)))
-        return calibrate(hazards, np.asarray(self.resampled))
+    method: Method
+    note: str = ""
 
 
-def calibrate(hazards: Floats, parameters: Floats) -> Floats:
-    """(m, n, PERIODS) beta-calibrated hazards for (m, 2, 3) parameters."""
-    clipped = np.clip(hazards, _TINY, 1 - _TINY)
-    log_h, log_rest = np.log(clipped), np.log1p(-clipped)
-    stage = np.minimum(np.arange(hazards.shape[1]), 1)
-    a, b, c = (parameters[:, stage, part][:, None, :] for part in range(3))
-    return np.asarray(1 / (1 + np.exp(-(a * log_h - b * log_rest + c))))
+_NOT_IN_USE = "the model speaks of seats in use; for this one the rule does"
+_TOO_YOUNG = (
+    f"the seat is younger than {COLD_START_DAYS} days and too few as young were seen in training: the rule speaks, with "
+    "the rates of seats as young"
+)
+_ACTIVATION = "the seat has not been used in earnest yet: the model of seats that never started speaks"
 
 
 @dataclass(frozen=True)
 class Scorer:
     """A fitted risk model. `note` says in one sentence why it is not the hazard model, where it is not.
 
-    rule: of seats in use; elsewhere: by stratum, the rule of the others, whose silence has begun or never ended.
+    rule: of seats in use; elsewhere: by stratum, the rule of the others, whose silence has begun or never ended; young:
+    by stratum, the rule of seats younger than COLD_START_DAYS. speaks_from_days: the age at which the learned model takes
+    over from the rule of the young: 0 where it has seen enough of them. booster and linear: the log-odds of the hazard
+    are tree_weight times those of the trees plus the rest times those of the line. activation: the model of seats
+    that never started, where one was learned. trained_until: ISO 8601, the instant up to which the training knew, empty for
+    none.
     """
 
     method: Method
     rule: RuleRates = field(default_factory=expert_rates)
     elsewhere: Mapping[str, RuleRates] = field(default_factory=expert_rates_elsewhere)
+    young: Mapping[str, RuleRates] = field(default_factory=dict)
+    speaks_from_days: float = 0.0
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrator: Calibrator = field(default_factory=Calibrator)
+    band: Band = field(default_factory=Band)
     booster: lgb.Booster | None = None
     linear: LinearHazard | None = None
+    tree_weight: float = 1.0
+    activation: "Scorer | None" = None
     note: str = ""
+    trained_until: str = ""
     catalogue: str = field(default_factory=catalogue_hash)
 
     def score(self, vectors: Floats, categories: Sequence[Sequence[str]]) -> Risk:
         """Calibrated risk. vectors: (n, n_numeric) in catalogue order; categories: n rows of names in their order.
 
-        The learned model speaks of seats in use; for the others, and without one, the rule speaks.
+        The learned models speak of seats in use and of those that never started; for the others, for the very young
+        where too few of them were seen, and without a learned model, the rule speaks.
         """
-        risk, low, high = self.rule.risk(vectors)
-        stratum = strata(vectors)
-        for name, rates in self.elsewhere.items():
-            rows = np.flatnonzero(stratum == name)
-            risk[rows], low[rows], high[rows] = rates.risk(vectors[rows])
+        risk, low, high = self._rule_risk(vectors)
         curve = _interpolated(risk)
-        is_learned = self.speaks_for(vectors)
-        if is_learned.any():
-            rows = np.flatnonzero(is_learned)
-            hazards = self.hazards(vectors[rows], self.codes([categories[row] for row in rows.tolist()]))
-            curve[rows] = cumulative(self.calibrator.apply(hazards))
-            risk[rows] = curve[rows][:, HORIZON_PERIODS]
-            spread = cumulative(self.calibrator.spread(hazards))[:, :, HORIZON_PERIODS]
-            bounds = np.quantile(spread, (0.025, 0.975), axis=0) if self.calibrator.resampled else spread
-            low[rows], high[rows] = np.minimum(bounds[0], risk[rows]), np.maximum(bounds[1], risk[rows])
+        for model, rows in self._learned(vectors):
+            for start in range(0, len(rows), BLOCK_ROWS):
+                block = rows[start : start + BLOCK_ROWS]
+                names = [categories[row] for row in block.tolist()]
+                hazards = model.hazards(vectors[block], model.codes(names))
+                curve[block] = cumulative(model.calibrator.apply(hazards))
+                risk[block] = curve[block][:, HORIZON_PERIODS]
+                low[block], high[block] = model.band.around(risk[block])
         return Risk(risk, low, high, curve, restricted_mean(curve))
 
     def speaks_for(self, vectors: Floats) -> npt.NDArray[np.bool_]:
-        """(n,) whether the learned model, and not the rule, scores the snapshot."""
-        if self.method is Method.RULE:
-            return np.zeros(len(vectors), bool)
-        return np.asarray(strata(vectors) == str(Stratum.IN_USE))
+        """(n,) whether a learned model, and not the rule, scores the snapshot."""
+        is_learned = np.zeros(len(vectors), bool)
+        for _, rows in self._learned(vectors):
+            is_learned[rows] = True
+        return is_learned
+
+    def voices(self, vectors: Floats) -> list[Voice]:
+        """What speaks of each of (n,) snapshots, and why where it is not the model of seats in use."""
+        is_in_use = strata(vectors) == str(Stratum.IN_USE)
+        rule = Voice(Method.RULE, "" if self.method is Method.RULE else _NOT_IN_USE)
+        voices = [rule] * len(vectors)
+        for row in np.flatnonzero(self._is_young(vectors) & (is_in_use | (self.activation is not None))).tolist():
+            voices[row] = Voice(Method.RULE, _TOO_YOUNG)
+        for model, rows in self._learned(vectors):
+            note = "" if model is self else "; ".join(part for part in (_ACTIVATION, model.note) if part)
+            for row in rows.tolist():
+                voices[row] = Voice(model.method, note)
+        return voices
+
+    def _learned(self, vectors: Floats) -> list[tuple["Scorer", npt.NDArray[np.int64]]]:
+        """Each learned model with the rows of which it speaks."""
+        stratum = strata(vectors)
+        spoken = [(self, Stratum.IN_USE)] if self.method is not Method.RULE else []
+        if self.activation is not None:
+            spoken.append((self.activation, Stratum.NOT_STARTED))
+        chosen = [(model, np.flatnonzero((stratum == str(of)) & ~model._is_young(vectors))) for model, of in spoken]
+        return [(model, rows) for model, rows in chosen if rows.size]
+
+    def _is_young(self, vectors: Floats) -> npt.NDArray[np.bool_]:
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.speaks_from_days > 0) & (ages(vectors) < self.speaks_from_days))
+
+    def _rule_risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
+        risk, low, high = self.rule.risk(vectors)
+        stratum = strata(vectors)
+        with np.errstate(invalid="ignore"):
+            is_young = ages(vectors) < COLD_START_DAYS
+        chosen = [(rates, stratum == name) for name, rates in self.elsewhere.items()]
+        chosen += [(rates, (stratum == name) & is_young) for name, rates in self.young.items()]
+        for rates, mask in chosen:
+            rows = np.flatnonzero(mask)
+            risk[rows], low[rows], high[rows] = rates.risk(vectors[rows])
+        return risk, low, high
 
     def codes(self, categories: Sequence[Sequence[str]]) -> Floats:
         """(n, n_categories) category codes; NaN for a missing or never seen one."""
@@ -166,37 +199,72 @@ class Scorer:
         coded = [[table.get(name, np.nan) for table, name in zip(tables, row, strict=True)] for row in categories]
         return np.asarray(coded, np.float64).reshape(len(categories), len(CATEGORIES))
 
-    def hazards(self, vectors: Floats, codes: Floats) -> Floats:
+    def hazards(self, vectors: Floats, codes: Floats, *, threads: int = 1) -> Floats:
         """(n, PERIODS) raw hazards of the learned model."""
-        if self.booster is not None:
-            rows = person_periods(vectors, codes)
-            return np.asarray(self.booster.predict(rows, num_threads=1), np.float64).reshape(-1, PERIODS)
-        if self.linear is None:
+        if self.booster is None and self.linear is None:
             raise ValueError(f"a scorer of method {self.method} has no hazards")
-        level_counts = [len(self.levels.get(feature.name, ())) for feature in CATEGORIES]
-        linear = self.linear.design(vectors, codes, level_counts) @ np.asarray(self.linear.weights)
-        return np.asarray(1 / (1 + np.exp(-(linear[:, None] + np.asarray(self.linear.intercepts)))))
+        if self.booster is None:
+            return probability(self._linear_odds(vectors, codes))
+        rows = person_periods(vectors, codes)
+        raw = np.asarray(self.booster.predict(rows, raw_score=True, num_threads=threads), np.float64)
+        odds = raw.reshape(-1, PERIODS)
+        if self.linear is not None:
+            odds = self.tree_weight * odds + (1 - self.tree_weight) * self._linear_odds(vectors, codes)
+        return probability(odds)
+
+    def _linear_odds(self, vectors: Floats, codes: Floats) -> Floats:
+        assert self.linear is not None
+        linear = self.linear.design(vectors, codes, self._level_counts()) @ np.asarray(self.linear.weights)
+        return np.asarray(linear[:, None] + np.asarray(self.linear.intercepts))
+
+    def _level_counts(self) -> list[int]:
+        return [len(self.levels.get(feature.name, ())) for feature in CATEGORIES]
 
     def contributions(self, vectors: Floats, categories: Sequence[Sequence[str]]) -> dict[str, Floats]:
         """By feature, (n,) what it adds to the raw log-odds that the silence begins now (T = 0), and the `base`.
 
-        The parts and the base sum to the raw score. LightGBM: SHAP values (Lundberg 2020); logistic: weight times
-        departure from the mean; the rule has none.
+        The parts and the base sum to the raw score. Trees: SHAP values (Lundberg 2020); line: weight times departure from
+        the mean; both: their weighted sum. NaN where the rule speaks, which has none; empty where it speaks of all.
         """
-        codes = self.codes(categories)
-        if self.booster is not None:
-            rows = np.column_stack((vectors, codes, np.zeros(len(vectors))))
-            parts = np.asarray(self.booster.predict(rows, pred_contrib=True, num_threads=1))
-            named = dict(zip(INPUTS, parts.T, strict=False))
-            base = parts[:, -1] + named.pop(PERIOD_COLUMN)
-            return {**named, "base": base}
+        parts: dict[str, Floats] = {}
+        for model, rows in self._learned(vectors):
+            own = model._contributions(vectors[rows], model.codes([categories[row] for row in rows.tolist()]))
+            for name, values in own.items():
+                parts.setdefault(name, np.full(len(vectors), np.nan))[rows] = values
+        return parts
+
+    def raw_score(self, vectors: Floats, categories: Sequence[Sequence[str]]) -> Floats:
+        """(n,) the log-odds, before calibration, that the silence begins now; NaN where the rule speaks."""
+        raw = np.full(len(vectors), np.nan)
+        for model, rows in self._learned(vectors):
+            codes = model.codes([categories[row] for row in rows.tolist()])
+            raw[rows] = log_odds(model.hazards(vectors[rows], codes)[:, 0])
+        return raw
+
+    def _contributions(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
+        trees = {} if self.booster is None else self._tree_parts(vectors, codes)
         if self.linear is None:
-            return {}
-        level_counts = [len(self.levels.get(feature.name, ())) for feature in CATEGORIES]
-        parts = self.linear.design(vectors, codes, level_counts) * np.asarray(self.linear.weights)
+            return trees
+        line = self._linear_parts(vectors, codes)
+        if not trees:
+            return line
+        return {name: self.tree_weight * trees[name] + (1 - self.tree_weight) * line[name] for name in trees}
+
+    def _tree_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
+        assert self.booster is not None
+        rows = np.column_stack((vectors, codes, np.zeros(len(vectors))))
+        parts = np.asarray(self.booster.predict(rows, pred_contrib=True, num_threads=1))
+        named = dict(zip(INPUTS, parts.T, strict=False))
+        base = parts[:, -1] + named.pop(PERIOD_COLUMN)
+        return {**named, "base": base}
+
+    def _linear_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
+        assert self.linear is not None
+        counts = self._level_counts()
+        parts = self.linear.design(vectors, codes, counts) * np.asarray(self.linear.weights)
         named = {feature.name: parts[:, position] for position, feature in enumerate(NUMERIC)}
         start = len(NUMERIC)
-        for feature, levels in zip(CATEGORIES, level_counts, strict=True):
+        for feature, levels in zip(CATEGORIES, counts, strict=True):
             named[feature.name] = parts[:, start : start + levels].sum(axis=1)
             start += levels
         return {**named, "base": np.full(len(vectors), self.linear.intercepts[0])}
@@ -207,41 +275,50 @@ class Scorer:
             "method": str(self.method),
             "rule": asdict(self.rule),
             "elsewhere": {name: asdict(rates) for name, rates in self.elsewhere.items()},
+            "young": {name: asdict(rates) for name, rates in self.young.items()},
+            "speaks_from_days": self.speaks_from_days,
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "calibrator": asdict(self.calibrator),
+            "band": asdict(self.band),
             "linear": None if self.linear is None else asdict(self.linear),
+            "tree_weight": self.tree_weight,
             "note": self.note,
+            "trained_until": self.trained_until,
             "catalogue": self.catalogue,
             "inputs": list(INPUTS),
         }
-        (folder / "scorer.json").write_text(json.dumps(document), encoding="utf-8")
+        (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")
         if self.booster is not None:
-            (folder / "booster.txt").write_text(self.booster.model_to_string(), encoding="utf-8")
+            (folder / BOOSTER_FILE).write_text(self.booster.model_to_string(), encoding="utf-8")
+        if self.activation is not None:
+            (folder / ACTIVATION_FOLDER).mkdir(exist_ok=True)
+            self.activation.save(folder / ACTIVATION_FOLDER)
 
     @staticmethod
     def load(folder: Path) -> "Scorer":
         """The scorer in the folder. Raises ValueError where it was fitted on other features than today's FEATURES."""
-        document = json.loads((folder / "scorer.json").read_text(encoding="utf-8"))
+        document = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
         if document["catalogue"] != catalogue_hash() or tuple(document["inputs"]) != INPUTS:
             raise ValueError(
                 f"the model was trained on another feature catalogue ({document['catalogue']}, now {catalogue_hash()}): "
                 "build features and train again"
             )
-        booster = folder / "booster.txt"
-        calibrator = document["calibrator"]
+        booster, activation, linear = folder / BOOSTER_FILE, folder / ACTIVATION_FOLDER, document["linear"]
         return Scorer(
             method=Method(document["method"]),
             rule=_rates(document["rule"]),
             elsewhere={name: _rates(rates) for name, rates in document["elsewhere"].items()},
+            young={name: _rates(rates) for name, rates in document["young"].items()},
+            speaks_from_days=document["speaks_from_days"],
             levels={name: tuple(levels) for name, levels in document["levels"].items()},
-            calibrator=Calibrator(
-                calibrator["kind"], _tuples(calibrator["parameters"]), _tuples(calibrator["resampled"])
-            ),
+            calibrator=Calibrator.from_document(document["calibrator"]),
+            band=Band.from_document(document["band"]),
             booster=lgb.Booster(model_file=str(booster)) if booster.exists() else None,
-            linear=None
-            if document["linear"] is None
-            else LinearHazard(**{name: tuple(values) for name, values in document["linear"].items()}),
+            linear=None if linear is None else LinearHazard(**{name: tuple(v) for name, v in linear.items()}),
+            tree_weight=document["tree_weight"],
+            activation=Scorer.load(activation) if activation.exists() else None,
             note=document["note"],
+            trained_until=document["trained_until"],
             catalogue=document["catalogue"],
         )
 
@@ -276,11 +353,12 @@ def one_hot(codes: Floats, levels: Sequence[int]) -> Floats:
 
 def _interpolated(risk: Floats) -> Floats:
     """(n, PERIODS) a curve through the risks at the horizons; flat after the last."""
-    return (
-        np.stack([np.interp(PERIOD_ENDS_DAYS, HORIZONS_DAYS, row) for row in risk])
-        if len(risk)
-        else np.empty((0, PERIODS))
-    )
+    days = np.asarray(HORIZONS_DAYS, np.float64)
+    left = np.searchsorted(days, PERIOD_ENDS_DAYS, "right") - 1
+    right = np.minimum(left + 1, len(days) - 1)
+    span = np.where(right > left, days[right] - days[left], 1.0)
+    share = np.where(right > left, (np.asarray(PERIOD_ENDS_DAYS) - days[left]) / span, 0.0)
+    return np.asarray(risk[:, left] + share * (risk[:, right] - risk[:, left]))
 
 
 def _rates(document: Mapping[str, Any]) -> RuleRates:

@@ -13,7 +13,6 @@ from features.store import STALE_AFTER_HOURS, OnlineRow
 from serving.model import LoadedModel
 
 PRODUCT_HORIZON = str(PRODUCT_HORIZON_DAYS)
-_NOT_IN_USE = "the model speaks of seats in use; for this one the rule does"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
     vectors, categories = np.stack([row.vector for row in rows]), [row.categories for row in rows]
     risk = model.scorer.score(vectors, categories)
     is_learned, stratum = model.scorer.speaks_for(vectors), strata(vectors)
+    voices = model.scorer.voices(vectors)
     parts = model.scorer.contributions(vectors, categories) if explain and is_learned.any() else {}
     return [
         Score(
@@ -50,8 +50,8 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
             high=_by_horizon(risk.high[n]),
             expected_days=float(risk.expected_days[n]),
             model=model,
-            method=model.scorer.method if is_learned[n] else Method.RULE,
-            note=note if is_learned[n] or model.scorer.method is Method.RULE else _both(_NOT_IN_USE, note),
+            method=voices[n].method,
+            note=_both(voices[n].note, note),
             failure_modes=diagnose(row.vector),
             reasons=_reasons(row, parts, n, is_learned=bool(is_learned[n])) if explain else None,
         )
@@ -73,4 +73,4 @@ def _by_horizon(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def _both(first: str, second: str) -> str:
-    return f"{first}; {second}" if second else first
+    return "; ".join(part for part in (first, second) if part)

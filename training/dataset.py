@@ -68,9 +68,13 @@ class Dataset:
 
     def abandoned(self) -> Floats:
         """(n, len(HORIZONS_DAYS)) of 1, 0 or NaN where censored."""
+        return self.abandoned_by(HORIZONS_DAYS)
+
+    def abandoned_by(self, days: Sequence[int]) -> Floats:
+        """(n, len(days)) whether a silence had begun by each day: 1, 0 or NaN where censored before."""
         columns = {"silent_after": self.silent_after, "known": self.known, "observable": self.observable}
         frame = pl.DataFrame({f"{name}_days": values for name, values in columns.items()})
-        return np.stack([abandoned_by(frame, horizon) for horizon in HORIZONS_DAYS], axis=1)
+        return np.stack([abandoned_by(frame, horizon) for horizon in days], axis=1)
 
     def abandonments(self) -> int:
         """How many silences there are: one that several snapshots look ahead to, or lie in, counts once."""

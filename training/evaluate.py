@@ -1,4 +1,4 @@
-"""Metrics with intervals, baselines beside the model, and the paired comparison that the gate rests on."""
+"""Metrics with intervals over people, and the paired comparison that the gate rests on."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,23 +6,24 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
-from features.catalogue import NUMERIC
-from features.scorer import HORIZONS_DAYS, Scorer
+from features.events import MICROSECONDS_PER_DAY
+from features.scorer import PERIOD_ENDS_DAYS
 from training.dataset import Dataset
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
 
-RESAMPLES = 500
+RESAMPLES, FEWEST_RESAMPLES = 500, 100  # of many rows fewer are drawn: their intervals are narrow, and each costs more
 ECE_BINS = 15
 LIFT_SHARE = 0.1
 ENOUGH_TO_JUDGE = 50  # snapshots; our choice: below it no metric is shown
+ALERT_RATE = 0.1  # our choice: share of snapshots that coaches can be alerted on
+ALERT_MEMORY_DAYS = 56  # an alert counts as a warning of a silence that begins within so many days
+_CELLS = 3_000_000  # of weights over all resamples, beyond which fewer are drawn
 _CHUNK_CELLS = 20_000_000
 _TINY = 1e-6
-
-_RECENCY = [feature.name for feature in NUMERIC].index("days_since_meaningful")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,7 @@ def losses(label: Floats, score: Floats) -> Floats:
 def estimate(metric: Metric, label: Floats, score: Floats, person: npt.NDArray[np.str_], *, seed: int = 7) -> Estimate:
     """The metric with its 95 % interval from RESAMPLES bootstraps over people (percentile method, Efron 1979)."""
     value = float(metric(label, score, np.ones((1, len(label))))[0])
-    values = np.concatenate([metric(label, score, weight) for weight in _resampled(person, seed)])
-    return Estimate(value, *(float(bound) for bound in np.nanquantile(values, (0.025, 0.975))))
+    return _interval(value, np.concatenate([metric(label, score, weight) for weight in _resampled(person, seed)]))
 
 
 def compare(label: Floats, mine: Floats, other: Floats, person: npt.NDArray[np.str_], *, seed: int = 7) -> Estimate:
@@ -117,7 +117,18 @@ def compare(label: Floats, mine: Floats, other: Floats, person: npt.NDArray[np.s
     count = known.sum(axis=1)
     value = float(gain.sum() / max(count.sum(), 1))
     drawn = np.concatenate([_ratio(weight @ gain, weight @ count) for weight in _resampled(person, seed)])
-    return Estimate(value, *(float(bound) for bound in np.nanquantile(drawn, (0.025, 0.975))))
+    return _interval(value, drawn)
+
+
+def difference(
+    metric: Metric, label: Floats, first: Floats, second: Floats, person: npt.NDArray[np.str_], *, seed: int = 7
+) -> Estimate:
+    """The metric of the first score less that of the second, on the same resampled people."""
+    one = np.ones((1, len(label)))
+    value = float((metric(label, first, one) - metric(label, second, one))[0])
+    weights = _resampled(person, seed)
+    drawn = np.concatenate([metric(label, first, weight) - metric(label, second, weight) for weight in weights])
+    return _interval(value, drawn)
 
 
 def evaluate(
@@ -127,59 +138,107 @@ def evaluate(
     known = ~np.isnan(label)
     if known.sum() < ENOUGH_TO_JUDGE or len(np.unique(label[known])) < 2:
         return {}
+    outcome, one = label[known], np.ones((1, int(known.sum())))
+    cells = [(method, name) for method in scores for name in METRICS]
+    drawn: dict[tuple[str, str], list[Floats]] = {cell: [] for cell in cells}
+    for weight in _resampled(person[known], seed):
+        for method, name in cells:
+            drawn[method, name].append(METRICS[name](outcome, scores[method][known], weight))
     return {
         method: {
-            name: estimate(metric, label[known], score[known], person[known], seed=seed)
-            for name, metric in METRICS.items()
+            name: _interval(float(METRICS[name](outcome, score[known], one)[0]), np.concatenate(drawn[method, name]))
+            for name in METRICS
         }
         for method, score in scores.items()
     }
 
 
-def baselines(train: Dataset, test: Dataset, horizon: int, logistic: Scorer) -> dict[str, Floats]:
-    """By name, (n_test,) risk at HORIZONS_DAYS[horizon] from what a model has to beat.
+@dataclass(frozen=True)
+class Lead:
+    """Warning before silences, with alerts on ALERT_RATE of the snapshots.
 
-    recency: a logistic regression on days since the last meaningful use alone; warnings: the three-signal rule with
-    the rates of the training data; logistic: the regularised logistic model (already fitted).
+    threshold: the risk alerted from. silences: that began in the test after a seat's first snapshot in it. caught: share
+    of them with an alert before they began. days: mean days from the first such alert within ALERT_MEMORY_DAYS to the
+    beginning, none counting 0.
     """
-    return {
-        "recency": _recency(train, test, horizon),
-        "warnings": logistic.rule.risk(test.vectors)[0][:, horizon],
-        "logistic": logistic.score(test.vectors, test.categories).risk[:, horizon],
-    }
+
+    threshold: float
+    silences: int
+    caught: Estimate
+    days: Estimate
 
 
-def _recency(train: Dataset, test: Dataset, horizon: int) -> Floats:
-    label = train.abandoned()[:, horizon]
-    known = ~np.isnan(label)
-    if len(np.unique(label[known])) < 2:
-        return np.full(len(test), float(np.nanmean(label)) if known.any() else 0.5)
-    model = LogisticRegression().fit(np.log1p(train.vectors[known][:, [_RECENCY]]), label[known])
-    return np.asarray(model.predict_proba(np.log1p(test.vectors[:, [_RECENCY]]))[:, 1])
+def lead_time(later: Dataset, risk: Floats, *, seed: int = 7) -> Lead | None:
+    """How long before a silence the seat was alerted on; None where fewer than ENOUGH_TO_JUDGE silences were seen.
+
+    risk: (n,) at the product's horizon. A silence that had begun at every snapshot of its seat cannot be warned of and is
+    left out.
+    """
+    if not len(later):
+        return None
+    threshold = float(np.quantile(risk, 1 - ALERT_RATE))
+    is_seen = np.isfinite(later.silent_after)
+    began = later.as_of + np.where(is_seen, later.silent_after, 0) * MICROSECONDS_PER_DAY
+    is_before = is_seen & (later.silent_after > 0) & (later.silent_after <= ALERT_MEMORY_DAYS)
+    days = np.round(began[is_before] / MICROSECONDS_PER_DAY).astype(np.int64)
+    silence, start = _grouped(later.seat[is_before], days)
+    if len(start) < ENOUGH_TO_JUDGE:
+        return None
+    lead = np.zeros(len(start))
+    is_alert = risk[is_before] >= threshold
+    np.maximum.at(lead, silence[is_alert], later.silent_after[is_before][is_alert])
+    person = later.person[is_before][start]
+    caught, mean = (_mean_estimate(values, person, seed) for values in ((lead > 0).astype(np.float64), lead))
+    return Lead(threshold, len(start), caught, mean)
 
 
-def metrics_by_horizon(
-    scorer: Scorer, logistic: Scorer, train: Dataset, test: Dataset, *, seed: int = 7
-) -> dict[int, dict[str, dict[str, Estimate]]]:
-    """By horizon in days, method and metric: the model beside its baselines, on the test snapshots."""
-    label, risk = test.abandoned(), scorer.score(test.vectors, test.categories).risk
-    return {
-        days: evaluate(
-            label[:, horizon],
-            {"model": risk[:, horizon], **baselines(train, test, horizon, logistic)},
-            test.person,
-            seed=seed,
-        )
-        for horizon, days in enumerate(HORIZONS_DAYS)
-    }
+def _grouped(seat: npt.NDArray[np.str_], days: Integers) -> tuple[Integers, Integers]:
+    """The number of each row's silence, and one row of each silence."""
+    _, codes = np.unique(seat, return_inverse=True)
+    keys = codes * (days.max() - days.min() + 1) + days - days.min() if len(days) else codes
+    _, start, silence = np.unique(keys, return_index=True, return_inverse=True)
+    return silence, start
+
+
+def auc_by_time(later: Dataset, curve: Floats, *, seed: int = 7) -> dict[int, Estimate]:
+    """By day, the cumulative/dynamic AUC: of those whose silence has begun by then against those known to be in use.
+
+    curve: (n, PERIODS). Either side counts only where it was observed so long, hence with the same chance, which cancels where the
+    end of the data is independent of the silence; interventions are not, and are weighted for. Source: Hung and Chiang 2010.
+    """
+    outcome = later.abandoned_by(PERIOD_ENDS_DAYS)
+    found = {}
+    for period, days in enumerate(PERIOD_ENDS_DAYS):
+        known = ~np.isnan(outcome[:, period])
+        label = outcome[known, period]
+        if known.sum() < ENOUGH_TO_JUDGE or len(np.unique(label)) < 2:
+            continue
+        own = later.censoring_weight[known, period]
+        value = float(auc(label, curve[known, period], own[None])[0])
+        weights = _resampled(later.person[known], seed)
+        drawn = np.concatenate([auc(label, curve[known, period], weight * own) for weight in weights])
+        found[days] = _interval(value, drawn)
+    return found
+
+
+def _mean_estimate(values: Floats, person: npt.NDArray[np.str_], seed: int) -> Estimate:
+    drawn = np.concatenate([_mean(values, weight) for weight in _resampled(person, seed)])
+    return _interval(float(values.mean()), drawn)
+
+
+def _interval(value: float, drawn: Floats) -> Estimate:
+    if np.isnan(drawn).all():
+        return Estimate(value, np.nan, np.nan)
+    return Estimate(value, *(float(bound) for bound in np.nanquantile(drawn, (0.025, 0.975))))
 
 
 def _resampled(person: npt.NDArray[np.str_], seed: int) -> Iterator[Floats]:
-    """Weights of RESAMPLES bootstraps over people, (b, n) in chunks that fit the memory."""
+    """Weights of up to RESAMPLES bootstraps over people, (b, n) in chunks that fit the memory."""
     people, inverse = np.unique(person, return_inverse=True)
     generator = np.random.default_rng(seed)
     size = max(_CHUNK_CELLS // max(len(person), 1), 1)
-    chunks = [min(size, RESAMPLES - start) for start in range(0, RESAMPLES, size)]
+    resamples = int(np.clip(_CELLS // max(len(person), 1), FEWEST_RESAMPLES, RESAMPLES))
+    chunks = [min(size, resamples - start) for start in range(0, resamples, size)]
     share = np.full(len(people), 1 / len(people))
     for chunk in chunks:
         yield np.asarray(generator.multinomial(len(people), share, size=chunk), np.float64)[:, inverse]

@@ -1,10 +1,12 @@
 """MLflow: log a trained model with what it saw and how it did, register it, move the champion alias."""
 
+import hashlib
 import importlib.metadata
 import io
 import os
+import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,9 @@ TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "rekindle-risk"
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 REQUIREMENTS = ("rekindle", "lightgbm", "mlflow", "numpy", "pandas", "scikit-learn")
+ENVIRONMENT = (*REQUIREMENTS, "polars", "scipy", "venn-abers", "optuna")
+PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back_at"
+CODE_PACKAGES = ("features", "training")  # what decides a model's bytes
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,30 @@ class Registered:
 
     version: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run below another one: a trial of a search."""
+
+    name: str
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+
+
+def code_version() -> str:
+    """The package's version and a hash of the sources that decide a model's bytes: the same in a checkout and in a wheel."""
+    sources = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for path in sorted(path for package in CODE_PACKAGES for path in (root / package).glob("*.py")):
+        sources.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{importlib.metadata.version('rekindle')}+{sources.hexdigest()[:12]}"
+
+
+def environment() -> dict[str, str]:
+    """Python, machine and the versions of the libraries that a model rests on."""
+    versions = {name: importlib.metadata.version(name) for name in ENVIRONMENT}
+    return {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}", **versions}
 
 
 def tracking_uri(home: Path) -> str:
@@ -78,20 +107,28 @@ def register(
     tags: Mapping[str, str],
     documents: Mapping[str, object],
     plots: Mapping[str, Path],
+    reports: Path | None = None,
+    children: Sequence[Child] = (),
 ) -> Registered:
     """Log one run and register its model as the next version; nothing is promoted.
 
     reference: FEATURES and `risk_28` of training snapshots, kept with the model for the monitors. documents: by file
-    name, JSON. plots: by name, PNG files.
+    name, JSON. plots: by name, PNG files. reports: a folder whose files go to `report/`. children: runs of their own below this one.
     """
     with _tracking(home), tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
         mlflow.log_params(dict(params))
         mlflow.log_metrics(dict(metrics))
-        mlflow.set_tags(dict(tags))
-        for name, document in documents.items():
+        mlflow.set_tags({**tags, "code_version": code_version()})
+        for name, document in {**documents, "environment.json": environment()}.items():
             mlflow.log_dict(document, name)
         for name, path in plots.items():
             mlflow.log_artifact(str(path), f"plots/{name}")
+        if reports is not None:
+            mlflow.log_artifacts(str(reports), "report")
+        for child in children:
+            with mlflow.start_run(run_name=child.name, nested=True):
+                mlflow.log_params(dict(child.params))
+                mlflow.log_metrics(dict(child.metrics))
         for part in (SCORER_ARTIFACT, REFERENCE_ARTIFACT):
             (Path(folder) / part).mkdir()
         scorer.save(Path(folder) / SCORER_ARTIFACT)
@@ -134,7 +171,54 @@ def promote(home: Path, version: str) -> None:
     before = champion_version(home)
     client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
     if before is not None and before != version:
-        client.set_model_version_tag(REGISTERED_MODEL, version, "previous_champion", before)
+        client.set_model_version_tag(REGISTERED_MODEL, version, PREVIOUS, before)
+
+
+def rollback(home: Path, *, at: str) -> tuple[str, str]:
+    """Put the champion before the present one back; (withdrawn, restored) versions. at: ISO 8601, written on the withdrawn one.
+
+    Raises ValueError where there is none to go back to, or where it cannot serve today's features.
+    """
+    present = champion_version(home)
+    if present is None:
+        raise ValueError("there is no champion, so there is nothing to roll back: run `rekindle train` first")
+    client = _client(home)
+    before = client.get_model_version(REGISTERED_MODEL, present).tags.get(PREVIOUS)
+    if before is None:
+        raise ValueError(f"version {present} is the first champion: there is none before it to go back to")
+    load_version(home, before)
+    client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, before)
+    client.set_model_version_tag(REGISTERED_MODEL, present, ROLLED_BACK, at)
+    return present, before
+
+
+def latest_version(home: Path) -> str:
+    """The newest registered version. Raises ValueError where there is none."""
+    if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
+        raise ValueError("no model is registered: run `rekindle train` first")
+    _reach(home)
+    found = _client(home).search_model_versions(f"name='{REGISTERED_MODEL}'")
+    if not found:
+        raise ValueError("no model is registered: run `rekindle train` first")
+    return str(max(int(version.version) for version in found))
+
+
+def load_version(home: Path, version: str) -> Scorer:
+    """The scorer of a version. Raises ValueError for one that is not there or was fitted on other features."""
+    return Scorer.load(_folder(home, f"models:/{REGISTERED_MODEL}/{version}") / SCORER_ARTIFACT)
+
+
+def tags_of(home: Path, version: str) -> dict[str, str]:
+    """The tags of a version's run, and its id under `run_id`."""
+    client = _client(home)
+    run_id = str(client.get_model_version(REGISTERED_MODEL, version).run_id)
+    return {**client.get_run(run_id).data.tags, "run_id": run_id}
+
+
+def attach(home: Path, version: str, folder: Path, *, to: str) -> None:
+    """Add the files of the folder to the run of the version, below `to`."""
+    with _tracking(home):
+        _client(home).log_artifacts(tags_of(home, version)["run_id"], str(folder), to)
 
 
 def load_champion(home: Path) -> tuple[Scorer, str] | None:
@@ -147,9 +231,15 @@ def load_champion(home: Path) -> tuple[Scorer, str] | None:
 
 def champion_folder(home: Path) -> Path:
     """A local copy of the champion's artifacts: the scorer and the reference snapshots."""
+    return _folder(home, f"models:/{REGISTERED_MODEL}@{CHAMPION}")
+
+
+def _folder(home: Path, uri: str) -> Path:
     with _tracking(home):
-        uri = f"models:/{REGISTERED_MODEL}@{CHAMPION}"
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+        except MlflowException as error:
+            raise ValueError(f"{uri} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _client(home: Path) -> mlflow.MlflowClient:

@@ -1,7 +1,7 @@
-"""Fit the risk model: person-period LightGBM, its fallbacks, its calibration."""
+"""Fit the risk model: person-period LightGBM blended with a line, its fallbacks, its calibration and its band."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import lightgbm as lgb
@@ -9,56 +9,83 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from features.calibration import Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES
-from features.rules import EXPERT_RATES_ELSEWHERE, Stratum, fit_rates
-from features.scorer import (
-    INPUTS,
-    PERIODS,
-    Calibrator,
-    LinearHazard,
-    Method,
-    Scorer,
-    calibrate,
-    one_hot,
-    squash,
+from features.events import MICROSECONDS_PER_DAY
+from features.rules import COLD_START_DAYS, EXPERT_RATES, EXPERT_RATES_ELSEWHERE, RuleRates, Stratum, ages, fit_rates
+from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, squash
+from training.calibration import (
+    ENOUGH_TO_CALIBRATE,
+    YOUNG_DRIFT,
+    LaterErrors,
+    choose_calibrator,
+    later_errors,
+    mean_log_loss,
+    measure_band,
+    risk_at_horizons,
 )
 from training.dataset import Dataset, PersonPeriods, category_levels, person_period_rows
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
-CALIBRATION_SHARE_OF_TIME = 0.3  # our choice: the last part of the training time judges the first
-RESAMPLES = 100
+HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
+GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE = (
+    100_000,
+    2,
+    0.08,
+)  # our choice: of so many rows two folds and fewer trees say enough
+ORIGINS = (
+    0.5,
+    0.7,
+)  # shares of the judged time; our choice: where models of the past stood, whose errors make the band
 LOGISTIC_C = 0.01  # our choice: strong shrinkage, the features are many and alike
-TREE_PARAMETERS: Mapping[str, object] = {
-    "objective": "binary",
-    "learning_rate": 0.03,
-    "num_leaves": 15,
-    "min_data_in_leaf": 60,
-    "feature_fraction": 0.4,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
-    "lambda_l2": 10.0,
-    "max_cat_to_onehot": 8,
-    "cat_smooth": 50,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
+TREE_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+TREE_PARAMETERS: Mapping[str, object] = MappingProxyType(
+    {
+        "objective": "binary",
+        "learning_rate": 0.03,
+        "num_leaves": 15,
+        "min_data_in_leaf": 100,
+        "feature_fraction": 0.25,
+        "bagging_fraction": 0.7,
+        "bagging_freq": 1,
+        "lambda_l2": 30.0,
+        "max_cat_to_onehot": 8,
+        "cat_smooth": 50,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+)
 MAX_TREES = 600
 PATIENCE_TREES = 50
+
+# Signs that are beyond doubt: more of the use that counts never raises the risk, more time without it never lowers it.
+LOWERS_RISK = ("meaningful_7", "meaningful_14", "meaningful_28", "meaningful_56", "meaningful_days_14",
+               "meaningful_days_28", "meaningful_days_56", "meaningful_weeks_8", "used_share_14", "used_share_28",
+               "used_share_56", "assisted_share_14", "assisted_share_28", "assisted_share_56")  # fmt: skip
+RAISES_RISK = ("days_since_meaningful", "days_since_use")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted scorer and how it came about: `trees` and `calibration` for the record."""
+    """A fitted scorer and how it came about, for the record.
+
+    held_out_log_loss: by calibrator; blend_log_loss: by weight of the trees; both on people, and where there is enough of
+    it at a time, that the models did not see. activation: the fit for seats that never started, where it was tried.
+    """
 
     scorer: Scorer
     abandonments: int
     rows: int
     trees: int
     held_out_log_loss: Mapping[str, float]
+    blend_log_loss: Mapping[float, float] = field(default_factory=dict)
+    activation: "Fit | None" = None
 
 
 def fit(
@@ -68,23 +95,36 @@ def fit(
     seed: int = 7,
     threads: int = 1,
     method: Method | None = None,
+    tree_parameters: Mapping[str, object] = MappingProxyType({}),
 ) -> Fit:
     """The risk model for the data, or the fallback that so little data can carry; `Scorer.note` says which and why.
 
-    dataset: of seats in use; elsewhere: snapshots of the other strata, whose rule learns its rates from them.
-    method: force one; by default what the number of abandonments allows.
+    dataset: of seats in use; elsewhere: snapshots of the other strata, whose rule learns its rates from them, and for seats
+    that never started a model, up the same ladder. method: force one for seats in use; by default what the number of
+    abandonments allows. tree_parameters: over TREE_PARAMETERS.
     """
-    fitted = _fit_in_use(dataset, seed=seed, threads=threads, method=method)
+    rate = BIG_LEARNING_RATE if len(person_period_rows(dataset).row) > BIG_ROWS else TREE_PARAMETERS["learning_rate"]
+    own = {"learning_rate": rate, "seed": seed, "num_threads": threads}
+    parameters = {**TREE_PARAMETERS, **own, **tree_parameters}
+    fitted = _fit_stratum(dataset, Stratum.IN_USE, method=method, parameters=parameters)
     rules = {
         str(stratum): fit_rates(
             part.vectors, part.abandoned(), np.ones(len(part)), expert=EXPERT_RATES_ELSEWHERE[stratum]
         )
         for stratum, part in elsewhere.items()
     }
-    return replace(fitted, scorer=replace(fitted.scorer, elsewhere={**fitted.scorer.elsewhere, **rules}))
+    young = {
+        str(stratum): _young_rates(stratum, part) for stratum, part in {Stratum.IN_USE: dataset, **elsewhere}.items()
+    }
+    scorer = replace(fitted.scorer, elsewhere={**fitted.scorer.elsewhere, **rules}, young=young)
+    if Stratum.NOT_STARTED not in elsewhere:
+        return replace(fitted, scorer=scorer)
+    activation = _fit_stratum(elsewhere[Stratum.NOT_STARTED], Stratum.NOT_STARTED, method=None, parameters=parameters)
+    learned = None if activation.scorer.method is Method.RULE else activation.scorer
+    return replace(fitted, scorer=replace(scorer, activation=learned), activation=activation)
 
 
-def _fit_in_use(dataset: Dataset, *, seed: int, threads: int, method: Method | None) -> Fit:
+def _fit_stratum(dataset: Dataset, stratum: Stratum, *, method: Method | None, parameters: Mapping[str, object]) -> Fit:
     abandonments = dataset.abandonments()
     rows = person_period_rows(dataset)
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)
@@ -93,15 +133,29 @@ def _fit_in_use(dataset: Dataset, *, seed: int, threads: int, method: Method | N
             Method.RULE,
             "no week in which a silence began has been fully observed: the three-warnings rule is used",
         )
-    rates = fit_rates(dataset.vectors, dataset.abandoned(), np.ones(len(dataset)))
+    expert = EXPERT_RATES if stratum is Stratum.IN_USE else EXPERT_RATES_ELSEWHERE[stratum]
+    rates = fit_rates(dataset.vectors, dataset.abandoned(), np.ones(len(dataset)), expert=expert)
     if chosen is Method.RULE:
         return Fit(Scorer(Method.RULE, rule=rates, note=note), abandonments, 0, 0, {})
-    levels = category_levels(dataset)
-    bare = Scorer(chosen, rule=rates, levels=levels, note=note)
-    trees = _best_number_of_trees(bare, dataset, rows, seed=seed, threads=threads) if chosen is Method.LIGHTGBM else 0
-    calibrator, losses = _fit_calibrator(bare, dataset, seed=seed, threads=threads, trees=trees)
-    fitted = _fit_hazard(bare, dataset, rows, seed=seed, threads=threads, trees=trees)
-    return Fit(_with(fitted, calibrator=calibrator), abandonments, len(rows.row), trees, losses)
+    bare = Scorer(
+        chosen, rule=rates, levels=category_levels(dataset), note=note, speaks_from_days=_speaks_from(dataset)
+    )
+    held = hold_out(dataset, seed=_seed(parameters))
+    hazards, trees = _held_out_hazards(bare, held, parameters)
+    weight, blend_losses = _choose_tree_weight(held.later, hazards) if trees else (0.0, {})
+    blended = _blend(hazards, weight)
+    calibrator, losses = choose_calibrator(held.later, blended, seed=_seed(parameters))
+    bare = _weighted(bare, weight)
+    fitted = replace(_fit_hazard(bare, dataset, rows, parameters, trees=trees), calibrator=calibrator)
+    band = fitted.band
+    if losses:
+        errors = _errors_after_origins(fitted, dataset, parameters, trees=trees)
+        if errors:
+            band = measure_band(errors)
+        else:
+            at_hand = _errors_of_held_out_people(calibrator, held.later, blended)
+            band = measure_band([at_hand], least_drift=YOUNG_DRIFT)
+    return Fit(replace(fitted, band=band), abandonments, len(rows.row), trees, losses, blend_losses)
 
 
 def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
@@ -121,46 +175,212 @@ def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
     return Method.LIGHTGBM, ""
 
 
-def _with(scorer: Scorer, **changes: object) -> Scorer:
-    return Scorer(**{**vars(scorer), **changes})
+@dataclass(frozen=True)
+class HeldOut:
+    """What models are fitted on and judged by: each fold's people in `later` by a model of the other people in `early`.
+
+    early: as it was known when `later` began; the same as `later` where there is too little time to hold any out.
+    """
+
+    early: Dataset
+    early_fold: Integers
+    later: Dataset
+    later_fold: Integers
 
 
-def _fit_hazard(bare: Scorer, dataset: Dataset, rows: PersonPeriods, *, seed: int, threads: int, trees: int) -> Scorer:
-    codes = bare.codes(dataset.categories)
-    if bare.method is Method.LIGHTGBM:
-        data = _tree_data(bare, dataset, rows)
-        parameters = {**TREE_PARAMETERS, "seed": seed, "num_threads": threads}
-        return _with(bare, booster=lgb.train(parameters, data, num_boost_round=trees))
-    return _with(bare, linear=_fit_linear(dataset, rows, codes, [len(bare.levels[f.name]) for f in CATEGORIES]))
+def hold_out(dataset: Dataset, *, seed: int) -> HeldOut:
+    """Folds of people, and the last HELD_OUT_SHARE_OF_TIME of what was judged held out where the rest is long enough.
+
+    That is where it spans GROWN_UP_DAYS and ENOUGH_FOR_TREES abandonments are on either side; else people alone are held out.
+    """
+    fold = dataset.folds(seed + 1)
+    rows = person_period_rows(dataset)
+    if len(rows.row) > BIG_ROWS:
+        fold = np.where(fold < BIG_FOLDS, fold, -1)
+    judged = dataset.as_of[rows.row]
+    cut = int(np.quantile(judged, 1 - HELD_OUT_SHARE_OF_TIME)) if judged.size else 0
+    early, later = dataset.known_before(cut), dataset.as_of >= cut
+    if _judged_days(early) < GROWN_UP_DAYS or (
+        min(early.abandonments(), dataset.take(later).abandonments()) < ENOUGH_FOR_TREES
+    ):
+        return HeldOut(dataset, fold, dataset, fold)
+    return HeldOut(early, fold[dataset.as_of < cut], dataset.take(later), fold[later])
 
 
-def _tree_data(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> lgb.Dataset:
+def _judged_days(dataset: Dataset) -> float:
+    judged = dataset.as_of[person_period_rows(dataset).row]
+    return float(np.ptp(judged)) / MICROSECONDS_PER_DAY if judged.size else 0.0
+
+
+def held_out_loss(
+    dataset: Dataset, tree_parameters: Mapping[str, object], *, seed: int = 7, threads: int = 1
+) -> tuple[float, int]:
+    """The held-out log loss per person-period row of trees with these parameters, and how many trees reach it."""
+    parameters = {**TREE_PARAMETERS, **tree_parameters, "seed": seed, "num_threads": threads}
+    bare = Scorer(Method.LIGHTGBM, levels=category_levels(dataset))
+    _, losses = _cross_validated(bare, hold_out(dataset, seed=seed), parameters)
+    return losses[-1], len(losses)
+
+
+def _folds(fold: Integers) -> list[int]:
+    """The folds that are held out one after the other; people of fold -1 are in every training."""
+    return [int(number) for number in np.unique(fold) if number >= 0]
+
+
+def _held_out_hazards(
+    bare: Scorer, held: HeldOut, parameters: Mapping[str, object]
+) -> tuple[dict[Method, Floats], int]:
+    """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people, and the best number of trees."""
+    codes = bare.codes(held.later.categories)
+    line = np.full((len(held.later), PERIODS), np.nan)
+    is_big = bare.method is Method.LIGHTGBM and (held.early_fold < 0).any()  # so many rows have no need of a line
+    for number in [] if is_big else _folds(held.later_fold):
+        others, own = held.early.take(held.early_fold != number), held.later_fold == number
+        rows = person_period_rows(others)
+        if len(np.unique(rows.event)) < 2:
+            continue
+        model = replace(bare, method=Method.LOGISTIC, linear=_fit_linear(bare, others, rows))
+        line[own] = model.hazards(held.later.vectors[own], codes[own])
+    if bare.method is not Method.LIGHTGBM:
+        return {Method.LOGISTIC: line}, 0
+    boosters, losses = _cross_validated(bare, held, parameters)
+    forest = np.full((len(held.later), PERIODS), np.nan)
+    for number, booster in boosters.items():
+        own = held.later_fold == number
+        threads = int(str(parameters["num_threads"]))
+        forest[own] = replace(bare, booster=booster).hazards(held.later.vectors[own], codes[own], threads=threads)
+    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, len(losses)
+
+
+def _cross_validated(
+    bare: Scorer, held: HeldOut, parameters: Mapping[str, object]
+) -> tuple[dict[int, lgb.Booster], list[float]]:
+    """By fold, the trees of the other people; and the mean held-out log loss after each tree, up to the lowest."""
+    is_same = held.early is held.later
+    parts = (
+        [(held.early, held.early_fold)] if is_same else [(held.early, held.early_fold), (held.later, held.later_fold)]
+    )
+    rows = [person_period_rows(part) for part, _ in parts]
+    fold = [folds[row.row] for (_, folds), row in zip(parts, rows, strict=True)]
+    start = 0 if is_same else len(fold[0])  # where the rows by which models are judged begin
+    splits = {
+        number: (np.flatnonzero(fold[0] != number), start + np.flatnonzero(fold[-1] == number))
+        for number in _folds(fold[-1])
+        if len(np.unique(rows[0].event[fold[0] != number])) == 2
+    }
+    data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
+    found = lgb.cv(
+        {**parameters, **_signs(), "metric": "binary_logloss"},
+        _tree_data(
+            np.concatenate(data),
+            np.concatenate([row.event for row in rows]),
+            np.concatenate([row.fit_weight for row in rows]),
+        ),
+        num_boost_round=MAX_TREES,
+        folds=[split for split in splits.values() if len(split[1])],
+        callbacks=[lgb.early_stopping(PATIENCE_TREES, verbose=False)],
+        return_cvbooster=True,
+    )
+    names = [number for number, split in splits.items() if len(split[1])]
+    boosters = dict(zip(names, found["cvbooster"].boosters, strict=True))
+    losses = [float(loss) for loss in found["valid binary_logloss-mean"]]
+    for booster in boosters.values():
+        booster.best_iteration = len(losses)  # a prediction stops there
+    return boosters, losses
+
+
+def _choose_tree_weight(later: Dataset, hazards: Mapping[Method, Floats]) -> tuple[float, dict[float, float]]:
+    """The weight of the trees beside the line, on the log-odds scale, with the lowest held-out log loss."""
+    rows = person_period_rows(later)
+    known = ~np.isnan(hazards[Method.LIGHTGBM][:, 0]) & ~np.isnan(hazards[Method.LOGISTIC][:, 0])
+    rows = rows.take(known[rows.row])
+    if rows.event.sum() < ENOUGH_TO_CALIBRATE:
+        return 1.0, {}
+    losses = {weight: mean_log_loss(rows, _blend(hazards, weight)) for weight in TREE_WEIGHTS}
+    return min(losses, key=lambda weight: losses[weight]), losses
+
+
+def _blend(hazards: Mapping[Method, Floats], weight: float) -> Floats:
+    if weight == 0.0:
+        return hazards[Method.LOGISTIC]
+    if weight == 1.0:
+        return hazards[Method.LIGHTGBM]
+    return probability(weight * log_odds(hazards[Method.LIGHTGBM]) + (1 - weight) * log_odds(hazards[Method.LOGISTIC]))
+
+
+def _weighted(bare: Scorer, weight: float) -> Scorer:
+    if bare.method is Method.LIGHTGBM and weight == 0.0:
+        note = "on held-out people the regularised logistic model alone had the lowest log loss: it is used"
+        return replace(bare, method=Method.LOGISTIC, note=note)
+    return replace(bare, tree_weight=weight)
+
+
+def _errors_after_origins(
+    fitted: Scorer, dataset: Dataset, parameters: Mapping[str, object], *, trees: int
+) -> list[LaterErrors]:
+    """How far models of the same kind, fitted at moments in the past, were off in the time that followed.
+
+    None where no moment has GROWN_UP_DAYS of judged time before it.
+    """
+    judged = dataset.as_of[person_period_rows(dataset).row]
+    found = []
+    for share in ORIGINS:
+        origin = int(np.quantile(judged, share))
+        past, later = dataset.known_before(origin), dataset.take(dataset.as_of >= origin)
+        rows = person_period_rows(past)
+        if _judged_days(past) < GROWN_UP_DAYS or past.abandonments() < (
+            ENOUGH_FOR_TREES if trees else ENOUGH_FOR_LOGISTIC
+        ):
+            continue
+        model = _fit_hazard(fitted, past, rows, parameters, trees=trees)
+        hazards = model.hazards(later.vectors, model.codes(later.categories))
+        found.append(later_errors(later, risk_at_horizons(fitted.calibrator, hazards), origin=origin))
+    return found
+
+
+def _errors_of_held_out_people(calibrator: Calibrator, later: Dataset, hazards: Floats) -> LaterErrors:
+    """How far the model was off on other people, month by month: what a young log can say of change in time."""
+    seen = ~np.isnan(hazards[:, 0])
+    others = later.take(seen)
+    return later_errors(others, risk_at_horizons(calibrator, hazards[seen]), origin=int(others.as_of.min()))
+
+
+def _fit_hazard(
+    bare: Scorer, dataset: Dataset, rows: PersonPeriods, parameters: Mapping[str, object], *, trees: int
+) -> Scorer:
+    """The scorer with its trees, its line or both, as its method and the weight of its trees ask for."""
+    is_forest = bare.method is Method.LIGHTGBM
+    booster = None
+    if is_forest:
+        data = _tree_data(_tree_rows(bare, dataset, rows), rows.event, rows.fit_weight)
+        booster = lgb.train({**parameters, **_signs()}, data, num_boost_round=trees)
+    needs_line = not is_forest or bare.tree_weight < 1.0
+    return replace(bare, booster=booster, linear=_fit_linear(bare, dataset, rows) if needs_line else None)
+
+
+def _tree_rows(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> Floats:
     inputs = np.column_stack((dataset.vectors, bare.codes(dataset.categories)))
+    return np.column_stack((inputs[rows.row], rows.period))
+
+
+def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:
     return lgb.Dataset(
-        np.column_stack((inputs[rows.row], rows.period)),
-        label=rows.event,
-        weight=rows.fit_weight,
+        inputs,
+        label=event,
+        weight=weight,
         feature_name=list(INPUTS),
         categorical_feature=[feature.name for feature in CATEGORIES],
         free_raw_data=False,
     )
 
 
-def _best_number_of_trees(bare: Scorer, dataset: Dataset, rows: PersonPeriods, *, seed: int, threads: int) -> int:
-    """By cross-validated log loss over folds of people."""
-    fold = dataset.folds(seed)[rows.row]
-    splits = [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in np.unique(fold)]
-    result = lgb.cv(
-        {**TREE_PARAMETERS, "seed": seed, "num_threads": threads, "metric": "binary_logloss"},
-        _tree_data(bare, dataset, rows),
-        num_boost_round=MAX_TREES,
-        folds=splits,
-        callbacks=[lgb.early_stopping(PATIENCE_TREES, verbose=False)],
-    )
-    return max(len(result["valid binary_logloss-mean"]), 1)
+def _signs() -> dict[str, list[int]]:
+    """Monotone constraints in the order of INPUTS; names that the catalogue does not have are left out."""
+    return {"monotone_constraints": [(name in RAISES_RISK) - (name in LOWERS_RISK) for name in INPUTS]}
 
 
-def _fit_linear(dataset: Dataset, rows: PersonPeriods, codes: Floats, levels: list[int]) -> LinearHazard:
+def _fit_linear(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> LinearHazard:
+    codes, levels = bare.codes(dataset.categories), [len(bare.levels[feature.name]) for feature in CATEGORIES]
     with np.errstate(invalid="ignore"):
         known = ~np.isnan(dataset.vectors)
         count = np.maximum(known.sum(axis=0), 1)
@@ -181,114 +401,23 @@ def _fit_linear(dataset: Dataset, rows: PersonPeriods, codes: Floats, levels: li
     return LinearHazard(blank.fill, blank.mean, blank.scale, _floats(weights[:-PERIODS]), _floats(intercepts))
 
 
-def _fit_calibrator(
-    bare: Scorer, dataset: Dataset, *, seed: int, threads: int, trees: int
-) -> tuple[Calibrator, dict[str, float]]:
-    """None or beta, whichever has the lower log loss on people and at a time that the judged hazards were not fitted on.
-
-    Each fold of people is scored by a model of the other people and of the time before the last part (of all their
-    time where that would leave fewer than ENOUGH_FOR_LOGISTIC abandonments on either side).
-    """
-    cut = int(np.quantile(dataset.as_of, 1 - CALIBRATION_SHARE_OF_TIME))
-    if (
-        dataset.known_before(cut).abandonments() < ENOUGH_FOR_LOGISTIC
-        or _events_after(dataset, cut) < ENOUGH_FOR_LOGISTIC
-    ):
-        cut = int(dataset.as_of.min())  # too little to hold out a time as well: other people only
-    fold = dataset.folds(seed + 1)
-    early = dataset.known_before(cut) if cut > dataset.as_of.min() else dataset
-    early_fold = fold[dataset.as_of < cut] if cut > dataset.as_of.min() else fold
-    hazards = np.full((len(dataset), PERIODS), np.nan)
-    for number in np.unique(fold):
-        others = early.take(early_fold != number)
-        judged = np.flatnonzero((fold == number) & (dataset.as_of >= cut))
-        rows = person_period_rows(others)
-        if not judged.size or len(np.unique(rows.event)) < 2:
-            continue
-        model = _fit_hazard(bare, others, rows, seed=seed, threads=threads, trees=trees)
-        part = dataset.take(judged)
-        hazards[judged] = model.hazards(part.vectors, model.codes(part.categories))
-    return choose_calibrator(dataset, hazards, seed=seed)
+def _speaks_from(dataset: Dataset) -> float:
+    """0 where enough seats younger than COLD_START_DAYS were seen to give up and to keep on, else that age."""
+    with np.errstate(invalid="ignore"):
+        outcome = dataset.abandoned()[ages(dataset.vectors) < COLD_START_DAYS, 0]
+    is_enough = min((outcome == 1).sum(), (outcome == 0).sum()) >= ENOUGH_FOR_LOGISTIC
+    return 0.0 if is_enough else float(COLD_START_DAYS)
 
 
-def _events_after(dataset: Dataset, cut: int) -> float:
-    return float(person_period_rows(dataset.take(dataset.as_of >= cut)).event.sum())
+def _young_rates(stratum: Stratum, dataset: Dataset) -> RuleRates:
+    with np.errstate(invalid="ignore"):
+        young = dataset.take(ages(dataset.vectors) < COLD_START_DAYS)
+    expert = EXPERT_RATES if stratum is Stratum.IN_USE else EXPERT_RATES_ELSEWHERE[stratum]
+    return fit_rates(young.vectors, young.abandoned(), np.ones(len(young)), expert=expert)
 
 
-def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[Calibrator, dict[str, float]]:
-    """The better of none and beta on held-out people, with its spread over resampled people.
-
-    hazards: (n, PERIODS) out-of-sample raw hazards, NaN rows where there are none.
-    """
-    rows = person_period_rows(dataset)
-    rows = rows.take(~np.isnan(hazards[rows.row, 0]))
-    if rows.event.sum() < ENOUGH_FOR_LOGISTIC:
-        return Calibrator(), {}
-    people, person = np.unique(dataset.person[rows.row], return_inverse=True)
-    half = np.random.default_rng(seed).permutation(np.arange(len(people)) % 2)[person]
-    raw = hazards[rows.row, rows.period]
-    crossed = np.empty_like(raw)
-    for side in (0, 1):
-        parameters = _beta_parameters(raw, rows, rows.weight * (half != side))
-        chosen = half == side
-        crossed[chosen] = _calibrated(raw[chosen], rows.period[chosen], parameters)
-    losses = {"none": _log_loss(rows.event, raw, rows.weight), "beta": _log_loss(rows.event, crossed, rows.weight)}
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(people), np.full(len(people), 1 / len(people)), size=RESAMPLES)
-    resampled = tuple(_beta_parameters(raw, rows, rows.weight * draw[person]) for draw in draws)
-    if losses["beta"] < losses["none"]:
-        return Calibrator("beta", _beta_parameters(raw, rows, rows.weight), resampled), losses
-    return Calibrator("none", resampled=resampled), losses
-
-
-Parameters = tuple[tuple[float, float, float], tuple[float, float, float]]
-
-
-def _beta_parameters(raw: Floats, rows: PersonPeriods, weight: Floats) -> Parameters:
-    """(a, b, c) for T = 0 and for later weeks, by penalised maximum likelihood around "none" (a = b = 1, c = 0)."""
-    clipped = np.clip(raw, 1e-9, 1 - 1e-9)
-    inputs = np.column_stack((np.log(clipped), -np.log1p(-clipped), np.ones_like(clipped)))
-    stages = []
-    for later in (False, True):
-        chosen = ((rows.period > 0) == later) & (weight > 0)
-        stages.append(_newton(inputs[chosen], rows.event[chosen], weight[chosen]))
-    return stages[0], stages[1]
-
-
-def _newton(inputs: Floats, event: Floats, weight: Floats, *, ridge: float = 5.0) -> tuple[float, float, float]:
-    """Penalised logistic regression shrunk toward (1, 1, 0); ridge in events: our choice."""
-    center = np.array([1.0, 1.0, 0.0])
-    beta = center.copy()
-    penalty = np.diag([ridge, ridge, 0.1])
-
-    def loss(at: Floats) -> float:
-        linear = inputs @ at
-        return float(weight @ (np.logaddexp(0, linear) - event * linear) + (at - center) @ penalty @ (at - center) / 2)
-
-    for _ in range(50):
-        predicted = 1 / (1 + np.exp(-np.clip(inputs @ beta, -30, 30)))
-        gradient = inputs.T @ (weight * (predicted - event)) + penalty @ (beta - center)
-        curvature = (inputs * (weight * predicted * (1 - predicted))[:, None]).T @ inputs + penalty
-        step = np.linalg.solve(curvature, gradient)
-        before = loss(beta)
-        while loss(beta - step) > before and np.abs(step).max() >= 1e-8:
-            step = step / 2  # far from the optimum a whole step overshoots, and the next one further
-        beta = beta - step
-        if np.abs(step).max() < 1e-8:
-            break
-    a, b, c = (float(value) for value in beta)
-    return (max(a, 0.0), max(b, 0.0), c)
-
-
-def _calibrated(raw: Floats, period: npt.NDArray[np.int64], parameters: Parameters) -> Floats:
-    both = calibrate(np.repeat(raw[:, None], 2, axis=1), np.asarray(parameters)[None])[0]
-    return np.asarray(both[np.arange(len(raw)), np.minimum(period, 1)])
-
-
-def _log_loss(event: Floats, predicted: Floats, weight: Floats) -> float:
-    clipped = np.clip(predicted, 1e-9, 1 - 1e-9)
-    loss = -(event * np.log(clipped) + (1 - event) * np.log1p(-clipped))
-    return float((weight * loss).sum() / weight.sum())
+def _seed(parameters: Mapping[str, object]) -> int:
+    return int(str(parameters["seed"]))
 
 
 def _floats(values: Floats) -> tuple[float, ...]:

@@ -3,27 +3,34 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from matplotlib.figure import Figure
 
-from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
+from features.catalogue import CATEGORIES, FEATURES, NUMERIC, catalogue_hash
 from features.decisions import Decision
 from features.instants import from_microseconds
 from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from features.tools import ToolProfile
-from training import registry
+from training import plots, registry
+from training.baselines import baselines
+from training.checks import refuse_unjudgeable, shortcomings
 from training.dataset import Dataset, build_dataset
-from training.evaluate import Estimate, compare, metrics_by_horizon
+from training.evaluate import Estimate, compare
+from training.gate import as_rule, gate
+from training.judgement import Judgement, judge
+from training.report import write_report
 from training.risk import TREE_PARAMETERS, Fit, fit
+from training.signals import close_signal
+from training.tuning import Tuned, tune
 
 TEST_SHARE = 0.3  # of the judged snapshots, the latest: our choice
 REFERENCE_ROWS = 20_000
-RELIABILITY_BINS = 10
+NO_SEARCH = Tuned({}, ())
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Trained:
     """What a training run came to.
 
     version: in the registry, None where nothing could be learned. metrics: by horizon in days, method and metric.
-    why: of the promotion or its refusal, in a sentence.
+    activation: the same for seats that never started, and activation_note on what speaks of them. why: of the promotion or its
+    refusal, in a sentence. shortcomings: what the data lacks. report: the page of the evaluation. closed_signal: the
+    reason of the retrain signal that this run answered.
     """
 
     method: Method
@@ -44,6 +53,55 @@ class Trained:
     test_snapshots: int
     abandonments: int
     metrics: Mapping[int, Mapping[str, Mapping[str, Estimate]]]
+    activation: Mapping[int, Mapping[str, Mapping[str, Estimate]]]
+    activation_note: str
+    shortcomings: Sequence[str]
+    report: Path
+    closed_signal: str | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Snapshots before a cut as they were known at it, and those after; by stratum."""
+
+    cut: int
+    past: Dataset
+    later: Dataset
+    past_elsewhere: Mapping[Stratum, Dataset]
+    later_elsewhere: Mapping[Stratum, Dataset]
+
+
+def split_at(by_stratum: Mapping[Stratum, Dataset], cut: int) -> Split:
+    """The data as a model fitted at `cut` (microseconds) would have known it, and what it is judged by."""
+    elsewhere = {stratum: part for stratum, part in by_stratum.items() if stratum is not Stratum.IN_USE}
+    dataset = by_stratum[Stratum.IN_USE]
+    return Split(
+        cut,
+        dataset.known_before(cut),
+        dataset.take(dataset.as_of >= cut),
+        {stratum: part.known_before(cut) for stratum, part in elsewhere.items()},
+        {stratum: part.take(part.as_of >= cut) for stratum, part in elsewhere.items()},
+    )
+
+
+def datasets(
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    seats: pa.Table,
+    decisions: Sequence[Decision],
+    tools: Mapping[str, ToolProfile],
+) -> dict[Stratum, Dataset]:
+    """The snapshots by stratum. features, labels: of the same snapshots in the same order.
+
+    Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
+    """
+    found = {
+        stratum: build_dataset(features, labels, seats=seats, decisions=decisions, tools=tools, stratum=stratum)
+        for stratum in Stratum
+    }
+    refuse_unjudgeable(found[Stratum.IN_USE], labels)
+    return found
 
 
 def train(
@@ -57,34 +115,31 @@ def train(
     data_version: str,
     seed: int = 7,
     threads: int = 1,
+    trials: int = 0,
 ) -> Trained:
     """Fit, evaluate, register and, where the gate allows, promote a risk model.
 
-    features, labels: of the same snapshots in the same order. Raises ValueError where nothing at all is known of any
-    snapshot in the risk set, saying what is missing.
+    features, labels: of the same snapshots in the same order. trials: of a search of the trees' parameters, on the training
+    snapshots alone. Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
     """
-    by_stratum = {
-        stratum: build_dataset(features, labels, seats=seats, decisions=decisions, tools=tools, stratum=stratum)
-        for stratum in Stratum
-    }
-    dataset = by_stratum.pop(Stratum.IN_USE)
-    cut = default_cut(dataset)
-    past, later = dataset.known_before(cut), dataset.take(dataset.as_of >= cut)
-    elsewhere = {stratum: part.known_before(cut) for stratum, part in by_stratum.items()}
-    fitted = fit(past, elsewhere=elsewhere, seed=seed, threads=threads)
-    logistic = fitted if fitted.scorer.method is not Method.LIGHTGBM else fit(past, seed=seed, method=Method.LOGISTIC)
-    metrics = metrics_by_horizon(fitted.scorer, logistic.scorer, past, later, seed=seed)
-    registered = _log(home, fitted, past, later, metrics, cut=cut, seed=seed, data_version=data_version)
-    is_promoted, why = _gate(home, fitted.scorer, later, seed=seed)
+    by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
+    split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
+    study = f"risk {data_version} {catalogue_hash()} {split.cut} {seed}"
+    tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
+    fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters)
+    judgement = judge_fit(fitted.scorer, split, seed=seed)
+    missing = [*shortcomings(split.past, split.later), *([tuned.note] if tuned.note else [])]
+    facts = _facts(fitted, split, data_version=data_version, seed=seed, missing=missing)
+    registered, report = _log(home, fitted, split, judgement, facts, tuned=tuned)
+    is_promoted, why = _gate(home, fitted.scorer, split.later, seed=seed)
+    closed = None
     if is_promoted:
         registry.promote(home, registered.version)
+        closed = close_signal(home, version=registered.version, now=datetime.now(UTC))
     elif registry.champion_version(home) is None:
         why += "; until one does, the three-warnings rule serves, with the rates of this data"
-        rule = replace(fitted.scorer, method=Method.RULE, booster=None, linear=None, note=why)
-        serving = _log(
-            home, replace(fitted, scorer=rule), past, later, {}, cut=cut, seed=seed, data_version=data_version
-        )
-        registry.promote(home, serving.version)
+        rule = replace(fitted, scorer=as_rule(fitted.scorer, why))
+        registry.promote(home, _log(home, rule, split, None, facts)[0].version)
     return Trained(
         fitted.scorer.method,
         fitted.scorer.note,
@@ -92,45 +147,65 @@ def train(
         registered.run_id,
         is_promoted,
         why,
-        len(past),
-        int((~np.isnan(later.abandoned())).any(axis=1).sum()),
+        len(split.past),
+        int((~np.isnan(split.later.abandoned())).any(axis=1).sum()),
         fitted.abandonments,
-        metrics,
+        judgement.metrics,
+        judgement.activation,
+        _activation_note(fitted),
+        missing,
+        report,
+        None if closed is None else closed.reason,
     )
+
+
+def fit_at(
+    split: Split, *, seed: int, threads: int = 1, tree_parameters: Mapping[str, object] = NO_SEARCH.parameters
+) -> Fit:
+    """The model of the past. One for seats that never started stays only where it beats their rule on later snapshots."""
+    fitted = fit(
+        split.past, elsewhere=split.past_elsewhere, seed=seed, threads=threads, tree_parameters=tree_parameters
+    )
+    fitted = replace(fitted, scorer=_dated(fitted.scorer, split.cut))
+    scorer, later = fitted.scorer, split.later_elsewhere.get(Stratum.NOT_STARTED)
+    if scorer.activation is None or later is None:
+        return fitted
+    learned, rule = scorer.score(later.vectors, later.categories).risk, scorer.activation.rule.risk(later.vectors)[0]
+    gain = compare(later.abandoned(), learned, rule, later.person, seed=seed) if len(later) else None
+    if gain is not None and gain.low > 0:
+        return fitted
+    said = "nothing later was judged" if gain is None else f"log loss lower by {gain}"
+    refused = replace(scorer.activation, method=Method.RULE, note=f"it does not beat the rule of such seats: {said}")
+    activation = None if fitted.activation is None else replace(fitted.activation, scorer=refused)
+    return replace(fitted, scorer=replace(scorer, activation=None), activation=activation)
+
+
+def _dated(scorer: Scorer, cut: int) -> Scorer:
+    until = from_microseconds(cut).isoformat()
+    activation = None if scorer.activation is None else replace(scorer.activation, trained_until=until)
+    return replace(scorer, trained_until=until, activation=activation)
+
+
+def judge_fit(scorer: Scorer, split: Split, *, seed: int) -> Judgement:
+    """The model beside the baselines, which are fitted on the same past."""
+    logistic = scorer
+    if scorer.method is not Method.LOGISTIC:
+        logistic = fit(split.past, seed=seed, method=Method.LOGISTIC).scorer
+    beside = baselines(split.past, split.later, logistic, seed=seed)
+    not_started = split.later_elsewhere.get(Stratum.NOT_STARTED)
+    return judge(scorer, split.later, baselines=beside, not_started=not_started, seed=seed)
 
 
 def default_cut(dataset: Dataset) -> int:
     """The instant (microseconds) that leaves TEST_SHARE of the judged snapshots for the test."""
     judged = dataset.as_of[~np.isnan(dataset.abandoned()[:, 0])]
-    if not judged.size:
-        raise ValueError(
-            f"of {len(dataset)} snapshots of seats in use none can be judged yet: a seat must be observed for "
-            f"{int(dataset.silence.min(initial=28))} days after a meaningful use, with signs of work; "
-            "ingest more history and run `rekindle features build` again"
-        )
     return int(np.quantile(judged, 1 - TEST_SHARE))
 
 
 def _gate(home: Path, scorer: Scorer, later: Dataset, *, seed: int) -> tuple[bool, str]:
-    """Whether the candidate may serve: paired log loss over people on data later than its training."""
-    champion = _incumbent(home)
-    if scorer.method is Method.RULE:
-        is_newer_rule = champion is None or champion.method is Method.RULE
-        return is_newer_rule, f"nothing could be learned, so the rule is the model: {scorer.note}"
-    label = later.abandoned()
-    if not (~np.isnan(label)).any():
-        return False, "no snapshot later than the training has been judged yet, so nothing can be compared"
-    mine = scorer.score(later.vectors, later.categories).risk
-    against_rule = compare(label, mine, scorer.rule.risk(later.vectors)[0], later.person, seed=seed)
-    if against_rule.low <= 0:
-        return False, f"it does not beat the three-warnings rule: log loss lower by {against_rule}"
-    if champion is None:
-        return True, f"it beats the three-warnings rule: log loss lower by {against_rule}"
-    theirs = champion.score(later.vectors, later.categories).risk
-    against_champion = compare(label, mine, theirs, later.person, seed=seed)
-    if against_champion.low > 0:
-        return True, f"log loss lower than the champion's by {against_champion}"
-    return False, f"it is no better than the champion: log loss lower by {against_champion}"
+    """Whether the candidate may serve in place of the champion, and why."""
+    verdict = gate(scorer, _incumbent(home), later, seed=seed)
+    return verdict.is_passed, verdict.why
 
 
 def _incumbent(home: Path) -> Scorer | None:
@@ -142,59 +217,115 @@ def _incumbent(home: Path) -> Scorer | None:
     return None if loaded is None else loaded[0]
 
 
+def _activation_note(fitted: Fit) -> str:
+    if fitted.activation is None:
+        return ""
+    scorer = fitted.activation.scorer
+    if scorer.method is Method.RULE:
+        return f"seats that never started: {scorer.note}"
+    return f"seats that never started: {scorer.method}, from {fitted.activation.abandonments} that did not begin"
+
+
+def _facts(fitted: Fit, split: Split, *, data_version: str, seed: int, missing: Sequence[str]) -> dict[str, object]:
+    scorer = fitted.scorer
+    return {
+        "method": str(scorer.method),
+        "note": scorer.note,
+        "trees": fitted.trees,
+        "tree_weight": scorer.tree_weight if scorer.method is Method.LIGHTGBM else 0.0,
+        "calibrator": scorer.calibrator.kind,
+        **{f"held_out_log_loss_{kind}": loss for kind, loss in fitted.held_out_log_loss.items()},
+        "seed": seed,
+        "cut": from_microseconds(split.cut).isoformat(),
+        "train_snapshots": len(split.past),
+        "test_snapshots": len(split.later),
+        "abandonments": fitted.abandonments,
+        "person_period_rows": fitted.rows,
+        "activation": _activation_note(fitted),
+        "data_version": data_version,
+        "code_version": registry.code_version(),
+        "catalogue": catalogue_hash(),
+        "missing": "; ".join(missing),
+    }
+
+
 def _log(
     home: Path,
     fitted: Fit,
-    past: Dataset,
-    later: Dataset,
-    metrics: Mapping[int, Mapping[str, Mapping[str, Estimate]]],
+    split: Split,
+    judgement: Judgement | None,
+    facts: Mapping[str, object],
     *,
-    cut: int,
-    seed: int,
-    data_version: str,
-) -> registry.Registered:
+    tuned: Tuned = NO_SEARCH,
+) -> tuple[registry.Registered, Path]:
     scorer = fitted.scorer
-    params = {
-        **{f"tree_{name}": value for name, value in TREE_PARAMETERS.items()},
-        "method": str(scorer.method),
-        "trees": fitted.trees,
-        "calibrator": scorer.calibrator.kind,
-        "seed": seed,
-        "cut": from_microseconds(cut).isoformat(),
-        "train_snapshots": len(past),
-        "test_snapshots": len(later),
-        "abandonments": fitted.abandonments,
-        "person_period_rows": fitted.rows,
-    }
+    tags = {name: str(facts[name]) for name in ("data_version", "catalogue")} | {"note": scorer.note}
+    own = {**facts, "method": str(scorer.method), "note": scorer.note}
+    tree_parameters = {**TREE_PARAMETERS, **tuned.parameters}
+    params = {**{f"tree_{name}": value for name, value in tree_parameters.items()}, **own}
+    with tempfile.TemporaryDirectory() as folder:
+        made, images = Path(folder) / "report", {}
+        if judgement is not None:
+            write_report(made, judgement, scorer, title="How the risk model did", facts=own)
+            images["reliability"] = plots.save(plots.reliability(judgement), Path(folder) / "reliability.png")
+        if scorer.booster is not None:
+            images["importance"] = plots.save(plots.importance(scorer), Path(folder) / "importance.png")
+        registered = registry.register(
+            home,
+            scorer,
+            reference=_reference(split.past, scorer),
+            params={name: value for name, value in params.items() if name not in tags and value != ""},
+            metrics={} if judgement is None else _flat(judgement),
+            tags=tags,
+            documents={"metrics.json": {} if judgement is None else _document(judgement), "features.json": _columns()},
+            plots=images,
+            reports=made if made.exists() else None,
+            children=_children(tuned),
+        )
+        kept = home / "evaluations" / f"version-{registered.version}"
+        if judgement is not None:
+            return registered, write_report(kept, judgement, scorer, title="How the risk model did", facts=own)
+    return registered, kept
+
+
+def _children(tuned: Tuned) -> list[registry.Child]:
+    return [
+        registry.Child(
+            f"trial {trial.number}",
+            trial.parameters,
+            {"held_out_log_loss": trial.log_loss, "trees": float(trial.trees), "seconds": trial.seconds},
+        )
+        for trial in tuned.trials
+    ]
+
+
+def _flat(judgement: Judgement) -> dict[str, float]:
+    """What MLflow compares runs by. The activation's metrics start with `activation_`."""
+    tables = (("", judgement.metrics), ("activation_", judgement.activation))
     flat = {
-        f"{method}_{name}_h{horizon}": estimate.value
-        for horizon, methods in metrics.items()
+        f"{prefix}{method}_{name}_h{days}": estimate.value
+        for prefix, table in tables
+        for days, methods in table.items()
         for method, values in methods.items()
         for name, estimate in values.items()
         if np.isfinite(estimate.value)
     }
-    tags = {"data_version": data_version, "catalogue": catalogue_hash(), "note": scorer.note}
-    document = {
-        str(horizon): {
+    if judgement.lead is not None:
+        flat |= {"lead_days": judgement.lead.days.value, "lead_caught": judgement.lead.caught.value}
+    return flat | {f"coverage_of_bins_h{days}": share for days, share in judgement.coverage().items()}
+
+
+def _document(judgement: Judgement) -> dict[str, object]:
+    return {
+        str(days): {
             method: {name: asdict(estimate) for name, estimate in values.items()} for method, values in methods.items()
         }
-        for horizon, methods in metrics.items()
+        for days, methods in judgement.metrics.items()
     }
-    with tempfile.TemporaryDirectory() as folder:
-        return registry.register(
-            home,
-            scorer,
-            reference=_reference(past, scorer),
-            params=params,
-            metrics=flat,
-            tags=tags,
-            documents={"metrics.json": document, "features.json": list(_columns())},
-            plots=_plots(Path(folder), scorer, later),
-        )
 
 
-def _columns() -> list[str]:
-    return [feature.name for feature in (*NUMERIC, *CATEGORIES)]
+def _columns() -> list[dict[str, str]]:
+    return [{"name": feature.name, "dtype": feature.dtype} for feature in FEATURES]
 
 
 def _reference(past: Dataset, scorer: Scorer) -> pl.DataFrame:
@@ -205,47 +336,3 @@ def _reference(past: Dataset, scorer: Scorer) -> pl.DataFrame:
     numeric = pl.DataFrame(sample.vectors, schema=[feature.name for feature in NUMERIC])
     names = pl.DataFrame(sample.categories, schema={feature.name: pl.String for feature in CATEGORIES}, orient="row")
     return pl.concat((numeric, names), how="horizontal").with_columns(pl.Series(f"risk_{PRODUCT_HORIZON_DAYS}", risk))
-
-
-def _plots(folder: Path, scorer: Scorer, later: Dataset) -> dict[str, Path]:
-    plots = {"reliability": _reliability(folder / "reliability.png", scorer, later)}
-    if scorer.booster is not None:
-        plots["importance"] = _importance(folder / "importance.png", scorer)
-    return plots
-
-
-def _reliability(path: Path, scorer: Scorer, later: Dataset) -> Path:
-    """Observed rate against predicted risk at each horizon, in bins of equal mass."""
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot((0, 1), (0, 1), color="0.7", linewidth=1)
-    label, risk = later.abandoned(), scorer.score(later.vectors, later.categories).risk
-    for horizon, days in enumerate(HORIZONS_DAYS):
-        known = np.flatnonzero(~np.isnan(label[:, horizon]))
-        if len(known) < RELIABILITY_BINS:
-            continue
-        bins = np.array_split(known[np.argsort(risk[known, horizon], kind="stable")], RELIABILITY_BINS)
-        axes.plot(
-            [risk[rows, horizon].mean() for rows in bins],
-            [label[rows, horizon].mean() for rows in bins],
-            marker="o",
-            label=f"by {days} days (n = {len(known)})",
-        )
-    axes.set(xlabel="predicted risk of abandonment", ylabel="observed share", title="Reliability on later snapshots")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-    figure.savefig(path, dpi=110)
-    return path
-
-
-def _importance(path: Path, scorer: Scorer) -> Path:
-    """The features that reduce the loss most."""
-    assert scorer.booster is not None
-    gain = scorer.booster.feature_importance("gain")
-    top = np.argsort(gain)[-20:]
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh([scorer.booster.feature_name()[number] for number in top], gain[top])
-    axes.set(xlabel="total gain", title="What the hazard model uses")
-    figure.savefig(path, dpi=110)
-    return path

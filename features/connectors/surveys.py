@@ -68,7 +68,6 @@ def read_survey(row: Row, edge: Edge) -> Iterator[Item]:
 
 def unanswered(principal: str, tool: str, kind: Kind, asked_at: datetime, response: str) -> Iterator[Use]:
     """That a person was asked and did not answer: an event without a value."""
-    return  # features.events refuses a survey without a value; delete this line when it takes one
     yield Use(principal, tool, kind, asked_at, (response, str(kind)), is_voice=True)
 
 

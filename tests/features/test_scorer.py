@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import features.scorer
+from features.calibration import Band, Calibrator, Steps
 from features.catalogue import CATEGORIES, NUMERIC
 from features.rules import Stratum, expert_rates, expert_rates_elsewhere, strata
 from features.scorer import (
@@ -16,11 +17,9 @@ from features.scorer import (
     PERIOD_COLUMN,
     PERIOD_ENDS_DAYS,
     PERIODS,
-    Calibrator,
     LinearHazard,
     Method,
     Scorer,
-    calibrate,
     cumulative,
     one_hot,
     person_periods,
@@ -70,16 +69,29 @@ def linear_hazard(seed):
 
 @pytest.fixture(scope="module")
 def scorers():
-    rng = np.random.default_rng(SEED)
-    resampled = tuple(
-        tuple(tuple((np.asarray(part) + rng.normal(0, 0.05, 3)).tolist()) for part in BETA) for _ in range(20)
-    )
-    shared = {"levels": LEVELS, "calibrator": Calibrator("beta", BETA, resampled), "note": "why not"}
+    band = Band(((-2.0, 0.0, 1.0),) * 4, ((0.3, 0.2, 0.4),) * 4)
+    shared = {"levels": LEVELS, "calibrator": Calibrator("beta", BETA), "band": band, "note": "why not"}
     return {
         Method.LIGHTGBM: Scorer(Method.LIGHTGBM, booster=tree_booster(SEED), **shared),
         Method.LOGISTIC: Scorer(Method.LOGISTIC, linear=linear_hazard(SEED), **shared),
         Method.RULE: Scorer(Method.RULE, note="nothing learned"),
     }
+
+
+@pytest.fixture(scope="module")
+def rich(scorers):
+    """Trees and a line together, Venn–Abers steps, a model for seats that never started, rates of the young."""
+    steps = Steps((0.2, 0.5), (0.0, 0.1, 0.6), (0.1, 0.4), (0.05, 0.3, 1.0))
+    return replace(
+        scorers[Method.LIGHTGBM],
+        linear=linear_hazard(SEED),
+        tree_weight=0.25,
+        calibrator=Calibrator("venn_abers", steps=(steps, steps)),
+        activation=replace(scorers[Method.LOGISTIC], note="few", speaks_from_days=7.0),
+        young={str(Stratum.IN_USE): expert_rates(((0.9,) * 4,) * 4)},
+        speaks_from_days=7.0,
+        trained_until="2026-01-05T00:00:00+00:00",
+    )
 
 
 def arrays(risk):
@@ -243,17 +255,17 @@ def test_nothing_falls_with_the_horizon_and_the_risk_is_inside_its_interval(scor
     assert ((found.low >= 0) & (found.low <= found.risk) & (found.risk <= found.high) & (found.high <= 1)).all()
 
 
-def test_the_interval_is_that_of_the_resampled_calibrators(scorers):
+def test_the_interval_is_that_of_the_band(scorers):
     scorer, (vectors, categories) = scorers[Method.LOGISTIC], snapshots(SEED + 6, 10)
     found = scorer.score(vectors, categories)
-    hazards = scorer.hazards(vectors, scorer.codes(categories))
-    risks = [cumulative(calibrate(hazards, np.asarray(one)[None])[0])[:, 4] for one in scorer.calibrator.resampled]
-    np.testing.assert_allclose(found.low[:, 3], np.minimum(np.quantile(risks, 0.025, axis=0), found.risk[:, 3]))
-    np.testing.assert_allclose(found.high[:, 3], np.maximum(np.quantile(risks, 0.975, axis=0), found.risk[:, 3]))
+    low, high = scorer.band.around(found.risk)
+    np.testing.assert_array_equal(found.low, low)
+    np.testing.assert_array_equal(found.high, high)
+    assert (found.low < found.risk).all()
 
 
-def test_without_resampled_calibrators_nothing_is_said_to_be_sure(scorers):
-    bare = replace(scorers[Method.LOGISTIC], calibrator=Calibrator())
+def test_without_a_band_nothing_is_said_to_be_sure(scorers):
+    bare = replace(scorers[Method.LOGISTIC], band=Band())
     found = bare.score(*snapshots(SEED + 7, 10))
     np.testing.assert_array_equal(found.low, np.zeros_like(found.risk))
     np.testing.assert_array_equal(found.high, np.ones_like(found.risk))
@@ -268,18 +280,6 @@ def test_the_rules_curve_goes_through_its_rates_and_is_flat_after_the_last(score
 @pytest.mark.parametrize(("risk", "days"), [(0.0, 56.0), (1.0, 0.0), (0.5, 28.0)])
 def test_expected_days_of_a_flat_curve(risk, days):
     assert restricted_mean(np.full((1, PERIODS), risk))[0] == pytest.approx(days)
-
-
-def test_the_identity_calibrator_changes_nothing():
-    hazards = np.random.default_rng(SEED).uniform(0.001, 0.999, (50, PERIODS))
-    np.testing.assert_allclose(Calibrator().apply(hazards), hazards, rtol=1e-9)
-
-
-@pytest.mark.parametrize("hazard", [0.0, 1.0])
-def test_certain_hazards_stay_finite(hazard):
-    found = Calibrator("beta", BETA).apply(np.full((1, PERIODS), hazard))
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, hazard, atol=1e-6)
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------
@@ -332,3 +332,83 @@ def test_every_feature_and_the_base_contribute(scorers, method):
 
 def test_the_rule_contributes_nothing(scorers):
     assert scorers[Method.RULE].contributions(*snapshots(SEED, 2)) == {}
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_the_raw_score_is_what_the_parts_sum_to(scorers, method):
+    vectors, categories = snapshots(SEED + 12)
+    parts = scorers[method].contributions(vectors, categories)
+    np.testing.assert_allclose(sum(parts.values()), scorers[method].raw_score(vectors, categories), atol=1e-6)
+
+
+# --- trees and a line together, seats that never started, the very young --------------------------------------------
+
+
+def aged(vectors, days):
+    vectors = vectors.copy()
+    vectors[:, COLUMN["life_days"]] = days
+    return vectors
+
+
+def test_a_rich_scorer_comes_back_to_the_bit(rich, tmp_path):
+    rich.save(tmp_path)
+    loaded = Scorer.load(tmp_path)
+    vectors, categories = snapshots(SEED + 20)
+    vectors[::3, COLUMN["meaningful_28"]] = 0
+    vectors[::6, COLUMN["meaningful_ever"]] = 0
+    came, expected = (arrays(scorer.score(vectors, categories)) for scorer in (loaded, rich))
+    assert [values.tobytes() for values in came] == [values.tobytes() for values in expected]
+    assert loaded.activation.note == "few"
+    assert loaded.trained_until == rich.trained_until
+
+
+def test_a_blend_is_the_weighted_mean_of_the_log_odds(rich, scorers):
+    vectors, categories = snapshots(SEED + 21, 30)
+    codes = rich.codes(categories)
+    odds = [np.log(h / (1 - h)) for h in (scorers[m].hazards(vectors, codes) for m in LEARNED)]
+    blended = rich.hazards(vectors, codes)
+    np.testing.assert_allclose(np.log(blended / (1 - blended)), 0.25 * odds[0] + 0.75 * odds[1], atol=1e-9)
+
+
+def test_the_parts_of_a_blend_sum_to_its_raw_score(rich):
+    vectors, categories = snapshots(SEED + 22)
+    vectors = aged(vectors, 50)
+    parts = rich.contributions(vectors, categories)
+    np.testing.assert_allclose(sum(parts.values()), rich.raw_score(vectors, categories), atol=1e-6)
+
+
+def test_seats_that_never_started_have_a_model_of_their_own(rich, scorers):
+    vectors, categories = three_seats()
+    vectors = aged(vectors, 50)
+    found = rich.score(vectors, categories)
+    own = scorers[Method.LOGISTIC]
+    hazards = own.hazards(vectors[[2]], own.codes([categories[2]]))
+    np.testing.assert_allclose(found.curve[2], cumulative(own.calibrator.apply(hazards))[0])
+    voices = rich.voices(vectors)
+    assert [voice.method for voice in voices] == [Method.LIGHTGBM, Method.RULE, Method.LOGISTIC]
+    assert voices[0].note == ""
+    assert "never started" in voices[2].note
+    assert voices[2].note.endswith("few")
+    assert np.isnan(rich.contributions(vectors, categories)["base"]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("days", "speaks"), [(6.9, False), (7.0, True)])
+def test_of_seats_younger_than_a_week_the_rule_of_the_young_speaks(rich, days, speaks):
+    vectors, categories = three_seats()
+    vectors = aged(vectors, days)
+    assert rich.speaks_for(vectors).tolist() == [speaks, False, speaks]
+    found = rich.score(vectors, categories).risk[0]
+    assert (found == rich.young[Stratum.IN_USE].risk(vectors)[0][0]).all() != speaks
+    assert ("younger than 7 days" in rich.voices(vectors)[0].note) != speaks
+
+
+def test_where_enough_of_the_young_were_seen_the_model_speaks_of_them_too(rich):
+    vectors, _ = three_seats()
+    assert replace(rich, speaks_from_days=0.0).speaks_for(aged(vectors, 1.0))[0]
+
+
+def test_many_rows_are_scored_in_blocks_to_the_same_numbers(scorers, monkeypatch):
+    vectors, categories = snapshots(SEED + 23, 50)
+    whole = scorers[Method.LIGHTGBM].score(vectors, categories)
+    monkeypatch.setattr(features.scorer, "BLOCK_ROWS", 7)
+    np.testing.assert_array_equal(scorers[Method.LIGHTGBM].score(vectors, categories).curve, whole.curve)

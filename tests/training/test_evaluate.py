@@ -2,10 +2,21 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from features.catalogue import NUMERIC
-from features.scorer import HORIZONS_DAYS, Method, Scorer
+from features.scorer import PERIOD_ENDS_DAYS
 from training import evaluate as judged
-from training.evaluate import METRICS, RESAMPLES, Estimate, baselines, compare, estimate, evaluate, metrics_by_horizon
+from training.evaluate import (
+    ALERT_RATE,
+    METRICS,
+    RESAMPLES,
+    Estimate,
+    auc_by_time,
+    compare,
+    difference,
+    ece,
+    estimate,
+    evaluate,
+    lead_time,
+)
 
 SEED = 20
 EXACT = 1e-9  # the same sums in another order
@@ -230,38 +241,62 @@ def test_too_little_is_not_judged(label):
     assert evaluate(label, {"a": np.full(len(label), 0.5)}, people(len(label))) == {}
 
 
-def test_recency_is_a_logistic_regression_on_days_since_meaningful_alone(simulate, column):
-    train, test = simulate(1, n=2000).dataset, simulate(2, n=500).dataset
-    found = baselines(train, test, 3, Scorer(Method.RULE))["recency"]
-    other = test.vectors.copy()
-    for name, position in column.items():
-        if name != "days_since_meaningful":
-            other[:, position] = 99.0
-    moved = baselines(train, type(test)(**{**vars(test), "vectors": other}), 3, Scorer(Method.RULE))["recency"]
-    np.testing.assert_array_equal(found, moved)
-    assert np.corrcoef(found, test.vectors[:, column["days_since_meaningful"]])[0, 1] > 0.8  # it rises with the days
+def test_the_difference_of_a_metric_is_paired():
+    label, score, _ = sample(SEED)
+    assert difference(ece, label, score, score, people(400)) == Estimate(0.0, 0.0, 0.0)
+    worse = difference(ece, label, np.clip(score + 0.2, 0, 1), score, people(400))
+    assert worse.low > 0
 
 
-@pytest.mark.parametrize(("silent", "expected"), [(0.0, 1.0), (np.inf, 0.0)])
-def test_recency_of_one_class_is_its_rate(make_dataset, silent, expected):
-    data = make_dataset(np.full(30, silent), np.full(30, 56.0 if silent else 0.0), np.full(30, 56.0))
-    np.testing.assert_array_equal(baselines(data, data, 0, Scorer(Method.RULE))["recency"], np.full(30, expected))
+# --- over time ------------------------------------------------------------------------------------------------------
 
 
-def test_recency_of_nothing_known_is_a_half(make_dataset):
-    data = make_dataset(np.full(3, np.inf), np.full(3, -1.0), np.full(3, -1.0))
-    np.testing.assert_array_equal(baselines(data, data, 0, Scorer(Method.RULE))["recency"], [0.5] * 3)
+def test_the_auc_by_time_of_the_truth_is_that_of_its_labels(simulate):
+    data = simulate(6, n=2000)
+    found = auc_by_time(data.dataset, data.risk)
+    assert set(found) <= set(PERIOD_ENDS_DAYS)
+    for period, days in enumerate(PERIOD_ENDS_DAYS[:4]):
+        outcome = data.dataset.abandoned_by([days])[:, 0]
+        known = ~np.isnan(outcome)
+        expected = reference.roc_auc_score(outcome[known], data.risk[known, period])
+        assert found[days].value == pytest.approx(expected)
+        assert found[days].low < found[days].value < found[days].high
 
 
-def test_the_warnings_baseline_is_the_rule_of_the_training_data(simulate):
-    data, scorer = simulate(3, n=200).dataset, Scorer(Method.RULE)
-    found = baselines(data, data, 3, scorer)
-    np.testing.assert_array_equal(found["warnings"], scorer.rule.risk(data.vectors)[0][:, 3])
+def watched(make_dataset, alerts):
+    """60 seats with weekly snapshots 21, 14, 7 and 0 days before a silence; alerts: by snapshot, whether it is high."""
+    ahead = np.tile([21.0, 14.0, 7.0, 0.0], 60)
+    day = 86_400_000_000
+    names = np.repeat([f"acme/s-{number}" for number in range(60)], 4)
+    as_of = 1_767_571_200_000_000 + ((30 - ahead) * day).astype(np.int64)
+    later = make_dataset(ahead, ahead, np.full(240, 60.0), seat=names, person=names, as_of=as_of)
+    quiet = make_dataset(np.full(2160, np.inf), np.full(2160, 60.0), np.full(2160, 60.0))
+    joined = type(later)(
+        **{
+            name: np.concatenate((getattr(later, name), getattr(quiet, name)))
+            for name in vars(later)
+            if name != "categories"
+        },
+        categories=[*later.categories, *quiet.categories],
+    )
+    risk = np.concatenate((np.where(np.tile(alerts, 60), 0.9, 0.1), np.full(2160, 0.1)))
+    return joined, risk
 
 
-def test_every_horizon_shows_the_model_beside_its_baselines(simulate):
-    train, test = simulate(4, n=600).dataset, simulate(5, n=600).dataset
-    assert train.vectors.shape[1] == len(NUMERIC)
-    found = metrics_by_horizon(Scorer(Method.RULE), Scorer(Method.RULE), train, test)
-    assert list(found) == list(HORIZONS_DAYS)
-    assert [list(methods) for methods in found.values()] == [["model", "recency", "warnings", "logistic"]] * 4
+@pytest.mark.parametrize(
+    ("alerts", "days", "caught"),
+    [([1, 1, 1, 1], 21.0, 1.0), ([0, 1, 1, 1], 14.0, 1.0), ([0, 0, 1, 1], 7.0, 1.0), ([0, 0, 0, 1], 0.0, 0.0)],
+)
+def test_lead_time_is_from_the_first_alert_to_the_silence(make_dataset, alerts, days, caught):
+    later, risk = watched(make_dataset, alerts)
+    assert (risk >= 0.9).mean() <= ALERT_RATE
+    risk = risk + np.random.default_rng(SEED).uniform(0, 1e-6, len(risk))  # else all the others tie with the threshold
+    found = lead_time(later, np.where(risk > 0.5, risk, np.where(np.isinf(later.silent_after), risk + 0.1, 0.0)))
+    assert found.silences == 60
+    assert found.days.value == pytest.approx(days)
+    assert found.caught.value == pytest.approx(caught)
+
+
+def test_of_few_silences_no_lead_time_is_said(make_dataset):
+    data = make_dataset(np.full(20, 7.0), np.full(20, 7.0), np.full(20, 60.0))
+    assert lead_time(data, np.linspace(0, 1, 20)) is None

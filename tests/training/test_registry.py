@@ -118,3 +118,62 @@ def test_registering_leaves_mlflows_variable_to_its_user(home, tmp_path):
 def test_mlflows_own_variable_is_heeded(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
     assert registry.tracking_uri(tmp_path) == "http://tracking.example:5000"
+
+
+# --- back to the one before, and what is known of a version -----------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Two versions of a folder that no other test touches."""
+    register(tmp_path, "first"), register(tmp_path, "second")
+    return tmp_path
+
+
+def test_rollback_restores_the_champion_before_and_marks_the_withdrawn(fresh):
+    registry.promote(fresh, "1")
+    registry.promote(fresh, "2")
+    assert registry.rollback(fresh, at="2026-05-04T09:00:00+00:00") == ("2", "1")
+    assert registry.champion_version(fresh) == "1"
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}")
+    assert client.get_model_version(REGISTERED_MODEL, "2").tags["rolled_back_at"] == "2026-05-04T09:00:00+00:00"
+
+
+def test_rollback_of_the_first_champion_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no champion, so there is nothing to roll back"):
+        registry.rollback(tmp_path, at="now")
+    register(tmp_path)
+    registry.promote(tmp_path, "1")
+    with pytest.raises(ValueError, match="version 1 is the first champion"):
+        registry.rollback(tmp_path, at="now")
+
+
+def test_the_latest_version_is_the_newest_by_number(home, tmp_path):
+    assert registry.latest_version(home) == "2"
+    with pytest.raises(ValueError, match="no model is registered"):
+        registry.latest_version(tmp_path)
+
+
+def test_a_version_that_is_not_there_is_refused_in_a_sentence(fresh):
+    assert registry.load_version(fresh, "2").note == "second"
+    with pytest.raises(ValueError, match="models:/rekindle-risk/99 cannot be read"):
+        registry.load_version(fresh, "99")
+
+
+def test_the_run_names_code_and_environment(home):
+    tags = registry.tags_of(home, "1")
+    assert tags["code_version"] == registry.code_version()
+    assert tags["note"] == "first"
+    assert registry.environment()["lightgbm"]
+
+
+def test_trials_are_runs_below_the_run(tmp_path):
+    children = [registry.Child(f"trial {n}", {"num_leaves": n}, {"held_out_log_loss": 0.1 * n}) for n in range(3)]
+    registered = registry.register(
+        tmp_path, RULE, reference=REFERENCE, params={}, metrics={}, tags={"note": ""}, documents={}, plots={},
+        children=children,
+    )  # fmt: skip
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(registry.EXPERIMENT).experiment_id
+    below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{registered.run_id}'")
+    assert sorted(run.info.run_name for run in below) == ["trial 0", "trial 1", "trial 2"]

@@ -172,23 +172,29 @@ def test_the_run_keeps_parameters_metrics_and_what_the_data_was(world, runs, cli
     assert int(run.params["train_snapshots"]) == runs.first.train_snapshots
     assert int(run.params["abandonments"]) == runs.first.abandonments
     assert datetime.fromisoformat(run.params["cut"]).tzinfo is not None
+    assert len(run.tags["code_version"].partition("+")[2]) == 12
     logged = {
         f"{method}_{metric}_h{days}"
         for days in HORIZONS_DAYS
-        for method in ("model", "recency", "warnings", "logistic")
+        for method in ("model", "recency", "warnings", "logistic", "boosting", "cox")
         for metric in METRICS
     }
-    assert set(run.metrics) == logged
+    assert logged <= set(run.metrics)
+    assert "coverage_of_bins_h0" in run.metrics
     assert run.metrics["model_auc_h28"] == pytest.approx(runs.first.metrics[28]["model"]["auc"].value)
 
 
 def test_the_run_keeps_its_documents_and_plots(runs, client):
     run = runs.first.run_id
-    assert {item.path for item in client.list_artifacts(run)} >= {"metrics.json", "features.json", "plots"}
+    assert {item.path for item in client.list_artifacts(run)} >= {
+        "metrics.json", "features.json", "environment.json", "plots", "report",
+    }  # fmt: skip
     metrics = json.loads(Path(client.download_artifacts(run, "metrics.json")).read_text())
     assert set(metrics["28"]["model"]["auc"]) == {"value", "low", "high"}
     columns = json.loads(Path(client.download_artifacts(run, "features.json")).read_text())
-    assert columns == [feature.name for feature in (*NUMERIC, *CATEGORIES)]
+    assert columns == [{"name": feature.name, "dtype": feature.dtype} for feature in FEATURES]
+    environment = json.loads(Path(client.download_artifacts(run, "environment.json")).read_text())
+    assert {"python", "lightgbm", "venn-abers"} <= set(environment)
     plots = {
         item.path for folder in client.list_artifacts(run, "plots") for item in client.list_artifacts(run, folder.path)
     }
@@ -279,7 +285,7 @@ def test_where_nothing_was_judged_yet_the_sentence_says_what_is_missing(world, t
     )
     with pytest.raises(
         ValueError,
-        match=r"of \d+ snapshots of seats in use none can be judged yet: a seat must be observed for 28 days",
+        match=r"of \d+ snapshots of seats in use none can be judged yet: ",
     ):
         world.train(tmp_path, labels=young)
     assert list(tmp_path.iterdir()) == []
@@ -295,6 +301,51 @@ def test_the_simulated_rollout_spans_what_it_should(world):
     span = world.features["as_of"].max() - world.features["as_of"].min()
     assert timedelta(days=140) < span < timedelta(days=155)  # surveys come in a little after the last day
     assert Scorer(Method.RULE).catalogue == catalogue_hash()
+
+
+def test_the_same_data_and_seed_give_the_same_model_bytes(runs, client):
+    folders = [
+        Path(client.download_artifacts(client.get_model_version(REGISTERED_MODEL, v).run_id, "report")) for v in "12"
+    ]
+    documents = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
+    assert documents[0] == documents[1]
+    sources = [client.get_model_version_download_uri(REGISTERED_MODEL, v).removeprefix("file://") for v in "12"]
+    models = [
+        {
+            str(path.relative_to(source)): path.read_bytes()
+            for path in Path(source).rglob("scorer/**/*")
+            if path.is_file()
+        }
+        for source in sources
+    ]
+    assert models[0] == models[1]
+    assert {"artifacts/scorer/scorer.json", "artifacts/scorer/booster.txt"} <= set(models[0])
+
+
+def test_the_report_needs_nothing_but_itself(runs):
+    page = runs.first.report.read_text()
+    assert page.count("data:image/png;base64,") >= 4
+    assert 'src="http' not in page
+    assert "href=" not in page
+    for said in ("boosting", "cox", "Lead time", "By segment", "By week of life", "Seats that never started"):
+        assert said in page
+
+
+def test_the_report_in_json_says_the_same(runs):
+    document = json.loads((runs.first.report.parent / "evaluation.json").read_text())
+    value = document["evaluation"]["metrics"]["28"]["model"]["auc"]["value"]
+    assert value == pytest.approx(runs.first.metrics[28]["model"]["auc"].value)
+    assert document["evaluation"]["snapshots"] == runs.first.test_snapshots
+    assert min(group["people"] for group in document["evaluation"]["groups"]) >= 10
+
+
+def test_the_model_knows_until_when_it_was_trained(world, champion):
+    cut = default_cut(world.dataset())
+    assert datetime.fromisoformat(champion[0].trained_until).timestamp() * 1e6 == pytest.approx(cut)
+
+
+def test_what_the_data_lacks_is_said(runs):
+    assert any("features are the same in every training snapshot" in said for said in runs.first.shortcomings)
 
 
 def test_a_model_that_does_not_beat_the_rule_is_refused(world, tmp_path):

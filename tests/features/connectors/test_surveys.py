@@ -65,7 +65,6 @@ def test_a_question_without_an_answer_is_no_answer_of_zero(desk):
     assert ("nps", 0.0) not in answers(desk(survey(nps=""), TRACK))
 
 
-@pytest.mark.xfail(strict=True, reason="features.events refuses a survey event without a value")
 def test_who_was_asked_and_did_not_answer_is_known(desk):
     taken = desk(survey(nps="", confidence="", submitted=""), TRACK)
     assert answers(taken) == [("nps", None), ("confidence", None)]

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catalogue import NUMERIC, Group
+from training.checks import refuse_unjudgeable, shortcomings
+
+LABELS = pl.DataFrame({"seat_id": ["acme/s-1"] * 7})
+
+
+def test_no_seat_in_use_says_what_to_check(make_dataset):
+    with pytest.raises(ValueError, match="none of 7 snapshots has a meaningful use in the 28 days before"):
+        refuse_unjudgeable(make_dataset([], [], []), LABELS)
+
+
+def test_no_opportunity_at_all_says_which_events_are_missing(make_dataset):
+    idle = replace(make_dataset([np.inf] * 3, [-1.0] * 3, [60.0] * 3), ended=np.full(3, "no_opportunity"))
+    with pytest.raises(
+        ValueError, match=r"no seat shows any work .* ingest `work` or `task` events of at least 28 days"
+    ):
+        refuse_unjudgeable(idle, LABELS)
+
+
+def test_too_short_a_history_says_how_long_it_must_be(make_dataset):
+    with pytest.raises(ValueError, match="must be observed for 28 days after a meaningful use"):
+        refuse_unjudgeable(make_dataset([np.inf], [-1.0], [-1.0]), LABELS)
+
+
+def test_one_judged_snapshot_is_let_through(make_dataset):
+    refuse_unjudgeable(make_dataset([0.0], [0.0], [60.0]), LABELS)
+
+
+def test_a_missing_group_and_constant_features_are_named(simulate):
+    data = simulate(1, n=300).dataset
+    vectors = data.vectors.copy()
+    voice = [number for number, feature in enumerate(NUMERIC) if feature.group is Group.VOICE]
+    vectors[:, voice] = np.nan
+    said = shortcomings(replace(data, vectors=vectors), data)
+    assert any(text.startswith("no feature of the group voice is known") for text in said)
+    assert any("features are the same in every training snapshot and teach nothing" in text for text in said)
+    assert not any("group depth" in text for text in said)
+
+
+def test_names_that_training_hardly_saw_are_counted_and_only_large_ones_named(simulate):
+    past, later = simulate(1, n=600).dataset, simulate(2, n=600).dataset
+    renamed = [[row[0], "midwife" if number < 300 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
+    (said,) = (text for text in shortcomings(past, replace(later, categories=renamed)) if "names of role" in text)
+    assert "1 names of role have fewer than 20 training snapshots" in said
+    assert "50.0% of the later snapshots: midwife" in said
+    few = [[row[0], "midwife" if number < 8 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
+    (said,) = (text for text in shortcomings(past, replace(later, categories=few)) if "names of role" in text)
+    assert "midwife" not in said

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.catalogue import NUMERIC
+from features.instants import from_microseconds
+from features.rules import fit_rates
+from features.scorer import PERIODS, LinearHazard, Method, Scorer
+from training.gate import as_rule, gate, trained_until
+
+SEED = 30
+COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
+
+
+@pytest.fixture(scope="module")
+def later(simulate):
+    return simulate(SEED, n=3_000).dataset
+
+
+@pytest.fixture(scope="module")
+def rule(simulate):
+    data = simulate(SEED + 1, n=3_000).dataset
+    return fit_rates(data.vectors, data.abandoned(), np.ones(len(data)))
+
+
+def line(rule, *, slope=1.0, shift=0.0, until="", **changes):
+    """The hazard that the data were drawn from, or one beside it."""
+    count = len(NUMERIC)
+    weights = np.zeros(count)
+    weights[COLUMN["days_since_meaningful"]] = slope
+    mean, scale = np.zeros(count), np.ones(count)
+    mean[COLUMN["days_since_meaningful"]], scale[COLUMN["days_since_meaningful"]] = 1.7, 3.4 / np.sqrt(12)
+    intercepts = tuple(shift + (-1.8 if period == 0 else -3.2) for period in range(PERIODS))
+    linear = LinearHazard((0.0,) * count, tuple(mean), tuple(scale), tuple(weights), intercepts)
+    return Scorer(Method.LOGISTIC, rule=rule, linear=linear, trained_until=until, **changes)
+
+
+def test_the_first_model_that_beats_the_rule_passes(rule, later):
+    verdict = gate(line(rule), None, later, seed=1)
+    assert verdict.is_passed
+    assert verdict.why.startswith("it beats the three-warnings rule: log loss lower by ")
+
+
+def test_a_model_that_does_not_beat_the_rule_is_refused(rule, later):
+    verdict = gate(line(rule, slope=0.0, shift=3.0), None, later, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith("it does not beat the three-warnings rule")
+
+
+def test_a_surely_better_model_replaces_the_champion(rule, later):
+    assert gate(line(rule), line(rule, slope=0.3), later, seed=1).is_passed
+
+
+def test_a_model_that_is_no_better_does_not(rule, later):
+    verdict = gate(line(rule), line(rule), later, seed=1)
+    assert (verdict.is_passed, verdict.why) == (
+        False,
+        "it is no better than the champion: log loss lower by 0.000 [0.000, 0.000]",
+    )
+    assert not gate(line(rule, slope=0.3), line(rule), later, seed=1).is_passed
+
+
+def test_a_model_that_is_better_calibrated_and_hardly_worse_passes(rule, later, monkeypatch):
+    candidate, champion = line(rule, slope=0.6), line(rule, slope=1.0, shift=0.45)
+    monkeypatch.setattr("training.gate.NOT_WORSE", 0.0)
+    verdict = gate(candidate, champion, later, seed=1)
+    assert (verdict.is_passed, verdict.why[:44]) == (False, "it is no better than the champion: log loss ")
+    monkeypatch.setattr("training.gate.NOT_WORSE", 0.01)
+    verdict = gate(candidate, champion, later, seed=1)
+    assert verdict.is_passed
+    assert "and it is better calibrated: ECE lower by " in verdict.why
+
+
+def test_only_snapshots_later_than_both_trainings_are_judged(rule, later):
+    end = from_microseconds(int(later.as_of.max()) + 1).isoformat()
+    for pair in ((line(rule, until=end), line(rule)), (line(rule), line(rule, until=end))):
+        verdict = gate(*pair, later, seed=1)
+        assert not verdict.is_passed
+        assert verdict.why.startswith("no snapshot later than the training has been judged yet")
+
+
+def test_a_handful_of_later_snapshots_is_too_few(rule, later):
+    start = np.sort(later.as_of[~np.isnan(later.abandoned()).all(axis=1)])[-10]
+    few = later.take(later.as_of >= start)
+    verdict = gate(line(rule), None, few, seed=1)
+    assert not verdict.is_passed
+    assert "50 are needed" in verdict.why
+
+
+def test_a_segment_that_surely_loses_much_blocks_the_promotion(rule, later):
+    """Surely better over all, and far too high for nurses."""
+    levels = {"tool": (), "role": ("nurse",), "function": (), "region": ()}
+    champion = line(rule, slope=0.2, levels=levels)
+    champion = replace(champion, linear=replace(champion.linear, weights=(*champion.linear.weights, 0.0)))
+    candidate = line(rule, levels=levels)
+    candidate = replace(candidate, linear=replace(candidate.linear, weights=(*candidate.linear.weights, 2.0)))
+    is_nurse = np.array([names[1] == "nurse" for names in later.categories])
+    some = later.take(~is_nurse | (np.arange(len(later)) % 12 == 0))
+    verdict = gate(candidate, champion, some, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith("it is much worse for role nurse: log loss lower by -0.")
+    assert gate(
+        candidate, champion, some.take(~is_nurse[~is_nurse | (np.arange(len(later)) % 12 == 0)]), seed=1
+    ).is_passed
+
+
+def test_where_nothing_was_learned_only_a_rule_gives_way(rule, later):
+    nothing = Scorer(Method.RULE, rule=rule, note="3 abandonments")
+    assert gate(nothing, None, later).is_passed
+    assert gate(nothing, nothing, later).is_passed
+    verdict = gate(nothing, line(rule), later)
+    assert (verdict.is_passed, verdict.why) == (
+        False,
+        "nothing could be learned, so the rule is the model: 3 abandonments",
+    )
+
+
+def test_the_rule_of_a_model_keeps_its_rates_and_nothing_learned(rule):
+    found = as_rule(line(rule, until="2026-01-05T00:00:00+00:00"), "because")
+    assert (found.method, found.rule, found.linear, found.note) == (Method.RULE, rule, None, "because")
+    assert trained_until(found) == 1_767_571_200_000_000

@@ -1,0 +1,59 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.catalogue import NUMERIC
+from features.scorer import PERIODS, LinearHazard, Method, Scorer
+from training.judgement import MIN_PEOPLE, Judgement, judge, reliability
+
+
+@pytest.fixture(scope="module")
+def judged(simulate) -> Judgement:
+    data = simulate(60, n=2_000).dataset
+    names = [[row[0], "rare" if number < 4 * (MIN_PEOPLE - 1) else row[1], *row[2:]]
+             for number, row in enumerate(data.categories)]  # fmt: skip
+    return judge(Scorer(Method.RULE), replace(data, categories=names))
+
+
+def test_groups_of_few_people_are_counted_and_not_shown(judged):
+    assert {group.name for group in judged.groups if group.kind == "role"} == {"analyst", "engineer", "nurse"}
+    assert judged.suppressed["role"] == 1
+    assert all(group.people >= MIN_PEOPLE for group in (*judged.groups, *judged.weeks))
+
+
+def test_the_document_is_strict_json(judged):
+    text = json.dumps(judged.document(), allow_nan=False)
+    assert set(json.loads(text)) >= {"metrics", "auc_by_time", "lead", "groups", "weeks", "coverage_of_bins"}
+
+
+def test_bins_hold_the_same_mass_and_their_means():
+    risk = np.repeat(np.linspace(0, 1, 100)[:, None], 4, axis=1)
+    label = (risk > 0.5).astype(float)
+    found = reliability(label, risk, risk - 0.1, risk + 0.1)[0]
+    assert [one.snapshots for one in found] == [10] * 10
+    assert found[0].predicted == pytest.approx(np.linspace(0, 1, 100)[:10].mean())
+    assert (found[0].observed, found[-1].observed) == (0.0, 1.0)
+
+
+def test_coverage_is_the_share_of_bins_in_their_interval():
+    risk = np.repeat(np.linspace(0.0, 1, 100)[:, None], 4, axis=1)
+    bins = reliability(np.round(risk), risk, np.zeros_like(risk), np.ones_like(risk))
+    judged = Judgement(0, 0, {}, {}, None, bins, (), (), {}, {})
+    assert judged.coverage() == {0: 1.0, 7: 1.0, 14: 1.0, 28: 1.0}
+    off = reliability(np.ones_like(risk), risk, risk - 0.01, risk + 0.01)
+    assert replace(judged, reliability=off).coverage()[0] < 0.2
+
+
+def test_a_model_of_seats_that_never_started_is_judged_beside_their_rule(simulate, column):
+    data = simulate(61, n=1_000).dataset
+    vectors = data.vectors.copy()
+    vectors[:, column["meaningful_28"]] = 0
+    count = len(NUMERIC)
+    flat = LinearHazard((0.0,) * count, (0.0,) * count, (1.0,) * count, (0.0,) * count, (-2.0,) * PERIODS)
+    own = Scorer(Method.LOGISTIC, linear=flat)
+    not_started = replace(data, vectors=vectors)
+    found = judge(Scorer(Method.RULE, activation=own), data, not_started=not_started)
+    assert set(found.activation[0]) == {"model", "rule"}
+    assert judge(Scorer(Method.RULE), data, not_started=not_started).activation == {}

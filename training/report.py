@@ -1,0 +1,143 @@
+"""The evaluation of one model as files: evaluation.json, and index.html that holds its plots and needs nothing else."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from features.scorer import PRODUCT_HORIZON_DAYS, Scorer
+from training import plots
+from training.evaluate import ALERT_RATE, METRICS, Estimate
+from training.judgement import MIN_PEOPLE, Group, Judgement
+
+PAGE, DOCUMENT = "index.html", "evaluation.json"
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;font-size:13px;margin:.5rem 0 1.5rem;display:block;overflow-x:auto}
+th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}img{max-width:100%}small{color:#666}"""
+
+
+def write_report(
+    folder: Path,
+    judgement: Judgement,
+    scorer: Scorer,
+    *,
+    title: str,
+    facts: Mapping[str, object],
+    backtest: Mapping[str, object] | None = None,
+) -> Path:
+    """Write both files into the folder, which is made; the page's path. facts: shown and written as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {**facts, "evaluation": judgement.document(), **({"backtest": backtest} if backtest else {})}
+    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page(judgement, scorer, title=title, facts=facts, backtest=backtest), encoding="utf-8")
+    return folder / PAGE
+
+
+def page(
+    judgement: Judgement,
+    scorer: Scorer,
+    *,
+    title: str,
+    facts: Mapping[str, object],
+    backtest: Mapping[str, object] | None = None,
+) -> str:
+    """The page in HTML."""
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        _table(("", ""), [(name, value) for name, value in facts.items()]),
+        f"<p>Judged on {judgement.snapshots:,} snapshots of {judgement.people:,} people, later than the training. "
+        "All intervals are 95 %, by bootstrap over people.</p>",
+        *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in judgement.notes),
+        "<h2>The model beside what it has to beat</h2>",
+        *(_metrics(f"Abandoned by {days} days", table) for days, table in judgement.metrics.items()),
+        _image(plots.discrimination(judgement), "AUC by horizon and over time"),
+        "<h2>Reliability</h2>",
+        "<p>Bins of equal mass. The shade is the interval that every risk comes with: it bounds the share that will be "
+        "abandoned among seats scored alike, at a later time.</p>",
+        _image(plots.reliability(judgement), "observed share against predicted risk") if judgement.reliability else "",
+        _table(
+            ("horizon", "bins inside their interval"),
+            [(f"{days} days", f"{share:.0%}") for days, share in judgement.coverage().items()],
+        ),
+        "<h2>Lead time</h2>",
+        _lead(judgement),
+        "<h2>Seats that never started</h2>",
+        *(_metrics(f"No start by {days} days", table) for days, table in judgement.activation.items()),
+        "" if any(judgement.activation.values()) else "<p>No model speaks of them; their rule does.</p>",
+        "<h2>By segment</h2>",
+        _groups(judgement.groups, judgement.suppressed),
+        "<h2>By week of life</h2>",
+        _image(plots.weeks_of_life(judgement, PRODUCT_HORIZON_DAYS), "AUC by week of life"),
+        _groups(judgement.weeks, {}),
+    ]
+    if scorer.booster is not None:
+        body += ["<h2>What the trees use</h2>", _image(plots.importance(scorer), "feature importance")]
+    if backtest:
+        body += ["<h2>Rolling-origin backtest</h2>", _backtest(backtest)]
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _metrics(caption: str, table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    if not table:
+        return f"<p>{escape(caption)}: too few judged snapshots, or one class only.</p>"
+    rows = [(method, *(str(values[name]) for name in METRICS)) for method, values in table.items()]
+    return f"<h3>{escape(caption)}</h3>" + _table(("method", *METRICS), rows)
+
+
+def _lead(judgement: Judgement) -> str:
+    lead = judgement.lead
+    if lead is None:
+        return "<p>Too few silences began in the judged time.</p>"
+    return (
+        f"<p>Alerting on the riskiest {ALERT_RATE:.0%} of snapshots (risk of {lead.threshold:.2f} and more), "
+        f"{lead.caught.value:.0%} [{lead.caught.low:.0%}, {lead.caught.high:.0%}] of {lead.silences:,} silences were "
+        f"warned of before they began; mean warning {lead.days} days, those without one counting 0.</p>"
+    )
+
+
+def _groups(groups: Sequence[Group], suppressed: Mapping[str, int]) -> str:
+    rows = [
+        (f"{group.kind}: {group.name.lstrip('0')}", group.people, group.snapshots, f"{days} days",
+         *(str(values[name]) if values else "–" for name in METRICS))
+        for group in groups
+        for days, values in group.metrics.items()
+    ]  # fmt: skip
+    left_out = "".join(
+        f"<p><small>{count} of {escape(kind)} have fewer than {MIN_PEOPLE} people and are not shown.</small></p>"
+        for kind, count in suppressed.items()
+    )
+    return _table(("group", "people", "snapshots", "by", *METRICS), rows) + left_out
+
+
+def _backtest(backtest: Mapping[str, object]) -> str:
+    origins = backtest.get("origins", [])
+    assert isinstance(origins, list)
+    names = ("origin", "train_snapshots", "test_snapshots", "method", "horizon", *METRICS)
+    rows = [
+        (
+            one["origin"][:10], one["train_snapshots"], one["test_snapshots"], one["method"], f"{days} days",
+            *(str(Estimate(**table["model"][name])) for name in METRICS),
+        )
+        for one in origins
+        for days, table in one["metrics"].items()
+        if table
+    ]  # fmt: skip
+    return _table(names, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    cells = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{cells}</tbody></table>"
+
+
+def _image(figure: Figure, alternative: str) -> str:
+    encoded = base64.b64encode(plots.png(figure)).decode()
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{encoded}">'
