@@ -348,10 +348,12 @@ def _finish_ingest(appended: "Appended", *, as_json: bool, more: Mapping[str, An
 
 
 @features_app.command("build")
-def features_build(as_json: AsJson = False) -> None:
+def features_build(
+    threads: Annotated[int, typer.Option(min=1, help="Blocks of seats at once.")] = 2, as_json: AsJson = False
+) -> None:
     """Weekly snapshots of every seat, offline, for training; also registers them with Feast."""
     state = open_state()
-    snapshots = _build(state)
+    snapshots = _build(state, threads=threads)
     _say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
 
 
@@ -431,7 +433,7 @@ def features_show(
     out.print(table)
 
 
-def _build(state: State) -> int:
+def _build(state: State, *, threads: int = 2) -> int:
     import numpy as np
 
     from features.compute import compute_blocks, seat_blocks
@@ -454,6 +456,7 @@ def _build(state: State) -> int:
         sources=sources,
         tools=state.tools,
         peers=peers,
+        threads=threads,
     )
     with _progress("computing features", unit="snapshots") as advance:
         return state.store.write_offline(_watched(blocks, advance))

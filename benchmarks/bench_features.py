@@ -48,6 +48,7 @@ TEXTS = ["seat_id", "kind", "workflow", "category"]
 def generate(folder: Path, *, seats: int, days: int, keep: float) -> int:
     """Write the rollout, a share `keep` of its events, blocks of seats in files of their own; returns how many events."""
     rollout = Rollout(seats=seats, days=days, start=START, interventions=False, lag_days=LAG.days)
+    folder.mkdir(parents=True, exist_ok=True)
     write_parquet(rollout, folder / "raw", workers=2)
     total = 0
     (folder / "events").mkdir()

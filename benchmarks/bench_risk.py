@@ -24,6 +24,8 @@ from features.compute import compute_features
 from features.connectors.simulated import Rollout, open_simulated, open_truth
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.peers import days_needed
+from features.refresh import observed
 from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, Scorer
 from features.tools import load_tools
@@ -47,7 +49,10 @@ def world(rollout: Rollout) -> tuple[dict[Stratum, Dataset], pl.DataFrame, pa.Ta
             log.append(batch, now=NOW, source="simulated")
         seats, events, sources = log.seats(), log.events(), log.sources()
         snapshots = weekly_snapshots(seats, until=max(source.watermark for source in sources))
-        features = compute_features(snapshots, events=events, roster=log.roster(), sources=sources, tools=tools)
+        peers = observed(log, tools, days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy()))
+        features = compute_features(
+            snapshots, events=events, roster=log.roster(), sources=sources, tools=tools, peers=peers
+        )
         labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=tools)
         found = datasets(features, labels, seats=seats, decisions=log.decisions(), tools=tools)
         log.close()

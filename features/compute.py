@@ -85,7 +85,7 @@ def compute_blocks(
 
     def one(block: pa.Table) -> pl.DataFrame:
         wanted = block.column("seat_id").to_pylist()
-        own = book.take(book.numbers(pl.Series(wanted, dtype=pl.String)))
+        own = book.take(np.sort(book.numbers(pl.Series(wanted, dtype=pl.String))))
         return compute_features(
             snapshots(block), events=read_events(wanted), roster=own, sources=sources, tools=tools, peers=peers
         )

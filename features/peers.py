@@ -56,6 +56,7 @@ _MEASURES: Mapping[Scope, tuple[str, ...]] = {
     Scope.TEAM_ROLE: ("champions",),
 }
 _PERSON = ("organization", "tool", "person_id")
+_HELD = ("seat_id", *_PERSON)
 _MANAGER = ("organization", "tool", "manager_person_id")
 
 
@@ -64,8 +65,8 @@ class Peers:
     """Counts by group and midnight, and what each seat added to them.
 
     days: (d,) ascending, in days since 1970; keys: by scope, one row a group; counts: by scope and measure,
-    (n_groups, d). held: `organization`, `tool`, `person_id`, `seat_id`, one row for each person who held a seat; depth:
-    (n_held, d), NOT_COUNTED where the person did not hold it at that midnight.
+    (n_groups, d). held: `seat_id`, `organization`, `tool`, `person_id`, by seat, one row for each person who held it;
+    depth: (n_held, d), NOT_COUNTED where the person did not hold it at that midnight.
     """
 
     days: Integers
@@ -87,6 +88,16 @@ class Peers:
         if not found.all():
             raise ValueError(f"the peers of day {int(day[~found][0])} (since 1970) were not observed")
         return place
+
+    def held_by(self, roster: Roster) -> Integers:
+        """(n_versions,) row of `held` for each version of the roster, -1 where there is none."""
+        if not len(roster):
+            return np.zeros(0, np.int64)
+        seats = self.held["seat_id"]
+        first = seats.search_sorted(roster.seat_ids[0])
+        stop = seats.search_sorted(roster.seat_ids[-1], side="right")
+        row = roster.positions(self.held[first:stop])
+        return np.where(row >= 0, row + first, -1)
 
     def to_bytes(self) -> bytes:
         """For the log: everything in one Arrow file."""
@@ -123,7 +134,7 @@ class Peers:
         keys = {scope: part(str(scope), _KEYS[scope]) for scope in Scope}
         counts = {scope: {name: matrix(part(str(scope), [name]), name) for name in _MEASURES[scope]} for scope in Scope}
         depth = matrix(part("held", ["depth"]), "depth").astype(np.uint16)
-        return Peers(days, keys, counts, part("held", [*_PERSON, "seat_id"]), depth)
+        return Peers(days, keys, counts, part("held", _HELD), depth)
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ def observe(
     counts = {
         scope: {name: np.zeros((len(keys[scope]), len(days)), np.int64) for name in _MEASURES[scope]} for scope in Scope
     }
-    held = _distinct(book, (*_PERSON, "seat_id"))
+    held = _distinct(book, _HELD)
     holder = book.positions(held)
     held_depth = np.full((len(held), len(days)), NOT_COUNTED, np.uint16)
     every = np.arange(len(book))
@@ -250,8 +261,9 @@ def _sum(group: Integers, size: int, weight: Counts | Booleans | None = None) ->
 def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> Around:
     """The peers of each snapshot. seat: (n,) number in the roster; as_of: (n,) microseconds."""
     day = as_of // DAY
-    now = _Standing(peers, roster, seat, day)
-    before = _Standing(peers, roster, seat, day - DEPTH_DAYS)
+    held = peers.held_by(roster)
+    now = _Standing(peers, roster, held, seat, day)
+    before = _Standing(peers, roster, held, seat, day - DEPTH_DAYS)
     threshold = now.count(Scope.FEED, "threshold")
     is_champion = (now.own > 0) & (now.own >= threshold)
     team_size, role_size = (now.others(scope, "size", now.is_counted) for scope in (Scope.TEAM, Scope.ROLE))
@@ -283,11 +295,11 @@ def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> 
 class _Standing:
     """Where (n,) seats stood at the midnights `day`, and what they themselves had added to the counts of then."""
 
-    def __init__(self, peers: Peers, roster: Roster, seat: Integers, day: Integers) -> None:
+    def __init__(self, peers: Peers, roster: Roster, held: Integers, seat: Integers, day: Integers) -> None:
         self._peers, self._roster, self._day = peers, roster, day
         self._version = roster.at(seat, day * DAY)
         self._place = peers.place(day)
-        row = roster.positions(peers.held)[self._version]
+        row = held[self._version]
         depth = peers.depth[row, self._place] if len(peers.held) else np.full(len(seat), NOT_COUNTED, np.uint16)
         self.is_counted: Booleans = (row >= 0) & (depth != NOT_COUNTED)
         self.own: Counts = np.where(self.is_counted, depth, 0).astype(np.int64)
@@ -309,8 +321,11 @@ class _Standing:
     def manager_uses(self) -> Floats:
         """(n,) meaningful uses of the seat's manager; NaN where none is named or has a seat of the tool."""
         managers = _distinct(self._roster, _MANAGER)
-        held = self._peers.held.with_row_index("row").join(
-            managers.with_row_index("manager"), left_on=_PERSON, right_on=_MANAGER
+        named = managers["manager_person_id"].implode()
+        held = (
+            self._peers.held.with_row_index("row")
+            .filter(pl.col("person_id").is_in(named))
+            .join(managers.with_row_index("manager"), left_on=_PERSON, right_on=_MANAGER)
         )
         depth = self._peers.depth[held["row"].to_numpy()]
         counted = depth != NOT_COUNTED
