@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,22 @@ def test_the_deployed_service_decides_swaps_its_model_and_answers_by_our_own_rou
     seat = "acme/s-busy"
     (decision,) = server.post("/v1/decide", json={"seats": [seat]}).json()["items"]
     assert server.get(f"/v1/decisions/{decision['decision_id']}").json() == decision
-    assert decision["stale"] is True  # the rollout's features are of a fixed day
+
+    def scored() -> dict[str, Any]:
+        (item,) = server.post("/v1/score", json={"seats": [seat]}).json()["items"]
+        return dict(item)
 
     def version() -> str:
-        (item,) = server.post("/v1/score", json={"seats": [seat]}).json()["items"]
-        return str(item["model"]["version"])
+        return str(scored()["model"]["version"])
+
+    wait_for(lambda: scored()["stale"] is False, seconds=30)  # of a fixed day, until the service refreshed what waits
+    now = datetime.now(UTC).isoformat()
+    quick = {"seat_id": seat, "kind": "session", "occurred_at": now, "value": 3, "completed": False}
+    sent = server.post("/v1/events", json={"events": [{**quick, "event_id": f"q-{n}"} for n in range(3)]})
+    assert (sent.status_code, sent.json()["accepted"]) == (202, 3)
+    wait_for(lambda: scored()["live_friction"]["is_struggling"], seconds=30)
+    (decision,) = server.post("/v1/decide", json={"seats": [seat]}).json()["items"]
+    assert decision["live_friction"]["quick_closes"] == 3
 
     assert version() == "rule"
     registry.promote(registry.register(scorer))
