@@ -434,6 +434,7 @@ def features_show(
 
 
 def _build(state: State, *, threads: int = 2) -> int:
+    """Weekly snapshots, offline; how many."""
     import numpy as np
 
     from features.compute import compute_blocks, seat_blocks

@@ -32,6 +32,7 @@ from features.history import last_days
 from features.instants import to_microseconds
 from features.labels import weekly_snapshots
 from features.log import ROSTER_SCHEMA, Source
+from features.parallel import reuse_memory
 from features.peers import days_needed, observe
 from features.tools import load_tools
 
@@ -71,8 +72,15 @@ def every_day(until: datetime) -> np.ndarray:
     return to_microseconds(START) + np.arange((until - START).days + 1) * MICROSECONDS_PER_DAY
 
 
-def _read(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
-    return pq.read_table(path, columns=list(columns), read_dictionary=TEXTS, use_threads=False)
+def _read(path: Path) -> pa.Table:
+    return pq.read_table(path, columns=list(COLUMNS), read_dictionary=TEXTS, use_threads=False)
+
+
+def _uses(path: Path) -> pa.Table:
+    """The events that may be meaningful use: what the first pass, over the peers, looks at."""
+    kinds = [str(kind) for kind in load_tools()["m365_copilot"].meaningful_kinds]
+    uses = pl.scan_parquet(path).filter(pl.col("kind").is_in(kinds)).select(USE_COLUMNS).collect()
+    return uses.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _span(path: Path) -> tuple[str, str]:
@@ -91,7 +99,7 @@ def ours(folder: Path, roster: pa.Table, sources: Sequence[Source], *, days: int
     until = START + timedelta(days=days)
     tools = load_tools()
     peers = observe(
-        (_read(path, columns=USE_COLUMNS) for path in files),
+        (_uses(path) for path in files),
         roster=roster,
         sources=sources,
         tools=tools,
@@ -223,6 +231,7 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=0.6, help="share of the simulated events that is kept")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    reuse_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events = generate(folder, seats=arguments.seats, days=arguments.days, keep=arguments.keep)

@@ -138,7 +138,7 @@ def _remembered(mask: Mask) -> Mask:
 def _kind(*kinds: Kind) -> Mask:
     is_one = np.zeros(len(KIND_CODES), bool)
     is_one[[KIND_CODES[kind] for kind in kinds]] = True
-    return _remembered(lambda events: np.asarray(is_one[events.kind]))
+    return _remembered(lambda events: np.take(is_one, events.kind))
 
 
 def _count_of(events: Events) -> Integers:

@@ -21,7 +21,7 @@ def code_events(events: pa.Table, roster: Roster, tools: Mapping[str, ToolProfil
     outcome or category may be a missing column); those of other seats are left out. Raises KeyError for a tool without a
     profile.
     """
-    seat = _codes(events, "seat_id", {name: number for number, name in enumerate(roster.seat_ids)})
+    seat = _numbers(events, roster)
     is_wanted = seat >= 0
     if not is_wanted.all():
         events, seat = events.filter(pa.array(is_wanted)), seat[is_wanted]
@@ -43,6 +43,16 @@ def code_events(events: pa.Table, roster: Roster, tools: Mapping[str, ToolProfil
     if order is not None:
         columns = {name: column[order] for name, column in columns.items()}
     return _judged(columns, roster, [tools[tool] for tool in roster.tools])
+
+
+def _numbers(events: pa.Table, roster: Roster) -> Integers:
+    """(n,) number of each event's seat in the roster, -1 where it is of none."""
+    column = _combined(events, "seat_id")
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    wanted = roster.seat_ids.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(column.dictionary.type)
+    found = pc.index_in(column.dictionary, value_set=wanted)
+    return np.append(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)[_indices(column)]
 
 
 def of_kinds(events: pa.Table, kinds: Iterable[Kind]) -> pa.Table:
@@ -88,10 +98,11 @@ def _integers(events: pa.Table, name: str) -> Integers:
 def _fixed(events: pa.Table, name: str) -> Integers:
     """(n,) in fixed point, -1 where missing."""
     column = _combined(events, name)
-    if column.null_count == len(column):
-        return np.full(len(column), -1, np.int64)
-    values = np.rint(column.to_numpy(zero_copy_only=False) * FIXED_POINT)
-    return np.where(np.isnan(values), -1, values).astype(np.int64)
+    fixed = np.full(len(column), -1, np.int64)
+    if column.null_count < len(column):
+        known = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else slice(None)
+        fixed[known] = np.rint(column.drop_null().to_numpy() * FIXED_POINT)
+    return fixed
 
 
 def _completed(events: pa.Table) -> Small:

@@ -196,18 +196,22 @@ def observe(
     }
     held = _distinct(book, _HELD)
     holder = book.positions(held)
-    held_depth = np.full((len(held), len(days)), NOT_COUNTED, np.uint16)
-    every = np.arange(len(book))
-    for place, day in enumerate(days):
-        version = book.at(every, np.full(len(book), day * DAY))
-        active = book.is_active(version, int(day * DAY))
-        held_depth[holder[version[active]], place] = depth[active, place]
-        of_day = _Day(
-            version[active], depth[active, place].astype(np.int64), group, {s: len(keys[s]) for s in Scope}, people
-        )
-        for scope, measure, values in of_day.counts():
+    held_by_day = np.full((len(days), len(held)), NOT_COUNTED, np.uint16)
+    every, by_day = np.arange(len(book)), np.ascontiguousarray(depth.T)
+    sizes = {scope: len(keys[scope]) for scope in Scope}
+
+    def count(place: int) -> None:
+        midnight = int(days[place]) * DAY
+        version = book.at(every, np.full(len(book), midnight))
+        active = np.flatnonzero(book.is_active(version, midnight))
+        version, uses = version[active], by_day[place, active]
+        held_by_day[place, holder[version]] = uses
+        for scope, measure, values in _Day(version, uses.astype(np.int64), group, sizes, people).counts():
             counts[scope][measure][:, place] = values
-    return Peers(days, keys, counts, held, held_depth)
+
+    for _ in in_order(count, range(len(days)), threads=threads):
+        pass
+    return Peers(days, keys, counts, held, np.ascontiguousarray(held_by_day.T))
 
 
 @dataclass(frozen=True)
@@ -262,8 +266,9 @@ def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> 
     """The peers of each snapshot. seat: (n,) number in the roster; as_of: (n,) microseconds."""
     day = as_of // DAY
     held = peers.held_by(roster)
-    now = _Standing(peers, roster, held, seat, day)
-    before = _Standing(peers, roster, held, seat, day - DEPTH_DAYS)
+    positions = {scope: roster.positions(peers.keys[scope]) for scope in Scope}
+    now = _Standing(peers, roster, held, positions, seat, day)
+    before = _Standing(peers, roster, held, positions, seat, day - DEPTH_DAYS)
     threshold = now.count(Scope.FEED, "threshold")
     is_champion = (now.own > 0) & (now.own >= threshold)
     team_size, role_size = (now.others(scope, "size", now.is_counted) for scope in (Scope.TEAM, Scope.ROLE))
@@ -295,8 +300,19 @@ def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> 
 class _Standing:
     """Where (n,) seats stood at the midnights `day`, and what they themselves had added to the counts of then."""
 
-    def __init__(self, peers: Peers, roster: Roster, held: Integers, seat: Integers, day: Integers) -> None:
+    def __init__(
+        self,
+        peers: Peers,
+        roster: Roster,
+        held: Integers,
+        positions: Mapping[Scope, Integers],
+        seat: Integers,
+        day: Integers,
+    ) -> None:
+        """held, positions: (n_versions,) what Peers.held_by and Roster.positions say of the roster's versions."""
+        self._positions = positions
         self._peers, self._roster, self._day = peers, roster, day
+        self._groups: dict[Scope, Integers] = {}
         self._version = roster.at(seat, day * DAY)
         self._place = peers.place(day)
         row = held[self._version]
@@ -336,7 +352,9 @@ class _Standing:
         return np.where(seats[own, self._place] > 0, uses[own, self._place], np.nan)
 
     def _group(self, scope: Scope) -> Integers:
-        return self._roster.positions(self._peers.keys[scope])[self._version]
+        if scope not in self._groups:
+            self._groups[scope] = self._positions[scope][self._version]
+        return self._groups[scope]
 
 
 def _distinct(book: Roster, columns: Sequence[str]) -> pl.DataFrame:
@@ -381,11 +399,10 @@ def _thresholds(feed: Integers, uses: Counts, feeds: int) -> Counts:
 
     Of n users it is the depth of the one at place ceil(n / 4) from the top; who is level with it is in, too.
     """
-    used = np.flatnonzero(uses > 0)
-    order = used[np.lexsort((-uses[used], feed[used]))]
-    sizes = np.bincount(feed[order], minlength=feeds)
-    starts = np.cumsum(sizes) - sizes
-    place = starts + np.maximum(-(-sizes // CHAMPIONS), 1) - 1
+    used = uses > 0
+    keys = np.sort(feed[used] * (MOST_USES + 1) + MOST_USES - uses[used])  # by feed, the most uses first
+    sizes = np.bincount(feed[used], minlength=feeds)
+    place = np.cumsum(sizes) - sizes + np.maximum(-(-sizes // CHAMPIONS), 1) - 1
     found = np.ones(feeds, np.int64)
-    found[sizes > 0] = uses[order][place[sizes > 0]]
+    found[sizes > 0] = MOST_USES - keys[place[sizes > 0]] % (MOST_USES + 1)
     return found
