@@ -437,9 +437,11 @@ def _build(state: State, *, threads: int = 2) -> int:
     """Weekly snapshots, offline; how many."""
     import numpy as np
 
+    from features.coding import CODED_COLUMNS
     from features.compute import compute_blocks, seat_blocks
     from features.instants import to_microseconds
     from features.labels import weekly_snapshots
+    from features.parallel import reuse_memory
     from features.peers import days_needed
     from features.refresh import observed
 
@@ -447,12 +449,13 @@ def _build(state: State, *, threads: int = 2) -> int:
     until = _complete_until(sources)
     first = min(seats.column("assigned_at").to_pylist())
     every_day = np.arange(to_microseconds(first), to_microseconds(until) + DAY_MICROSECONDS, DAY_MICROSECONDS)
+    reuse_memory()
     with _progress("observing teams, roles and managers"):
-        peers = observed(state.log, state.tools, days_needed(every_day))
+        peers = observed(state.log, state.tools, days_needed(every_day), threads=threads)
     blocks = compute_blocks(
         seat_blocks(seats),
         snapshots=lambda block: weekly_snapshots(block, until=until),
-        read_events=state.log.events,
+        read_events=lambda wanted: state.log.events(wanted, columns=CODED_COLUMNS),
         roster=state.log.roster(),
         sources=sources,
         tools=state.tools,
@@ -469,7 +472,10 @@ def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -
         advance(block.height)
 
 
-def _sweep(state: State, as_of: datetime, *, threads: int = 1) -> int:
+def _sweep(state: State, as_of: datetime, *, threads: int = 2) -> int:
+    from features.parallel import reuse_memory
+
+    reuse_memory()
     seats = _known_seats(state).num_rows
     with _progress("refreshing every seat", unit="seats", total=seats) as advance:
         pushed = 0

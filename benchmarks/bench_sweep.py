@@ -20,6 +20,7 @@ from bench_features import LAG, START, generate, roster_of
 
 from features.events import Batch, Event, events_table
 from features.log import EventLog
+from features.parallel import reuse_memory
 from features.refresh import Refresher
 from features.store import FeatureStore
 from features.tools import load_tools
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--fill-only", action="store_true")
     arguments = parser.parse_args()
+    reuse_memory()
     with tempfile.TemporaryDirectory() as name:
         home = arguments.home or Path(name)
         if not (home / "log.db").exists():

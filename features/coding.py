@@ -8,10 +8,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.events import Kind
+from features.events import EVENT_SCHEMA, Kind
 from features.history import CATEGORY_CODES, FIXED_POINT, KIND_CODES, Booleans, Events, Floats, Integers, Small
 from features.roster import Roster
 from features.tools import ToolProfile
+
+# the columns of EVENT_SCHEMA that features are made of
+CODED_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name not in ("event_id", "source"))
 
 
 def code_events(events: pa.Table, roster: Roster, tools: Mapping[str, ToolProfile]) -> Events:

@@ -11,6 +11,8 @@ import polars as pl
 import pyarrow as pa
 import sqlalchemy as sa
 
+CACHE_KIB, DEFAULT_CACHE_KIB = 256 * 1024, 2_000  # our choice, for the time of one read; SQLite's own
+
 
 def read_columns(connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
     """The rows of the query, which selects the columns of the schema in its order, in no particular order.
@@ -19,7 +21,9 @@ def read_columns(connection: sa.Connection, query: sa.Select[Any], schema: pa.Sc
     """
     rows = query.subquery()
     columns = [_as_array(column, field) for column, field in zip(rows.c, schema, strict=True)]
+    connection.exec_driver_sql(f"PRAGMA cache_size={-CACHE_KIB}")  # the rows of a block of seats lie scattered
     texts: Sequence[str | None] = connection.execute(sa.select(*columns)).one()
+    connection.exec_driver_sql(f"PRAGMA cache_size={-DEFAULT_CACHE_KIB}")
     arrays = [_parsed(text, field) for text, field in zip(texts, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 

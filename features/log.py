@@ -249,9 +249,11 @@ class EventLog:
         since: datetime | None = None,
         until: datetime | None = None,
         kinds: Iterable[Kind] | None = None,
+        columns: Sequence[str] = tuple(EVENT_SCHEMA.names),
     ) -> pa.Table:
-        """The events of the seats that occurred in [since, until), in EVENT_SCHEMA, in no particular order."""
-        query = sa.select(*(_events.c[name] for name in EVENT_SCHEMA.names))
+        """The events of the seats that occurred in [since, until), in no particular order: `columns` of EVENT_SCHEMA."""
+        schema = pa.schema([EVENT_SCHEMA.field(name) for name in columns])
+        query = sa.select(*(_events.c[name] for name in columns))
         if since is not None:
             query = query.where(_events.c.occurred_at >= to_microseconds(since))
         if until is not None:
@@ -260,8 +262,9 @@ class EventLog:
             query = query.where(_events.c.kind.in_(sorted(map(str, kinds))))
         if seat_ids is None and self._is_sqlite:  # a text of SQLite holds a thousand million characters at most
             seat_ids = self._seat_ids()
-        tables = [self._read_events(query.where(where)) for where in _conditions(_events.c.seat_id, seat_ids)]
-        return pa.concat_tables(tables) if tables else EVENT_SCHEMA.empty_table()
+        conditions = _conditions(_events.c.seat_id, seat_ids)
+        tables = [self._read_events(query.where(condition), schema) for condition in conditions]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""
@@ -474,11 +477,11 @@ class EventLog:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
 
-    def _read_events(self, query: sa.Select[Any]) -> pa.Table:
+    def _read_events(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         if not self._is_sqlite:
-            return self._read(query, EVENT_SCHEMA)
+            return self._read(query, schema)
         with self._engine.connect() as connection:
-            return read_columns(connection, query, EVENT_SCHEMA)
+            return read_columns(connection, query, schema)
 
     def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         with self._engine.connect() as connection:

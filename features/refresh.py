@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.catalogue import FEATURES
+from features.coding import CODED_COLUMNS
 from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, seat_blocks
+from features.events import MICROSECONDS_PER_DAY
 from features.history import Integers
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.log import EventLog
+from features.parallel import in_order
 from features.peers import DEPTH_DAYS, Peers, days_needed, observe
 from features.store import FeatureStore
 from features.tools import ToolProfile
@@ -38,7 +41,7 @@ class Refresher:
             return 0
         as_of = clock()
         seats = pc.unique(self.log.seats(list(claim.tokens)).column("seat_id")).to_pylist()
-        events = self.log.events(seats)
+        events = self.log.events(seats, columns=CODED_COLUMNS)
         roster, sources = self.log.roster(seats), self.log.sources()
         snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
         features = compute_features(
@@ -56,10 +59,10 @@ class Refresher:
             self._peers = Peers.from_bytes(body) if body is not None else self.observe_day(as_of)
         return self._peers
 
-    def observe_day(self, as_of: datetime) -> Peers:
+    def observe_day(self, as_of: datetime, *, threads: int = 1) -> Peers:
         """The peers of the last midnight from the log as it is now; kept for the day."""
         days = days_needed(np.array([to_microseconds(as_of)]))
-        self._peers = observed(self.log, self.tools, days)
+        self._peers = observed(self.log, self.tools, days, threads=threads)
         self.log.keep_peers(int(days[-1]), self._peers.to_bytes())
         return self._peers
 
@@ -69,7 +72,7 @@ class Refresher:
         Features change also when nothing happens: windows move on, teams change.
         """
         waiting = self.log.touched.all_tokens()
-        peers = self.observe_day(as_of)
+        peers = self.observe_day(as_of, threads=threads)
         seats = self.log.seats()
         blocks = compute_blocks(
             seat_blocks(seats),
@@ -77,7 +80,7 @@ class Refresher:
                 {"seat_id": block.column("seat_id").to_pylist(), "as_of": [as_of] * block.num_rows},
                 schema=SNAPSHOT_SCHEMA,
             ),
-            read_events=self.log.events,
+            read_events=lambda wanted: self.log.events(wanted, columns=CODED_COLUMNS),
             roster=self.log.roster(),
             sources=self.log.sources(),
             tools=self.tools,
@@ -110,15 +113,16 @@ LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be show
 _EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
 
 
-def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers) -> Peers:
+def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers, *, threads: int = 1) -> Peers:
     """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
     roster, sources = log.roster(), log.sources()
     slowest = max((source.lag for source in sources), default=timedelta(0))
-    first = from_microseconds(int(days[0]) * 86_400_000_000) - timedelta(days=DEPTH_DAYS) - slowest
-    kinds = {kind for profile in tools.values() for kind in profile.meaningful_kinds}
+    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
+    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
     seats = pc.unique(roster.column("seat_id")).to_pylist()
-    tables = (
-        log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds)
-        for start in range(0, len(seats), BLOCK_SEATS)
-    )
+
+    def read(start: int) -> pa.Table:
+        return log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds, columns=CODED_COLUMNS)
+
+    tables = in_order(read, range(0, len(seats), BLOCK_SEATS), threads=threads)
     return observe(tables, roster=roster, sources=sources, tools=tools, days=days)
