@@ -975,8 +975,7 @@ def demo_command(
 def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
     """By seat, the decision in words."""
     from features.decisions import NONE, Decision
-    from serving.policy import effect_interval
-    from serving.scores import PRODUCT_HORIZON
+    from features.estimates import EffectEstimate
 
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
     words = {}
@@ -989,10 +988,9 @@ def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
             text += f", about {decision.workflow}"
         if decision.intervention != NONE:
             name = decision.intervention
-            effect = effect_interval(name, decision.effects[name], risk=decision.risk[PRODUCT_HORIZON])
-            text += (
-                f"\n{effect.mean * 100:+.1f} points of keeping ({effect.low * 100:+.1f} to {effect.high * 100:+.1f})"
-            )
+            effect = EffectEstimate(decision.effects[name], decision.deviations[name])
+            low, high = effect.interval
+            text += f"\n{effect.mean * 100:+.1f} points of keeping ({low * 100:+.1f} to {high * 100:+.1f})"
         if decision.holdout:
             text += "\n(its team is in the holdout: the control for the proof)"
         words[seat_id] = f"{text}\nchosen with probability {decision.probability:.2f}"

@@ -21,7 +21,9 @@ class Stage(StrEnum):
 class Decision:
     """A row of the decision log, complete enough to be replayed and to be valued under another policy.
 
-    probabilities: intervention to probability after guardrails, over the eligible ones; sums to 1.
+    probabilities: intervention to probability after guardrails, over the eligible ones; sums to 1. guardrails: why each
+    other one was not eligible. effects, deviations: mean and standard deviation of the effect as they were believed then,
+    told by effects_model; costs: money per use; terms: numbers that the policy decided by. key_id: which key drew.
     features: the packed vector (catalogue order) that the decision was made on, NaN where missing.
     """
 
@@ -43,6 +45,11 @@ class Decision:
     risk: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[str, float] = field(default_factory=dict)
     guardrails: Mapping[str, str] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
+    effects_model: str = ""
+    key_id: str = ""
 
     def __post_init__(self) -> None:
         if self.intervention not in self.probabilities:
@@ -60,3 +67,14 @@ class Decision:
     def probability(self) -> float:
         """The probability with which the chosen intervention was chosen."""
         return self.probabilities[self.intervention]
+
+    @property
+    def note(self) -> str:
+        """Why nothing but `none` could be chosen; empty where something could."""
+        if any(name != NONE for name in self.probabilities):
+            return ""
+        if self.holdout:
+            return "the team is left alone for comparison"
+        if not self.guardrails:
+            return f"there is no intervention but {NONE!r}"
+        return f"all {len(self.guardrails)} interventions are ruled out, each for the reason under guardrails"

@@ -53,7 +53,7 @@ class Intervention(BaseModel):
     cooldown_days: Annotated[int, Field(ge=0, le=365)]
     base_effect: Effect
     answers: dict[FailureMode, Effect]
-    requires: tuple[Literal["manager", "champion"], ...] = ()
+    requires: tuple[Literal["manager", "champion", "role", "workflow"], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

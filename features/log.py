@@ -28,8 +28,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.columnar import read_columns
 from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
+from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.touched import TouchedSeats, mark
+from features.uses import Deciding, wait_for_turn
+from features.workflows import RoleWorkflows
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
@@ -192,13 +195,24 @@ class EventLog:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
         labels are censored at it. Those already there are left as they are. Returns how many were new.
         """
-        acted = [_intervention_row(decision) for decision in decisions if decision.intervention != NONE]
         with self._write() as connection:
-            self._insert_new(connection, _events, acted)
-            for decision in decisions:
-                if decision.intervention != NONE:
-                    mark(connection, [decision.seat_id], now=decision.decided_at)
-            return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
+            return self._record_decisions(connection, decisions)
+
+    @contextmanager
+    def deciding(self) -> Iterator[Deciding]:
+        """The right to decide: until the block ends nobody else, in any process, reads uses or records decisions through
+        it. What is recorded is durable when the block is left; after an error nothing of it is there.
+        """
+        with self._write() as connection:
+            wait_for_turn(connection)
+            yield Deciding(connection, lambda decisions: self._record_decisions(connection, decisions))
+
+    def _record_decisions(self, connection: sa.Connection, decisions: Sequence[Decision]) -> int:
+        acted = [decision for decision in decisions if decision.intervention != NONE]
+        self._insert_new(connection, _events, [_intervention_row(decision) for decision in acted])
+        for decision in acted:
+            mark(connection, [decision.seat_id], now=decision.decided_at)
+        return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
@@ -273,6 +287,20 @@ class EventLog:
         """The seats whose online features wait to be refreshed."""
         return TouchedSeats(self._write, self._engine.connect)
 
+    @property
+    def feedback(self) -> Feedback:
+        """Reactions to decisions and outcomes that were reported."""
+        return Feedback(self._write, self._engine.connect)
+
+    def role_workflows(self) -> RoleWorkflows:
+        """A memory of what the peers in each role complete."""
+        return RoleWorkflows(self._engine.connect)
+
+    def peers_day(self) -> int | None:
+        """The latest day (since 1970) that `keep_peers` kept something for, or None."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(_peers.c.day))).scalar()
+
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
         with self._engine.connect() as connection:
@@ -285,12 +313,31 @@ class EventLog:
             connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
             connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
 
-    def decisions(self, seat_ids: Iterable[str] | None = None) -> list[Decision]:
-        """The decisions of the seats, oldest first."""
+    def decisions(
+        self,
+        seat_ids: Iterable[str] | None = None,
+        *,
+        organization: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        acted: bool = False,
+    ) -> list[Decision]:
+        """The decisions of the seats or of the organisation, made in [since, until), oldest first; acted: only those that
+        do something.
+        """
+        query = sa.select(_decisions.c.decided_at, _decisions.c.body)
+        if organization is not None:
+            query = query.where(_decisions.c.seat_id.startswith(f"{organization}/", autoescape=True))
+        if since is not None:
+            query = query.where(_decisions.c.decided_at >= to_microseconds(since))
+        if until is not None:
+            query = query.where(_decisions.c.decided_at < to_microseconds(until))
+        if acted:
+            query = query.where(_decisions.c.intervention != NONE)
         rows: list[Any] = []
         with self._engine.connect() as connection:
             for condition in _conditions(_decisions.c.seat_id, seat_ids):
-                rows += connection.execute(sa.select(_decisions.c.decided_at, _decisions.c.body).where(condition)).all()
+                rows += connection.execute(query.where(condition)).all()
         return [_decision_of(row.body) for row in sorted(rows, key=lambda row: int(row.decided_at))]
 
     def decision(self, decision_id: str) -> Decision | None:

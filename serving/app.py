@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
+from features.estimates import EffectEstimate
 from features.live import live_friction
 from serving.advisor import Advisor
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
-from serving.policy import Effect, effect_interval
 from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
 from serving.schemas import (
     DecideRequest,
@@ -30,7 +30,7 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
 )
-from serving.scores import PRODUCT_HORIZON, Score, is_stale
+from serving.scores import Score, is_stale
 
 MAX_EVENTS = 1_000
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
@@ -244,8 +244,6 @@ def _score_item(score: Score, now: datetime) -> dict[str, Any]:
 
 def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str | None) -> dict[str, Any]:
     assert decision.as_of is not None
-    risk = decision.risk[PRODUCT_HORIZON]
-    effects = {name: effect_interval(name, mean, risk=risk) for name, mean in decision.effects.items()}
     return {
         "decision_id": decision.decision_id,
         "seat_id": decision.seat_id,
@@ -254,13 +252,14 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "intervention": decision.intervention,
         "title": titles.get(decision.intervention, decision.intervention),
         "probability": decision.probability,
-        "expected_effect": _effect(effects[decision.intervention]),
+        "expected_effect": _effect(decision, decision.intervention),
         "alternatives": [
-            {"intervention": name, "probability": probability, **_effect(effects[name])}
+            {"intervention": name, "probability": probability, **_effect(decision, name)}
             for name, probability in decision.probabilities.items()
             if name != decision.intervention
         ],
         "guardrails": decision.guardrails,
+        "note": decision.note,
         "holdout": decision.holdout,
         "workflow": decision.workflow,
         "use_case": use_case,
@@ -275,8 +274,11 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
     }
 
 
-def _effect(effect: Effect) -> dict[str, Any]:
-    return {"effect": effect.mean, "interval": (effect.low, effect.high)}
+def _effect(decision: Decision, name: str) -> dict[str, Any]:
+    mean, deviation = decision.effects.get(name), decision.deviations.get(name)
+    if mean is None or deviation is None:
+        return {"effect": mean, "interval": None}
+    return {"effect": mean, "interval": EffectEstimate(mean, deviation).interval}
 
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
