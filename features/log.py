@@ -196,6 +196,7 @@ class EventLog:
         labels are censored at it. Those already there are left as they are. Returns how many were new.
         """
         with self._write() as connection:
+            wait_for_turn(connection)
             return self._record_decisions(connection, decisions)
 
     @contextmanager
