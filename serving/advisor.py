@@ -81,6 +81,10 @@ class Advisor:
         """Give back every connection."""
         self.log.close()
 
+    def now(self) -> datetime:
+        """The time by the clock that decisions are made by."""
+        return self._clock()
+
     def score(self, seat_ids: Sequence[str], *, explain: bool) -> tuple[datetime, list[Score | Problem]]:
         """When, and the risk of each seat or why there is none, in the order given; logged as served."""
         now = self._clock()
@@ -109,7 +113,7 @@ class Advisor:
 
     def use_case(self, decision: Decision) -> str | None:
         """The workflow that the decision is about, as a use case in a sentence."""
-        tool = self._tools.get(decision.categories[_TOOL])
+        tool = self._tools.get(decision.categories[_TOOL]) if decision.categories else None  # none: from elsewhere
         if tool is None or decision.workflow is None:
             return None
         return tool.high_value_workflows.get(decision.workflow)

@@ -15,6 +15,7 @@ from features.decisions import Decision
 from features.estimates import EffectEstimate
 from features.live import live_friction
 from serving.advisor import Advisor
+from serving.feedback import add_feedback, logged
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
 from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
@@ -120,7 +121,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     )
     def receipt(decision_id: str) -> Response:
         """The decision as it was logged: what was done, why, and with which probability."""
-        decision = _logged(advisor, decision_id)
+        decision = logged(advisor, decision_id)
         return _json(_decision_item(decision, titles, advisor.use_case(decision)))
 
     @app.post(
@@ -131,7 +132,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     )
     def replay(decision_id: str) -> Response:
         """Computes the decision again from what was logged with it, and says whether the result is identical."""
-        decision = _logged(advisor, decision_id)
+        decision = logged(advisor, decision_id)
         try:
             again = advisor.replay(decision)
         except ValueError as error:
@@ -144,6 +145,8 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
                 "probabilities": again.probabilities,
             }
         )
+
+    add_feedback(app, advisor)
 
     @app.get("/livez", tags=["operations"])
     def livez() -> Response:
@@ -197,13 +200,6 @@ def readiness_of(advisor: Advisor) -> Readiness:
 def _check_batch(seats: list[str], max_batch: int) -> None:
     if len(seats) > max_batch:
         raise invalid("seats", f"expected at most {max_batch} seats, came {len(seats)}")
-
-
-def _logged(advisor: Advisor, decision_id: str) -> Decision:
-    decision = advisor.log.decision(decision_id)
-    if decision is None:
-        raise ProblemError(404, "unknown-decision", "There is no such decision", f"no decision {decision_id[:128]!r}")
-    return decision
 
 
 def _event_item(outcome: Outcome) -> dict[str, Any]:
