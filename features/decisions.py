@@ -1,9 +1,10 @@
 """Decisions: one chosen intervention for one seat, with the probability of every one that could have been chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
 
@@ -78,3 +79,21 @@ class Decision:
         if not self.guardrails:
             return f"there is no intervention but {NONE!r}"
         return f"all {len(self.guardrails)} interventions are ruled out, each for the reason under guardrails"
+
+    def document(self) -> dict[str, Any]:  # Any: JSON
+        """The decision as plain JSON values; `of_document` makes it again, to the bit."""
+        document = {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
+        }
+        document["features"] = [None if value != value else value for value in self.features]  # NaN is not JSON
+        return document
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "Decision":
+        """The decision that `document` described. Raises ValueError for one that cannot be."""
+        fields = dict(document)
+        for name in ("decided_at", "as_of", "expires_at"):
+            fields[name] = None if fields.get(name) is None else datetime.fromisoformat(fields[name])
+        fields["features"] = tuple(float("nan") if value is None else value for value in fields.get("features", ()))
+        fields["categories"] = tuple(fields.get("categories", ()))
+        return Decision(**fields)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -339,14 +339,14 @@ class EventLog:
         with self._engine.connect() as connection:
             for condition in _conditions(_decisions.c.seat_id, seat_ids):
                 rows += connection.execute(query.where(condition)).all()
-        return [_decision_of(row.body) for row in sorted(rows, key=lambda row: int(row.decided_at))]
+        return [Decision.of_document(json.loads(row.body)) for row in sorted(rows, key=lambda row: int(row.decided_at))]
 
     def decision(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
         query = sa.select(_decisions.c.body).where(_decisions.c.decision_id == decision_id)
         with self._engine.connect() as connection:
             body = connection.execute(query).scalar()
-        return None if body is None else _decision_of(body)
+        return None if body is None else Decision.of_document(json.loads(body))
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
@@ -587,10 +587,6 @@ def _availability(events: pa.Table, tools: Mapping[str, str]) -> dict[tuple[str,
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:
-    body = {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(decision).items()
-    }
-    body["features"] = [None if value != value else value for value in decision.features]  # NaN is not JSON
     return {
         "decision_id": decision.decision_id,
         "seat_id": decision.seat_id,
@@ -598,7 +594,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "decided_at": to_microseconds(decision.decided_at),
         "intervention": decision.intervention,
         "holdout": decision.holdout,
-        "body": json.dumps(body),
+        "body": json.dumps(decision.document()),
     }
 
 
@@ -617,15 +613,6 @@ def _intervention_row(decision: Decision) -> dict[str, Any]:
         "category": decision.intervention,
         "guided": False,
     }
-
-
-def _decision_of(body: str) -> Decision:
-    fields = json.loads(body)
-    for name in ("decided_at", "as_of", "expires_at"):
-        fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
-    fields["features"] = tuple(float("nan") if value is None else value for value in fields["features"])
-    fields["categories"] = tuple(fields["categories"])
-    return Decision(**fields)
 
 
 def _served_of(row: Any) -> Served:
