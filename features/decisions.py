@@ -1,7 +1,7 @@
 """Decisions: one chosen intervention for one seat, with the probability of every one that could have been chosen."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -82,18 +82,22 @@ class Decision:
 
     def document(self) -> dict[str, Any]:  # Any: JSON
         """The decision as plain JSON values; `of_document` makes it again, to the bit."""
-        document = {
-            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
-        }
+        document = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
         document["features"] = [None if value != value else value for value in self.features]  # NaN is not JSON
         return document
 
     @staticmethod
     def of_document(document: Mapping[str, Any]) -> "Decision":
         """The decision that `document` described. Raises ValueError for one that cannot be."""
-        fields = dict(document)
+        given = dict(document)
         for name in ("decided_at", "as_of", "expires_at"):
-            fields[name] = None if fields.get(name) is None else datetime.fromisoformat(fields[name])
-        fields["features"] = tuple(float("nan") if value is None else value for value in fields.get("features", ()))
-        fields["categories"] = tuple(fields.get("categories", ()))
-        return Decision(**fields)
+            given[name] = None if given.get(name) is None else datetime.fromisoformat(given[name])
+        given["features"] = tuple(float("nan") if value is None else value for value in given.get("features", ()))
+        given["categories"] = tuple(given.get("categories", ()))
+        return Decision(**given)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else value

@@ -97,6 +97,25 @@ class Feedback:
                     reached.setdefault(decision_id, {})[stage] = from_microseconds(at)
         return reached
 
+    def dismissed(self, seat_ids: Collection[str], *, since: datetime, until: datetime) -> dict[str, datetime]:
+        """When each seat's person last dismissed something in [since, until); those who did not are left out."""
+        found: dict[str, datetime] = {}
+        with self._read() as connection:
+            for chunk in _chunks(seat_ids):
+                query = (
+                    sa.select(_events.c.seat_id, sa.func.max(_events.c.occurred_at))
+                    .where(
+                        _events.c.seat_id.in_(chunk),
+                        _events.c.kind == str(Kind.REACTION),
+                        _events.c.category == str(Stage.DISMISSED),
+                        _events.c.occurred_at >= to_microseconds(since),
+                        _events.c.occurred_at < to_microseconds(until),
+                    )
+                    .group_by(_events.c.seat_id)
+                )
+                found |= {seat_id: from_microseconds(at) for seat_id, at in connection.execute(query)}
+        return found
+
     def report(self, outcomes: Collection[Outcome]) -> int:
         """Store outcomes, all or none; returns how many were new. Raises ContradictingOutcome where the other one was
         reported before, and ValueError for a horizon that is none of HORIZONS_DAYS.

@@ -32,7 +32,7 @@ from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.touched import TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
-from features.workflows import RoleWorkflows
+from features.workflows import Completions
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
@@ -293,9 +293,9 @@ class EventLog:
         """Reactions to decisions and outcomes that were reported."""
         return Feedback(self._write, self._engine.connect)
 
-    def role_workflows(self) -> RoleWorkflows:
-        """A memory of what the peers in each role complete."""
-        return RoleWorkflows(self._engine.connect)
+    def completions(self) -> Completions:
+        """Workflows that were completed; it remembers those of each role for a day, so keep it."""
+        return Completions(self._engine.connect)
 
     def peers_day(self) -> int | None:
         """The latest day (since 1970) that `keep_peers` kept something for, or None."""

@@ -1,6 +1,6 @@
-"""Which workflows the peers in a role complete: the experience from which somebody else's next workflow is chosen."""
+"""Which workflows a seat completes, and the peers in its role: the experience from which its next one is chosen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -10,6 +10,7 @@ from features.events import Kind
 from features.instants import to_microseconds
 
 COMPLETED_WITHIN = timedelta(days=56)  # our choice: a workflow not completed for eight weeks is one to show again
+CHUNK_ROWS = 5_000
 MOST_PEERS = 500  # our choice: more seats of a role would change no order of workflows, and cost time
 
 _seats = sa.table("seats", *(sa.column(name) for name in ("seat_id", "organization", "tool", "role")))
@@ -20,8 +21,8 @@ _events = sa.table(
 )
 
 
-class RoleWorkflows:
-    """How many seats of a role complete each workflow, by UTC day; remembered until the day is over."""
+class Completions:
+    """Workflows that were completed with AI; what a role completes is remembered until the UTC day is over."""
 
     def __init__(self, read: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
         """read: opens a connection that only reads."""
@@ -29,7 +30,31 @@ class RoleWorkflows:
         self._day: datetime | None = None
         self._known: dict[tuple[str, str, str], Mapping[str, int]] = {}
 
-    def completed_by(
+    def of_seats(
+        self, seat_ids: Collection[str], kinds: Collection[Kind], *, now: datetime
+    ) -> dict[str, set[tuple[str, str]]]:
+        """By seat, kind and workflow of what it completed unguided within COMPLETED_WITHIN before `now`."""
+        query = (
+            sa.select(_events.c.seat_id, _events.c.kind, _events.c.workflow)
+            .where(
+                _events.c.occurred_at >= to_microseconds(now - COMPLETED_WITHIN),
+                _events.c.occurred_at < to_microseconds(now),
+                _events.c.kind.in_(sorted(map(str, kinds))),
+                _events.c.workflow.is_not(None),
+                _events.c.guided.is_(False),
+            )
+            .distinct()
+        )
+        found: dict[str, set[tuple[str, str]]] = {}
+        ordered = sorted(seat_ids)
+        with self._read() as connection:
+            for start in range(0, len(ordered), CHUNK_ROWS):
+                chosen = query.where(_events.c.seat_id.in_(ordered[start : start + CHUNK_ROWS]))
+                for seat_id, kind, workflow in connection.execute(chosen):
+                    found.setdefault(seat_id, set()).add((kind, workflow))
+        return found
+
+    def of_role(
         self, organization: str, tool: str, role: str, kinds: Sequence[Kind], *, now: datetime
     ) -> Mapping[str, int]:
         """By workflow, how many of the first MOST_PEERS seats of the role completed it within COMPLETED_WITHIN before the

@@ -61,7 +61,7 @@ class Advisor:
         self._objected = objected
         self.effects: EffectEstimator = effects or ExpertEstimator()
         self._champions = Champions()
-        self._workflows = self.log.role_workflows()
+        self._completions = self.log.completions()
         self._store = FeatureStore(settings.home, redis=settings.redis)
         self._store.apply()
         self._store_lock = threading.Lock()  # Feast's SQLite store has one connection for all threads
@@ -185,7 +185,7 @@ class Advisor:
             tools=self._tools,
             catalogue=self.catalogue,
             champions=self._champions,
-            workflows=self._workflows,
+            completions=self._completions,
             objected=self._objected,
             now=now,
         )

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from features.champions import Candidate, Champions
-from features.decisions import NONE, Decision, Stage
-from features.events import Kind, organization_of
+from features.decisions import NONE, Decision
+from features.events import organization_of
 from features.interventions import Intervention
 from features.log import EventLog
 from features.tools import ToolProfile
 from features.uses import Deciding, Use
-from features.workflows import COMPLETED_WITHIN, RoleWorkflows, next_workflow
-from serving.policy import CONTACTS_WITHIN, MAX_CONTACTS, Facts
+from features.workflows import Completions, next_workflow
+from serving.policy import CONTACTS_WITHIN, DISMISSAL_REST, MAX_CONTACTS, Facts
 
 Seat = Mapping[str, Any]  # a row of SEAT_SCHEMA
 Objected = Callable[[Collection[str]], Set[str]]  # those of the persons who object to decisions about them
@@ -35,7 +35,7 @@ class FactBook:
         tools: Mapping[str, ToolProfile],
         catalogue: Sequence[Intervention],
         champions: Champions,
-        workflows: RoleWorkflows,
+        completions: Completions,
         objected: Objected = nobody,
         now: datetime,
     ) -> None:
@@ -44,11 +44,11 @@ class FactBook:
         self._tools = tools
         self._catalogue = catalogue
         self._champions = {seat_id: champions.of(seat) for seat_id, seat in seats.items()}
-        self._by_role = workflows
+        self._completions = completions
         self._objected = objected(self._all_persons())
-        self._completed: dict[str, set[str]] = defaultdict(set)
-        self._dismissed_at: dict[str, datetime] = {}
-        self._read_events(log, now=now)
+        kinds = {kind for seat_id in seats for kind in self._profile(seat_id).meaningful_kinds}
+        self._completed = completions.of_seats(list(seats), kinds, now=now)
+        self._dismissed_at = log.feedback.dismissed(list(seats), since=now - DISMISSAL_REST, until=now)
         self._uses_by_seat: dict[str, list[Use]] = defaultdict(list)
         self._uses_by_person: dict[str, list[Use]] = defaultdict(list)
         self._used_today: dict[str, dict[str, int]] = {}
@@ -110,10 +110,12 @@ class FactBook:
         seat, profile = self._seats[seat_id], self._profile(seat_id)
         by_role: Mapping[str, int] = {}
         if seat["role"] is not None:
-            by_role = self._by_role.completed_by(
+            by_role = self._completions.of_role(
                 seat["organization"], seat["tool"], seat["role"], profile.meaningful_kinds, now=now
             )
-        return next_workflow(list(profile.high_value_workflows), self._completed[seat_id], by_role)
+        done = self._completed.get(seat_id, set())
+        own = {workflow for kind, workflow in done if kind in profile.meaningful_kinds}
+        return next_workflow(list(profile.high_value_workflows), own, by_role)
 
     def _all_persons(self) -> set[str]:
         own = {person for seat in self._seats.values() for person in (seat["person_id"], seat["manager_person_id"])}
@@ -124,19 +126,6 @@ class FactBook:
         self._uses_by_seat[use.seat_id].append(use)
         if use.person_id is not None:
             self._uses_by_person[use.person_id].append(use)
-
-    def _read_events(self, log: EventLog, *, now: datetime) -> None:
-        kinds = {kind for seat_id in self._seats for kind in self._profile(seat_id).meaningful_kinds}
-        wanted = kinds | {Kind.REACTION}
-        events = log.events(list(self._seats), since=now - COMPLETED_WITHIN, until=now, kinds=wanted)
-        names = ("seat_id", "kind", "workflow", "guided", "category", "occurred_at")
-        for seat_id, kind, workflow, guided, category, at in zip(
-            *(events.column(name).to_pylist() for name in names), strict=True
-        ):
-            if kind == Kind.REACTION and category == Stage.DISMISSED:
-                self._dismissed_at[seat_id] = max(at, self._dismissed_at.get(seat_id, at))
-            elif workflow is not None and not guided and kind in self._profile(seat_id).meaningful_kinds:
-                self._completed[seat_id].add(workflow)
 
     def _profile(self, seat_id: str) -> ToolProfile:
         return self._tools[self._seats[seat_id]["tool"]]

@@ -90,7 +90,7 @@ def facts_of(
         tools=TOOLS,
         catalogue=CATALOGUE,
         champions=Champions(0, {TEAM: tuple(champions)}),
-        workflows=log.role_workflows(),
+        completions=log.completions(),
         objected=objected,
         now=NOW,
     )
@@ -187,14 +187,14 @@ catalogue = load_interventions(SHIPPED)
 effects = {item.id: EffectEstimate(0.05 * (item.id != NONE), 0.02 * (item.id != NONE)) for item in catalogue}
 log = EventLog(url)
 champions = Champions(0, {("acme", "m365_copilot", "t-1", "analyst"): (Candidate("acme/p-90", 9), Candidate("acme/p-91", 8))})
-workflows, tools = log.role_workflows(), load_tools()
+completions, tools = log.completions(), load_tools()
 seats = {row["seat_id"]: row for row in log.seats().to_pylist()}
 order = sorted(seats)
 print("ready", flush=True)
 sys.stdin.readline()
 for turn in range(60):
     asked = {seat_id: seats[seat_id] for seat_id in order[turn % 20 : turn % 20 + 3]}
-    book = FactBook(asked, log=log, tools=tools, catalogue=catalogue, champions=champions, workflows=workflows, now=now)
+    book = FactBook(asked, log=log, tools=tools, catalogue=catalogue, champions=champions, completions=completions, now=now)
     with log.deciding() as deciding:
         book.read_uses(deciding, now=now)
         made = []
