@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -66,6 +67,8 @@ ingest_app = typer.Typer(help="Take in events and seats.", no_args_is_help=True)
 features_app = typer.Typer(help="Build, push and show features.", no_args_is_help=True)
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(features_app, name="features")
+decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=True)
+app.add_typer(decisions_app, name="decisions")
 
 
 @dataclass(frozen=True)
@@ -871,6 +874,104 @@ def _print_model(score: "Score") -> None:
     out.print(f"The range (95 %) is of {source}; not of one person.", highlight=False)
 
 
+# ---------------------------------------------------------------- decisions
+
+
+class Format(StrEnum):
+    """Formats in which decisions leave and come."""
+
+    VW = "vw"
+    OBP = "obp"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="vw: Vowpal Wabbit dsjson; obp: Open Bandit columns (CSV).")]
+Horizon = Annotated[int, typer.Option(help="Outcome at so many days: 14 or 28.")]
+
+
+@decisions_app.command("export")
+def decisions_export(
+    file_format: AsFormat,
+    to: Annotated[Path | None, typer.Option("--out", help="File to write; standard output by default.")] = None,
+    horizon: Horizon = 28,
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day after the last (UTC).")] = None,
+) -> None:
+    """Decisions with their probabilities and outcomes, for other tools (docs/decisions.md)."""
+    from features.exchange import Told, write_obp, write_vw
+    from features.outcomes import read_outcomes
+
+    state = open_state()
+    first, last = (None if day is None else day.replace(tzinfo=UTC) for day in (since, until))
+    decisions = state.log.decisions(since=first, until=last)
+    if not decisions:
+        raise ValueError("there is no decision in the log (of these days)")
+    with _progress("judging outcomes", show=to is not None):
+        outcomes = read_outcomes(state.log, decisions, state.tools, horizon_days=horizon)
+    told = [Told(decision, outcomes[decision.decision_id]) for decision in decisions]
+    write = write_vw if file_format is Format.VW else write_obp
+    if to is None:
+        write(told, sys.stdout)
+        return
+    partial = to.with_name(f"{to.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        write(told, file)
+    partial.replace(to)  # whole or not at all
+    known = sum(item.kept == item.kept for item in told)
+    out.print(
+        f"{len(told):,} decisions, {known:,} with an outcome at {horizon} days, written to {to}.", highlight=False
+    )
+
+
+@decisions_app.command("import")
+def decisions_import(
+    path: Path,
+    file_format: AsFormat,
+    horizon: Horizon = 28,
+    as_json: AsJson = False,
+) -> None:
+    """Decisions that `decisions export` wrote, checked for support: a probability of zero is refused naming the arms."""
+    from features.exchange import read_obp, read_vw, support
+    from features.feedback import Outcome
+    from features.interventions import SHIPPED, load_interventions
+
+    state = open_state()
+    _check_files([path])
+    own = state.home / "interventions.yaml"
+    known = [intervention.id for intervention in load_interventions(own if own.exists() else SHIPPED)]
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            told = (read_vw if file_format is Format.VW else read_obp)(file, known)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    seats = set(state.log.seats({item.decision.seat_id for item in told}).column("seat_id").to_pylist())
+    for item in told:
+        if item.decision.seat_id not in seats:
+            raise ValueError(
+                f"{path}: {item.place}: seat {item.decision.seat_id} was never assigned; send the seat first"
+            )
+    now = _now()
+    outcomes = [
+        Outcome(item.decision.decision_id, horizon, item.kept == 1, "import", now)
+        for item in told
+        if item.kept == item.kept
+    ]
+    reported = state.log.feedback.report(outcomes)
+    there = {decision.decision_id for decision in state.log.decisions(seats)}  # with the events of their own source
+    new = state.log.record_decisions([item.decision for item in told if item.decision.decision_id not in there])
+    arms = support(told, known)
+    if as_json:
+        _print_json(
+            {"decisions": new, "known": len(told) - new, "outcomes": reported, "support": list(map(asdict, arms))}
+        )
+        return
+    table = Table("intervention", "could be chosen", "was chosen", "least probability", title="Support")
+    for arm in arms:
+        least = f"{arm.least:.4g}" if arm.eligible else "never: cannot be valued from these"
+        table.add_row(arm.arm, f"{arm.eligible:,}", f"{arm.chosen:,}", least)
+    out.print(table)
+    out.print(f"{new:,} new decisions, {len(told) - new:,} known already, {reported:,} new outcomes.", highlight=False)
+
+
 # ---------------------------------------------------------------- serve, monitor, demo
 
 
@@ -985,8 +1086,7 @@ def demo_command(
 def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
     """By seat, the decision in words."""
     from features.decisions import NONE, Decision
-    from serving.policy import effect_interval
-    from serving.scores import PRODUCT_HORIZON
+    from features.estimates import EffectEstimate
 
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
     words = {}
@@ -999,10 +1099,9 @@ def _decided(advisor: "Advisor", seat_ids: list[str]) -> dict[str, str]:
             text += f", about {decision.workflow}"
         if decision.intervention != NONE:
             name = decision.intervention
-            effect = effect_interval(name, decision.effects[name], risk=decision.risk[PRODUCT_HORIZON])
-            text += (
-                f"\n{effect.mean * 100:+.1f} points of keeping ({effect.low * 100:+.1f} to {effect.high * 100:+.1f})"
-            )
+            effect = EffectEstimate(decision.effects[name], decision.deviations[name])
+            low, high = effect.interval
+            text += f"\n{effect.mean * 100:+.1f} points of keeping ({low * 100:+.1f} to {high * 100:+.1f})"
         if decision.holdout:
             text += "\n(its team is in the holdout: the control for the proof)"
         words[seat_id] = f"{text}\nchosen with probability {decision.probability:.2f}"

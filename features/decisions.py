@@ -1,9 +1,10 @@
 """Decisions: one chosen intervention for one seat, with the probability of every one that could have been chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
 
@@ -21,7 +22,9 @@ class Stage(StrEnum):
 class Decision:
     """A row of the decision log, complete enough to be replayed and to be valued under another policy.
 
-    probabilities: intervention to probability after guardrails, over the eligible ones; sums to 1.
+    probabilities: intervention to probability after guardrails, over the eligible ones; sums to 1. guardrails: why each
+    other one was not eligible. effects, deviations: mean and standard deviation of the effect as they were believed then,
+    told by effects_model; costs: money per use; terms: numbers that the policy decided by. key_id: which key drew.
     features: the packed vector (catalogue order) that the decision was made on, NaN where missing.
     """
 
@@ -43,6 +46,11 @@ class Decision:
     risk: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[str, float] = field(default_factory=dict)
     guardrails: Mapping[str, str] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
+    effects_model: str = ""
+    key_id: str = ""
 
     def __post_init__(self) -> None:
         if self.intervention not in self.probabilities:
@@ -60,3 +68,36 @@ class Decision:
     def probability(self) -> float:
         """The probability with which the chosen intervention was chosen."""
         return self.probabilities[self.intervention]
+
+    @property
+    def note(self) -> str:
+        """Why nothing but `none` could be chosen; empty where something could."""
+        if any(name != NONE for name in self.probabilities):
+            return ""
+        if self.holdout:
+            return "the team is left alone for comparison"
+        if not self.guardrails:
+            return f"there is no intervention but {NONE!r}"
+        return f"all {len(self.guardrails)} interventions are ruled out, each for the reason under guardrails"
+
+    def document(self) -> dict[str, Any]:  # Any: JSON
+        """The decision as plain JSON values; `of_document` makes it again, to the bit."""
+        document = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        document["features"] = [None if value != value else value for value in self.features]  # NaN is not JSON
+        return document
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "Decision":
+        """The decision that `document` described. Raises ValueError for one that cannot be."""
+        given = dict(document)
+        for name in ("decided_at", "as_of", "expires_at"):
+            given[name] = None if given.get(name) is None else datetime.fromisoformat(given[name])
+        given["features"] = tuple(float("nan") if value is None else value for value in given.get("features", ()))
+        given["categories"] = tuple(given.get("categories", ()))
+        return Decision(**given)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else value

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.columnar import read_columns
 from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
+from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.touched import TouchedSeats, mark
+from features.uses import Deciding, wait_for_turn
+from features.workflows import Completions
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
@@ -192,13 +195,25 @@ class EventLog:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
         labels are censored at it. Those already there are left as they are. Returns how many were new.
         """
-        acted = [_intervention_row(decision) for decision in decisions if decision.intervention != NONE]
         with self._write() as connection:
-            self._insert_new(connection, _events, acted)
-            for decision in decisions:
-                if decision.intervention != NONE:
-                    mark(connection, [decision.seat_id], now=decision.decided_at)
-            return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
+            wait_for_turn(connection)
+            return self._record_decisions(connection, decisions)
+
+    @contextmanager
+    def deciding(self) -> Iterator[Deciding]:
+        """The right to decide: until the block ends nobody else, in any process, reads uses or records decisions through
+        it. What is recorded is durable when the block is left; after an error nothing of it is there.
+        """
+        with self._write() as connection:
+            wait_for_turn(connection)
+            yield Deciding(connection, lambda decisions: self._record_decisions(connection, decisions))
+
+    def _record_decisions(self, connection: sa.Connection, decisions: Sequence[Decision]) -> int:
+        acted = [decision for decision in decisions if decision.intervention != NONE]
+        self._insert_new(connection, _events, [_intervention_row(decision) for decision in acted])
+        for decision in acted:
+            mark(connection, [decision.seat_id], now=decision.decided_at)
+        return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
@@ -276,6 +291,20 @@ class EventLog:
         """The seats whose online features wait to be refreshed."""
         return TouchedSeats(self._write, self._engine.connect)
 
+    @property
+    def feedback(self) -> Feedback:
+        """Reactions to decisions and outcomes that were reported."""
+        return Feedback(self._write, self._engine.connect)
+
+    def completions(self) -> Completions:
+        """Workflows that were completed; it remembers those of each role for a day, so keep it."""
+        return Completions(self._engine.connect)
+
+    def peers_day(self) -> int | None:
+        """The latest day (since 1970) that `keep_peers` kept something for, or None."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(_peers.c.day))).scalar()
+
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
         with self._engine.connect() as connection:
@@ -288,20 +317,39 @@ class EventLog:
             connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
             connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
 
-    def decisions(self, seat_ids: Iterable[str] | None = None) -> list[Decision]:
-        """The decisions of the seats, oldest first."""
+    def decisions(
+        self,
+        seat_ids: Iterable[str] | None = None,
+        *,
+        organization: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        acted: bool = False,
+    ) -> list[Decision]:
+        """The decisions of the seats or of the organisation, made in [since, until), oldest first; acted: only those that
+        do something.
+        """
+        query = sa.select(_decisions.c.decided_at, _decisions.c.body)
+        if organization is not None:
+            query = query.where(_decisions.c.seat_id.startswith(f"{organization}/", autoescape=True))
+        if since is not None:
+            query = query.where(_decisions.c.decided_at >= to_microseconds(since))
+        if until is not None:
+            query = query.where(_decisions.c.decided_at < to_microseconds(until))
+        if acted:
+            query = query.where(_decisions.c.intervention != NONE)
         rows: list[Any] = []
         with self._engine.connect() as connection:
             for condition in _conditions(_decisions.c.seat_id, seat_ids):
-                rows += connection.execute(sa.select(_decisions.c.decided_at, _decisions.c.body).where(condition)).all()
-        return [_decision_of(row.body) for row in sorted(rows, key=lambda row: int(row.decided_at))]
+                rows += connection.execute(query.where(condition)).all()
+        return [Decision.of_document(json.loads(row.body)) for row in sorted(rows, key=lambda row: int(row.decided_at))]
 
     def decision(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
         query = sa.select(_decisions.c.body).where(_decisions.c.decision_id == decision_id)
         with self._engine.connect() as connection:
             body = connection.execute(query).scalar()
-        return None if body is None else _decision_of(body)
+        return None if body is None else Decision.of_document(json.loads(body))
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
@@ -542,10 +590,6 @@ def _availability(events: pa.Table, tools: Mapping[str, str]) -> dict[tuple[str,
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:
-    body = {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(decision).items()
-    }
-    body["features"] = [None if value != value else value for value in decision.features]  # NaN is not JSON
     return {
         "decision_id": decision.decision_id,
         "seat_id": decision.seat_id,
@@ -553,7 +597,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "decided_at": to_microseconds(decision.decided_at),
         "intervention": decision.intervention,
         "holdout": decision.holdout,
-        "body": json.dumps(body),
+        "body": json.dumps(decision.document()),
     }
 
 
@@ -572,15 +616,6 @@ def _intervention_row(decision: Decision) -> dict[str, Any]:
         "category": decision.intervention,
         "guided": False,
     }
-
-
-def _decision_of(body: str) -> Decision:
-    fields = json.loads(body)
-    for name in ("decided_at", "as_of", "expires_at"):
-        fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
-    fields["features"] = tuple(float("nan") if value is None else value for value in fields["features"])
-    fields["categories"] = tuple(fields["categories"])
-    return Decision(**fields)
 
 
 def _served_of(row: Any) -> Served:

@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 import numpy as np
 
 from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
+from features.champions import Champions, read_champions
 from features.decisions import Decision
+from features.estimates import EffectEstimator, Estimates, ExpertEstimator
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.pseudonyms import read_or_make_key
 from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow
 from features.tools import ToolProfile, load_tools
-from serving.facts import FactBook, Seat
-from serving.ledger import Ledger
+from serving.facts import FactBook, Objected, Seat, nobody
 from serving.meters import Meters
 from serving.model import Champion
-from serving.policy import Snapshot, decide, expert_effects, generator, in_holdout, replay
+from serving.policy import Snapshot, decide, generator, in_holdout, key_id, policy_name, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
@@ -37,8 +38,18 @@ def utc_now() -> datetime:
 class Advisor:
     """Everything that the service keeps between requests. Safe for several threads of one process."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
-        """Opens the log and the feature store of the home folder, making them where they are not there."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        objected: Objected = nobody,
+        effects: EffectEstimator | None = None,
+    ) -> None:
+        """Opens the log and the feature store of the home folder, making them where they are not there.
+
+        objected: those of some persons who object to decisions; effects: who tells them, the experts by default.
+        """
         settings.home.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.meters = Meters()
@@ -47,14 +58,18 @@ class Advisor:
         own = settings.home / "interventions.yaml"
         self.catalogue: tuple[Intervention, ...] = load_interventions(own if own.exists() else SHIPPED)
         self.log = EventLog(settings.database_url)
-        self._ledger = Ledger(settings.database_url)
+        self._objected = objected
+        self.effects: EffectEstimator = effects or ExpertEstimator()
+        self._champions = Champions()
+        self._completions = self.log.completions()
         self._store = FeatureStore(settings.home, redis=settings.redis)
         self._store.apply()
         self._store_lock = threading.Lock()  # Feast's SQLite store has one connection for all threads
-        self._decide_lock = threading.Lock()  # the next decision must see what the last one used of cooldown, capacity
         # derived, so that the key that hides names is not the one that draws; rotating it starts a new holdout
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
+        self._key_id = key_id(self._key)
+        self._policy = policy_name(self.catalogue, settings.terms, effects_model=self.effects.label)
         self.champion = Champion(settings.home, self.meters)
         self.champion.refresh()
 
@@ -65,7 +80,10 @@ class Advisor:
     def close(self) -> None:
         """Give back every connection."""
         self.log.close()
-        self._ledger.close()
+
+    def now(self) -> datetime:
+        """The time by the clock that decisions are made by."""
+        return self._clock()
 
     def score(self, seat_ids: Sequence[str], *, explain: bool) -> tuple[datetime, list[Score | Problem]]:
         """When, and the risk of each seat or why there is none, in the order given; logged as served."""
@@ -78,13 +96,11 @@ class Advisor:
 
     def decide(self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None) -> list[Decision | Problem]:
         """A decision for each seat or why there is none, in the order given; logged before it is returned."""
-        with self._decide_lock:
-            now = self._clock()
-            seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
-            rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
-            scores = self._scored(rows, explain=False)
-            decisions = self._decided(scores, seats, wanted=wanted, now=now)
-            self.log.record_decisions(decisions)
+        now = self._clock()
+        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
+        scores = self._scored(rows, explain=False)
+        decisions = self._decided(scores, seats, wanted=wanted, now=now)
         self._record_served(scores, now=now)
         for decision in decisions:
             self.meters.decided(decision)
@@ -92,12 +108,12 @@ class Advisor:
         return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
 
     def replay(self, decision: Decision) -> Decision:
-        """The decision computed again from the log. Raises ValueError where another policy made it."""
-        return replay(decision, catalogue=self.catalogue, terms=self.settings.terms, key=self._key)
+        """The decision computed again from the log. Raises ValueError where another rule made it or another key drew."""
+        return replay(decision, key=self._key)
 
     def use_case(self, decision: Decision) -> str | None:
         """The workflow that the decision is about, as a use case in a sentence."""
-        tool = self._tools.get(decision.categories[_TOOL])
+        tool = self._tools.get(decision.categories[_TOOL]) if decision.categories else None  # none: from elsewhere
         if tool is None or decision.workflow is None:
             return None
         return tool.high_value_workflows.get(decision.workflow)
@@ -161,33 +177,62 @@ class Advisor:
     ) -> list[Decision]:
         if not scores:
             return []
-        terms = self.settings.terms
         asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
-        book = FactBook(asked, log=self.log, ledger=self._ledger, tools=self._tools, catalogue=self.catalogue, now=now)
-        effects = expert_effects(
+        self._champions = read_champions(self.log, now=now, known=self._champions)
+        book = FactBook(
+            asked,
+            log=self.log,
+            tools=self._tools,
+            catalogue=self.catalogue,
+            champions=self._champions,
+            completions=self._completions,
+            objected=self._objected,
+            now=now,
+        )
+        effects = self.effects.estimate(
             np.stack([score.row.vector for score in scores]),
+            [score.row.categories for score in scores],
             np.array([score.risk[PRODUCT_HORIZON] for score in scores]),
             self.catalogue,
         )
-        decisions = []
-        for score, expected in zip(scores, effects, strict=True):
-            row, seat = score.row, asked[score.row.seat_id]
-            team = seat["team"] or row.seat_id  # our choice: a seat without a team is a team of its own
-            held = in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
-            decision_id = str(uuid.uuid4())
-            decision = decide(
-                Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
-                book.of(row.seat_id, wanted=wanted, in_holdout=held),
-                effects=expected,
-                catalogue=self.catalogue,
-                terms=terms,
-                decision_id=decision_id,
-                now=now,
-                rng=generator(self._key, decision_id),
-            )
-            book.add(decision)
-            decisions.append(decision)
+        with self.log.deciding() as deciding:
+            now = self._clock()  # after waiting for its turn
+            book.read_uses(deciding, now=now)
+            decisions = []
+            for score, expected in zip(scores, effects, strict=True):
+                decision = self._decision(score, asked[score.row.seat_id], book, expected, wanted=wanted, now=now)
+                book.add(decision)
+                decisions.append(decision)
+            deciding.record(decisions)
         return decisions
+
+    def _decision(
+        self,
+        score: Score,
+        seat: Seat,
+        book: FactBook,
+        effects: Estimates,
+        *,
+        wanted: frozenset[str] | None,
+        now: datetime,
+    ) -> Decision:
+        row, terms = score.row, self.settings.terms
+        team = seat["team"] or row.seat_id  # our choice: a seat without a team is a team of its own
+        held = in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
+        decision_id = str(uuid.uuid4())
+        return decide(
+            Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
+            book.of(row.seat_id, wanted=wanted, in_holdout=held, now=now),
+            effects=effects,
+            catalogue=self.catalogue,
+            terms=terms,
+            decision_id=decision_id,
+            now=now,
+            rng=generator(self._key, decision_id),
+            policy=self._policy,
+            effects_model=self.effects.label,
+            key_id=self._key_id,
+        )
 
     def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
         self.log.record_served(

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
+from features.estimates import EffectEstimate
 from features.live import live_friction
 from serving.advisor import Advisor
+from serving.feedback import add_feedback, logged
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
-from serving.policy import Effect, effect_interval
 from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
 from serving.schemas import (
     DecideRequest,
@@ -30,7 +31,7 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
 )
-from serving.scores import PRODUCT_HORIZON, Score, is_stale
+from serving.scores import Score, is_stale
 
 MAX_EVENTS = 1_000
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
@@ -120,7 +121,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     )
     def receipt(decision_id: str) -> Response:
         """The decision as it was logged: what was done, why, and with which probability."""
-        decision = _logged(advisor, decision_id)
+        decision = logged(advisor, decision_id)
         return _json(_decision_item(decision, titles, advisor.use_case(decision)))
 
     @app.post(
@@ -131,7 +132,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     )
     def replay(decision_id: str) -> Response:
         """Computes the decision again from what was logged with it, and says whether the result is identical."""
-        decision = _logged(advisor, decision_id)
+        decision = logged(advisor, decision_id)
         try:
             again = advisor.replay(decision)
         except ValueError as error:
@@ -144,6 +145,8 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
                 "probabilities": again.probabilities,
             }
         )
+
+    add_feedback(app, advisor)
 
     @app.get("/livez", tags=["operations"])
     def livez() -> Response:
@@ -199,13 +202,6 @@ def _check_batch(seats: list[str], max_batch: int) -> None:
         raise invalid("seats", f"expected at most {max_batch} seats, came {len(seats)}")
 
 
-def _logged(advisor: Advisor, decision_id: str) -> Decision:
-    decision = advisor.log.decision(decision_id)
-    if decision is None:
-        raise ProblemError(404, "unknown-decision", "There is no such decision", f"no decision {decision_id[:128]!r}")
-    return decision
-
-
 def _event_item(outcome: Outcome) -> dict[str, Any]:
     item: dict[str, Any] = {"event_id": outcome.event_id, "status": outcome.status}
     if outcome.status is Status.REJECTED:
@@ -244,8 +240,6 @@ def _score_item(score: Score, now: datetime) -> dict[str, Any]:
 
 def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str | None) -> dict[str, Any]:
     assert decision.as_of is not None
-    risk = decision.risk[PRODUCT_HORIZON]
-    effects = {name: effect_interval(name, mean, risk=risk) for name, mean in decision.effects.items()}
     return {
         "decision_id": decision.decision_id,
         "seat_id": decision.seat_id,
@@ -254,13 +248,14 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "intervention": decision.intervention,
         "title": titles.get(decision.intervention, decision.intervention),
         "probability": decision.probability,
-        "expected_effect": _effect(effects[decision.intervention]),
+        "expected_effect": _effect(decision, decision.intervention),
         "alternatives": [
-            {"intervention": name, "probability": probability, **_effect(effects[name])}
+            {"intervention": name, "probability": probability, **_effect(decision, name)}
             for name, probability in decision.probabilities.items()
             if name != decision.intervention
         ],
         "guardrails": decision.guardrails,
+        "note": decision.note,
         "holdout": decision.holdout,
         "workflow": decision.workflow,
         "use_case": use_case,
@@ -275,8 +270,11 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
     }
 
 
-def _effect(effect: Effect) -> dict[str, Any]:
-    return {"effect": effect.mean, "interval": (effect.low, effect.high)}
+def _effect(decision: Decision, name: str) -> dict[str, Any]:
+    mean, deviation = decision.effects.get(name), decision.deviations.get(name)
+    if mean is None or deviation is None:
+        return {"effect": mean, "interval": None}
+    return {"effect": mean, "interval": EffectEstimate(mean, deviation).interval}
 
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:

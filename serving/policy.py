@@ -1,6 +1,6 @@
 """decide(...) -> Decision: which intervention a seat is given, if any. Pure: clock and random generator are arguments.
 
-The expert rule: what the catalogue expects of an intervention, by the failure modes that show at the seat.
+What an intervention does for a seat is told to it (features.estimates); what may be done is decided here.
 """
 
 import hashlib
@@ -8,28 +8,24 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from statistics import NormalDist
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import catalogue_hash
 from features.decisions import NONE, Decision
-from features.diagnosis import mode_strengths
+from features.estimates import EffectEstimate, Estimates
 from features.interventions import Intervention
 from features.scorer import PRODUCT_HORIZON_DAYS
+from features.uses import Use
 
 Floats = npt.NDArray[np.float64]
 
-POLICY = "expert-1"
+POLICY = "greedy-2"  # the rule by which probabilities are made; another rule, another name
 MAX_CONTACTS = 4  # our choice: more than one a week is nagging
 CONTACTS_WITHIN = timedelta(days=28)
 DISMISSAL_REST = timedelta(days=14)  # our choice: who has just said no is left in peace for two weeks
-# Our choice: standard deviation of the expert's effect at even risk. Two points is as much as most effects themselves,
-# for nobody has measured them yet.
-PRIOR_DEVIATION = 0.02
-_NORMAL = NormalDist()
-_95 = _NORMAL.inv_cdf(0.975)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PRODUCT = str(PRODUCT_HORIZON_DAYS)
 
@@ -39,7 +35,7 @@ class Terms:
     """What the policy decides by.
 
     epsilon: share of decisions that explores, in total, in (0, 1]. seat_value: money per kept seat, same unit as costs.
-    harm_bound: `none` wins where the best intervention harms with more than this probability.
+    harm_bound: an intervention that harms with more than this probability is not eligible.
     """
 
     epsilon: float
@@ -48,25 +44,6 @@ class Terms:
     holdout_share: float
     holdout_days: int
     expiry: timedelta
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Change in the probability of keeping the seat against `none`, in [-1, 1], with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Use:
-    """An intervention that was chosen for a seat, about a person, at some time."""
-
-    intervention: str
-    at: datetime
-    seat_id: str
-    person_id: str | None
 
 
 @dataclass(frozen=True)
@@ -86,48 +63,75 @@ class Facts:
     """What is known around the seat and restrains what may be done.
 
     uses: of the seat, and of any of the three persons at any seat, the last year of them; used_today: in the seat's
-    organisation; wanted: the interventions that were asked for, None for all.
+    organisation; wanted: the interventions that were asked for, None for all; objected: those of the three persons who
+    want nothing decided about them; workflow: what an intervention should be about.
     """
 
     person_id: str
     manager_person_id: str | None = None
     champion_person_id: str | None = None
+    role: str | None = None
     uses: tuple[Use, ...] = ()
     used_today: Mapping[str, int] = field(default_factory=dict)
     dismissed_at: datetime | None = None
-    has_objected: bool = False
+    objected: frozenset[str] = frozenset()
     wanted: frozenset[str] | None = None
     workflow: str | None = None
     in_holdout: bool = False
 
+    @property
+    def has_objected(self) -> bool:
+        """Whether the seat's own person objected to decisions."""
+        return self.person_id in self.objected
+
     def target(self, intervention: Intervention) -> str | None:
         """The person whose time the intervention takes."""
-        persons = {"seat": self.person_id, "manager": self.manager_person_id, "champion": self.champion_person_id}
-        return None if intervention.id == NONE else persons[intervention.target]
+        if intervention.id == NONE:
+            return None
+        if intervention.target == "seat":
+            return self.person_id
+        return self.manager_person_id if intervention.target == "manager" else self.champion_person_id
+
+    def is_known(self, requirement: str) -> bool:
+        """Whether there is what an intervention may require, or whom it may ask."""
+        known = {
+            "seat": self.person_id,
+            "manager": self.manager_person_id,
+            "champion": self.champion_person_id,
+            "role": self.role,
+            "workflow": self.workflow,
+        }
+        return known[requirement] is not None
 
 
 def decide(
     snapshot: Snapshot,
     facts: Facts,
     *,
-    effects: Mapping[str, float],
+    effects: Estimates,
     catalogue: Sequence[Intervention],
     terms: Terms,
     decision_id: str,
     now: datetime,
     rng: np.random.Generator,
+    policy: str = POLICY,
+    effects_model: str = "",
+    key_id: str = "",
 ) -> Decision:
     """One intervention for one seat, with the probability of every one that could have been chosen.
 
-    effects: by intervention, expert_effects. rng: generator(key, decision_id), so that a replay draws the same.
+    effects: of every intervention of the catalogue. rng: generator(key, decision_id), so that a replay draws the same.
+    policy: policy_name(...); effects_model and key_id say whence the effects are and which key drew: for the log.
     """
     guardrails = {}
     for intervention in catalogue:
-        reason = removal(intervention, facts, seat_id=snapshot.seat_id, terms=terms, now=now)
+        reason = removal(intervention, facts, effects=effects, seat_id=snapshot.seat_id, terms=terms, now=now)
         if reason is not None:
             guardrails[intervention.id] = reason
-    eligible = [intervention for intervention in catalogue if intervention.id not in guardrails]
-    probabilities = epsilon_greedy(eligible, effects, risk=snapshot.risk[_PRODUCT], terms=terms)
+    eligible = {item.id: item for item in catalogue if item.id not in guardrails}
+    means = {name: effect.mean for name, effect in effects.items()}
+    costs = {item.id: item.cost for item in catalogue}
+    probabilities = epsilon_greedy(list(eligible), means, costs, epsilon=terms.epsilon, seat_value=terms.seat_value)
     chosen = draw(probabilities, rng)
     return Decision(
         decision_id=decision_id,
@@ -136,9 +140,9 @@ def decide(
         intervention=chosen,
         probabilities=probabilities,
         workflow=None if chosen == NONE else facts.workflow,
-        target_person_id=next(facts.target(intervention) for intervention in eligible if intervention.id == chosen),
+        target_person_id=facts.target(eligible[chosen]),
         holdout=facts.in_holdout,
-        policy=policy_name(catalogue, terms),
+        policy=policy,
         model=snapshot.model,
         as_of=snapshot.as_of,
         expires_at=now + terms.expiry,
@@ -146,27 +150,47 @@ def decide(
         categories=snapshot.categories,
         catalogue_hash=catalogue_hash(),
         risk=snapshot.risk,
-        effects=effects,
+        effects=means,
+        deviations={name: effect.deviation for name, effect in effects.items()},
+        costs=costs,
+        terms={"epsilon": terms.epsilon, "seat_value": terms.seat_value, "harm_bound": terms.harm_bound},
         guardrails=guardrails,
+        effects_model=effects_model,
+        key_id=key_id,
     )
 
 
-def replay(decision: Decision, *, catalogue: Sequence[Intervention], terms: Terms, key: bytes) -> Decision:
-    """The decision, computed again from what was logged with it: equal to it, or something has been tampered with.
+def replay(decision: Decision, *, key: bytes) -> Decision:
+    """The decision, computed again from what was logged with it and nothing else: what was eligible, what was believed of
+    effects, costs and terms. Equal to it, or something has been tampered with.
 
-    Raises ValueError where it was made by another policy, on other interventions or terms.
+    Raises ValueError where it was made by another rule than POLICY, or drawn with another key.
     """
-    if decision.policy != policy_name(catalogue, terms):
-        raise ValueError(f"made by policy {decision.policy}, now {policy_name(catalogue, terms)}: not comparable")
-    risk = decision.risk[_PRODUCT]
-    effects = expert_effects(np.asarray([decision.features]), np.array([risk]), catalogue)[0]
-    eligible = [intervention for intervention in catalogue if intervention.id not in decision.guardrails]
-    probabilities = epsilon_greedy(eligible, effects, risk=risk, terms=terms)
-    chosen = draw(probabilities, generator(key, decision.decision_id))
-    return replace(decision, intervention=chosen, probabilities=probabilities, effects=effects)
+    rule = decision.policy.split(":")[0]
+    if rule != POLICY or not decision.terms:
+        raise ValueError(f"made by policy {decision.policy or 'unknown'}; only {POLICY} can be computed again")
+    if decision.key_id != key_id(key):
+        raise ValueError(f"drawn with key {decision.key_id}, now {key_id(key)}: it cannot be drawn again")
+    missing = [name for name in decision.probabilities if name not in decision.effects or name not in decision.costs]
+    if missing:
+        raise ValueError(f"nothing was logged of the effect or cost of {', '.join(missing)}")
+    probabilities = epsilon_greedy(
+        list(decision.probabilities),
+        decision.effects,
+        decision.costs,
+        epsilon=decision.terms["epsilon"],
+        seat_value=decision.terms["seat_value"],
+    )
+    return replace(
+        decision,
+        intervention=draw(probabilities, generator(key, decision.decision_id)),
+        probabilities=probabilities,
+    )
 
 
-def removal(intervention: Intervention, facts: Facts, *, seat_id: str, terms: Terms, now: datetime) -> str | None:
+def removal(
+    intervention: Intervention, facts: Facts, *, effects: Estimates, seat_id: str, terms: Terms, now: datetime
+) -> str | None:
     """Why the intervention may not be chosen for the seat, or None. `none` always may."""
     if intervention.id == NONE:
         return None
@@ -176,23 +200,38 @@ def removal(intervention: Intervention, facts: Facts, *, seat_id: str, terms: Te
         return "the person objected to decisions"
     if facts.wanted is not None and intervention.id not in facts.wanted:
         return "not among the interventions asked for"
-    needed = {"manager": facts.manager_person_id, "champion": facts.champion_person_id}
-    for role in (*intervention.requires, intervention.target):
-        if role in needed and needed[role] is None:
-            return f"no {role} is known"
-    contacts = [use for use in facts.uses if use.seat_id == seat_id and use.intervention != NONE]
-    if sum(now - use.at < CONTACTS_WITHIN for use in contacts) >= MAX_CONTACTS:
-        return f"{MAX_CONTACTS} interventions in {CONTACTS_WITHIN.days} days already"
-    if (
-        facts.dismissed_at is not None
-        and now - facts.dismissed_at < DISMISSAL_REST
-        and intervention.target != "manager"
-    ):
-        return f"an offer was dismissed on {facts.dismissed_at.date()}; {DISMISSAL_REST.days} days of rest"
+    for requirement in (*intervention.requires, intervention.target):
+        if not facts.is_known(requirement):
+            return f"no {requirement} is known"
     target = facts.target(intervention)
+    if target in facts.objected:
+        return f"the {intervention.target} objected to decisions"
+    return (
+        _rest(intervention, facts, now=now)
+        or _limit(intervention, facts, seat_id=seat_id, target=target, now=now)
+        or _harm(effects[intervention.id], terms)
+    )
+
+
+def _rest(intervention: Intervention, facts: Facts, *, now: datetime) -> str | None:
+    dismissed = facts.dismissed_at
+    if dismissed is not None and now - dismissed < DISMISSAL_REST and intervention.target != "manager":
+        return f"an offer was dismissed on {dismissed.date()}; {DISMISSAL_REST.days} days of rest"
+    return None
+
+
+def _limit(intervention: Intervention, facts: Facts, *, seat_id: str, target: str | None, now: datetime) -> str | None:
+    """The caps of the seat and of the person whose time it takes, the cooldown of both, the capacity of the day."""
+    contacts = [use for use in facts.uses if use.intervention != NONE and now - use.at < CONTACTS_WITHIN]
+    if sum(use.seat_id == seat_id for use in contacts) >= MAX_CONTACTS:
+        return f"{MAX_CONTACTS} interventions in {CONTACTS_WITHIN.days} days already"
+    if sum(use.person_id == target for use in contacts) >= MAX_CONTACTS:
+        whose = "person" if intervention.target == "seat" else intervention.target
+        return f"the {whose} has had {MAX_CONTACTS} in {CONTACTS_WITHIN.days} days already"
+    cooldown = timedelta(days=intervention.cooldown_days)
     for use in facts.uses:
         is_same = use.intervention == intervention.id and (use.seat_id == seat_id or use.person_id == target)
-        if is_same and now - use.at < timedelta(days=intervention.cooldown_days):
+        if is_same and now - use.at < cooldown:
             return f"given on {use.at.date()}; {intervention.cooldown_days} days of cooldown"
     if intervention.capacity_per_day is not None:
         used = facts.used_today.get(intervention.id, 0)
@@ -201,67 +240,46 @@ def removal(intervention: Intervention, facts: Facts, *, seat_id: str, terms: Te
     return None
 
 
-def expert_effects(vectors: Floats, risk: Floats, catalogue: Sequence[Intervention]) -> list[dict[str, float]]:
-    """By snapshot, what the catalogue's experts expect of each intervention.
-
-    vectors: (n, n_numeric) in catalogue order; risk: (n,) at the product horizon. The experts' effect is stated for even
-    risk and moved on the log-odds scale, where the slope of the probability is r (1 - r): 4 r (1 - r) times its own. Our
-    choice: it makes effects small where the seat is as good as kept or lost. No more can be kept than would be lost.
-    """
-    strengths = mode_strengths(vectors)
-    slope = even_risk_slope(risk)
-    by_intervention = {}
-    for intervention in catalogue:
-        stated = np.full(len(vectors), intervention.base_effect)
-        for mode, effect in intervention.answers.items():
-            if mode in strengths:
-                stated = stated + effect * strengths[mode]
-        by_intervention[intervention.id] = np.clip(stated * slope, risk - 1, risk).tolist()
-    return [{name: values[row] for name, values in by_intervention.items()} for row in range(len(vectors))]
-
-
-def even_risk_slope(risk: Floats) -> Floats:
-    """4 r (1 - r): 1 at even risk, 0 at certainty."""
-    return np.asarray(4 * risk * (1 - risk))
-
-
-def effect_interval(name: str, mean: float, *, risk: float) -> Effect:
-    """The expert's effect with its interval; `none` is the arm against which effects are measured, so it has none."""
-    spread = 0.0 if name == NONE else _95 * PRIOR_DEVIATION * 4 * risk * (1 - risk)
-    return Effect(mean, max(mean - spread, -1.0), min(mean + spread, 1.0))
+def _harm(effect: EffectEstimate, terms: Terms) -> str | None:
+    """Whom contact would probably harm is not explored on, either."""
+    if effect.chance_of_harm > terms.harm_bound:
+        return f"likelier to harm than {terms.harm_bound:.0%}: {effect.chance_of_harm:.1%}"
+    return None
 
 
 def epsilon_greedy(
-    eligible: Sequence[Intervention], effects: Mapping[str, float], *, risk: float, terms: Terms
+    eligible: Sequence[str],
+    effects: Mapping[str, float],
+    costs: Mapping[str, float],
+    *,
+    epsilon: float,
+    seat_value: float,
 ) -> dict[str, float]:
     """pi(a) = epsilon / K + (1 - epsilon) [a is best] over the K eligible interventions, in their order."""
-    best = best_of(eligible, effects, risk=risk, terms=terms)
-    floor = terms.epsilon / len(eligible)
-    return {item.id: floor + (1 - terms.epsilon) * (item.id == best) for item in eligible}
+    best = best_of(eligible, effects, costs, seat_value=seat_value)
+    floor = epsilon / len(eligible)
+    return {name: floor + (1 - epsilon) * (name == best) for name in eligible}
 
 
-def best_of(eligible: Sequence[Intervention], effects: Mapping[str, float], *, risk: float, terms: Terms) -> str:
-    """The intervention of the greatest value; `none` where no value is above zero or harm is likelier than the bound."""
+def best_of(
+    eligible: Sequence[str], effects: Mapping[str, float], costs: Mapping[str, float], *, seat_value: float
+) -> str:
+    """The intervention of the greatest value, effect times seat value less cost; `none` where none is above zero."""
     best, best_value = NONE, 0.0
-    for intervention in eligible:
-        effect = effects[intervention.id]
-        value = effect * terms.seat_value - intervention.cost
-        if value > best_value and chance_of_harm(effect, risk=risk) <= terms.harm_bound:
-            best, best_value = intervention.id, value
+    for name in eligible:
+        value = effects[name] * seat_value - costs[name]
+        if value > best_value:
+            best, best_value = name, value
     return best
-
-
-def chance_of_harm(effect: float, *, risk: float) -> float:
-    """Probability that the effect is below zero under the expert's normal prior."""
-    deviation = PRIOR_DEVIATION * 4 * risk * (1 - risk)
-    return _NORMAL.cdf(-effect / deviation) if deviation > 0 else float(effect < 0)
 
 
 def draw(probabilities: Mapping[str, float], rng: np.random.Generator) -> str:
     """One of the names, each with its probability."""
-    names = list(probabilities)
-    position = int(np.searchsorted(np.cumsum(list(probabilities.values())), rng.random(), side="right"))
-    return names[min(position, len(names) - 1)]
+    drawn = rng.random()
+    for name, so_far in zip(probabilities, accumulate(probabilities.values()), strict=True):
+        if drawn < so_far:
+            return name
+    return name  # a sum that rounding left below 1
 
 
 def generator(key: bytes, decision_id: str) -> np.random.Generator:
@@ -275,10 +293,15 @@ def in_holdout(key: bytes, *, organization: str, team: str, now: datetime, terms
     return int.from_bytes(digest[:8], "big") / 2**64 < terms.holdout_share
 
 
-def policy_name(catalogue: Sequence[Intervention], terms: Terms) -> str:
-    """The policy with a digest of the interventions and terms that it decides by."""
+def key_id(key: bytes) -> str:
+    """Which key it is; nothing of the key itself."""
+    return _keyed(key, "id").hex()[:12]
+
+
+def policy_name(catalogue: Sequence[Intervention], terms: Terms, *, effects_model: str) -> str:
+    """`rule:effects:digest`, the digest of the interventions and terms that it decides by."""
     told = repr([intervention.model_dump(mode="json") for intervention in catalogue]) + repr(asdict(terms))
-    return f"{POLICY}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    return f"{POLICY}:{effects_model}:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def _keyed(key: bytes, *parts: str) -> bytes:

@@ -178,8 +178,8 @@ class ScoreResponse(BaseModel):
 class EffectOut(BaseModel):
     """Expected change in the probability of keeping the seat, against `none`, in [-1, 1]."""
 
-    effect: float
-    interval: Bounds
+    effect: float | None = Field(description="Null for a decision from elsewhere that told no effects.")
+    interval: Bounds | None
 
 
 class Alternative(EffectOut):
@@ -195,7 +195,7 @@ class DecisionOut(Freshness):
     decision_id: str
     seat_id: str
     decided_at: datetime
-    expires_at: datetime = Field(description="Not to be acted on later: the seat has moved on.")
+    expires_at: datetime | None = Field(description="Not to be acted on later: the seat has moved on.")
     intervention: str
     title: str
     probability: float = Field(description="With which this intervention was drawn, of those that were eligible.")
@@ -205,6 +205,7 @@ class DecisionOut(Freshness):
         description="Interventions that could not be chosen, and why.",
         examples=[{"coach_call": "today's 5 are taken", "peer_champion": "no champion is known"}],
     )
+    note: str = Field(description="Why nothing but `none` could be chosen; empty where something could.")
     holdout: bool = Field(description="The team is left alone for comparison.")
     workflow: str | None = Field(description="The high-value workflow that it should be about.")
     use_case: str | None = Field(description="That workflow's use case, in a sentence.")

@@ -73,6 +73,15 @@ def test_a_catalogue_keeps_its_order(load):
         ({"answers": "{surface_use: 2}"}, "answers.surface_use"),
         ({"requires": "[luck]"}, "requires"),
         ({"colour": "red"}, "colour"),
+        ({"cost": "yes"}, "cost"),
+        ({"cost": '"5"'}, "cost"),
+        ({"cost": "null"}, "cost"),
+        ({"capacity_per_day": 2.5}, "capacity_per_day"),
+        ({"capacity_per_day": "true"}, "capacity_per_day"),
+        ({"cooldown_days": -1}, "cooldown_days"),
+        ({"answers": "{surface_use: .nan}"}, "answers.surface_use"),
+        ({"answers": "[surface_use]"}, "answers"),
+        ({"channel": '""'}, "channel"),
     ],
 )
 def test_a_bad_entry_is_refused_naming_file_line_and_field(load, fields, said):
@@ -86,6 +95,55 @@ def test_a_bad_entry_is_refused_naming_file_line_and_field(load, fields, said):
 def test_doing_nothing_has_no_cost_effect_or_capacity(load, fields):
     with pytest.raises(ValueError, match="'none' has no cost"):
         load(catalogue(entry(**fields)))
+
+
+BLOCK = """interventions:
+  - id: none
+    title: Leave alone
+    channel: none
+    target: seat
+    cost: 0
+    capacity_per_day: null
+    cooldown_days: 0
+    base_effect: 0
+    answers: {}
+  - id: nudge
+    title: A nudge
+    channel: e_mail
+    target: seat
+    cost: 1
+    capacity_per_day: 5
+    cooldown_days: 7
+    base_effect: 0
+    answers:
+      surface_use: 0.05
+      complexity: 0.02
+    requires:
+      - role
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("cost: 1", "cost: -1", "line 15: nudge: cost: "),
+        ("capacity_per_day: 5", "capacity_per_day: -5", "line 16: nudge: capacity_per_day: "),
+        ("complexity: 0.02", "complexity: 2", "line 21: nudge: answers.complexity: "),
+        ("complexity: 0.02", "laziness: 0.02", "line 21: nudge: answers.laziness"),
+        ("- role", "- luck", "line 23: nudge: requires.0: "),
+        ("    cost: 1\n", "", "line 11: nudge: cost: is required"),
+        ("cost: 1", "colour: red", "line 11: nudge: cost: is required"),
+        ("cooldown_days: 7", "cooldown_days: 7\n    cost: 40", "line 18: cost: is there already on line 15"),
+        ("complexity: 0.02", "surface_use: 0.02", "line 21: surface_use: is there already on line 20"),
+        ("id: nudge", "id: none", "line 11: none: id: the intervention 'none' has no cost"),
+        ("interventions:", "version: 2\ninterventions:", "line 1: version: is not a field"),
+    ],
+)
+def test_an_error_names_the_line_of_the_field_itself(load, old, new, said):
+    assert old in BLOCK
+    with pytest.raises(ValueError, match=r"interventions\.yaml, line") as caught:
+        load(BLOCK.replace(old, new))
+    assert said in str(caught.value)
 
 
 def test_an_id_twice_is_refused(load):

@@ -16,6 +16,7 @@ from features.events import Batch, Kind, events_table, seats_table
 from features.log import EventLog
 from features.scorer import Scorer
 from features.store import FeatureStore
+from features.uses import Deciding
 from serving.advisor import Advisor
 from serving.settings import Settings
 
@@ -25,6 +26,10 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
 
 BUSY, QUIET, OLD, NEW, GONE = (f"acme/s-{name}" for name in ("busy", "quiet", "old", "new", "gone"))
 UNKNOWN = "acme/s-nobody"
+ONLY_NONE = """interventions:
+- {id: none, title: Nothing, channel: none, target: seat, cost: 0, capacity_per_day: null, cooldown_days: 0,
+   base_effect: 0, answers: {}}
+"""
 
 
 def test_score_says_risk_with_interval_evidence_and_age(client: Any) -> None:
@@ -117,7 +122,11 @@ def test_decide_says_what_why_and_with_which_probability(client: Any) -> None:
     (item,) = answer.json()["items"]
     total = item["probability"] + sum(other["probability"] for other in item["alternatives"])
     assert total == pytest.approx(1)
-    assert item["guardrails"] == {"peer_champion": "no champion is known"}
+    assert item["guardrails"] == {
+        "peer_champion": "no champion is known",
+        "refresher": "likelier to harm than 40%: 57.9%",  # nothing says that training was forgotten
+    }
+    assert item["note"] == ""
     assert item["holdout"] is False
     assert item["expires_at"] == "2026-06-04T06:00:00Z"
     low, high = item["expected_effect"]["interval"]
@@ -138,10 +147,10 @@ def test_decision_is_in_the_log_before_the_answer_and_the_receipt_is_equal(clien
 def test_nothing_is_decided_that_cannot_be_logged(
     client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(decisions: object) -> int:
+    def fail(self: Deciding, decisions: object) -> int:
         raise OperationalError("insert", {}, Exception("disk full"))
 
-    monkeypatch.setattr(advisor.log, "record_decisions", fail)
+    monkeypatch.setattr(Deciding, "record", fail)
 
     answer = client.post("/v1/decide", json={"seats": [QUIET]})
 
@@ -159,11 +168,24 @@ def test_replay_of_a_logged_decision_is_identical(client: Any) -> None:
     assert [replayed["intervention"] for replayed in replays] == [item["intervention"] for item in items]
 
 
-def test_replay_under_other_terms_is_a_conflict(
+def test_replay_uses_the_terms_and_interventions_of_then(
     client: Any, settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
 ) -> None:
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
-    other = make_client(make_app(make_advisor(replace(settings, seat_value=1000.0))))
+    (settings.home / "interventions.yaml").write_text(ONLY_NONE)
+    other = make_client(make_app(make_advisor(replace(settings, seat_value=1000.0, epsilon=0.5))))
+
+    answer = other.post(f"/v1/decisions/{item['decision_id']}/replay").json()
+
+    assert answer["identical"]
+    assert answer["probabilities"][item["intervention"]] == item["probability"]
+
+
+def test_replay_with_another_key_is_a_conflict(
+    client: Any, settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
+) -> None:
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+    other = make_client(make_app(make_advisor(replace(settings, pseudonym_key="another key"))))
 
     answer = other.post(f"/v1/decisions/{item['decision_id']}/replay")
 
@@ -388,6 +410,9 @@ def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> N
         "/v1/decide",
         "/v1/decisions/{decision_id}",
         "/v1/decisions/{decision_id}/replay",
+        "/v1/decisions/{decision_id}/reactions",
+        "/v1/decisions/{decision_id}/outcome",
+        "/v1/worklist",
         "/livez",
         "/readyz",
         "/metrics",
@@ -418,9 +443,7 @@ def test_an_empty_home_is_served(
 def test_own_interventions_replace_the_shipped_ones(
     settings: Settings, make_advisor: Any, make_client: Any, make_app
 ) -> None:
-    own = "interventions:\n- {id: none, title: Nothing, channel: none, target: seat, cost: 0, capacity_per_day: null,\n"
-    own += "   cooldown_days: 0, base_effect: 0, answers: {}}\n"
-    (settings.home / "interventions.yaml").write_text(own)
+    (settings.home / "interventions.yaml").write_text(ONLY_NONE)
     client = make_client(make_app(make_advisor(settings)))
 
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]

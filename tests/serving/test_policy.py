@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from features.catalogue import BY_NAME, NUMERIC
 from features.decisions import NONE, Decision
+from features.estimates import EffectEstimate, Estimates, ExpertEstimator
 from features.interventions import SHIPPED, FailureMode, Intervention, load_interventions
+from features.uses import Use
 from serving.policy import (
     MAX_CONTACTS,
     Facts,
     Snapshot,
     Terms,
-    Use,
     best_of,
-    chance_of_harm,
     decide,
-    effect_interval,
-    expert_effects,
     generator,
     in_holdout,
+    key_id,
+    policy_name,
     replay,
 )
 
@@ -38,7 +38,14 @@ SEAT = "acme/s-1"
 PERSON = "acme/p-1"
 MANAGER = "acme/p-manager"
 CHAMPION = "acme/p-champion"
-EVERYONE = Facts(person_id=PERSON, manager_person_id=MANAGER, champion_person_id=CHAMPION)
+EVERYONE = Facts(
+    person_id=PERSON,
+    manager_person_id=MANAGER,
+    champion_person_id=CHAMPION,
+    role="analyst",
+    workflow="proposal_draft",
+)
+BENIGN = {item.id: EffectEstimate(0.05 * (item.id != NONE), 0.02 * (item.id != NONE)) for item in CATALOGUE}
 
 
 def struggling() -> np.ndarray:
@@ -62,10 +69,10 @@ def decided(
     risk: float = 0.5,
     decision_id: str = "d-1",
     now: datetime = NOW,
-    effects: Mapping[str, float] | None = None,
+    effects: Estimates | None = None,
 ) -> Decision:
     seen = snapshot(risk)
-    expected = expert_effects(seen.vector[None], np.array([risk]), catalogue)[0]
+    expected = ExpertEstimator().estimate(seen.vector[None], [seen.categories], np.array([risk]), catalogue)[0]
     return decide(
         seen,
         facts,
@@ -75,6 +82,9 @@ def decided(
         decision_id=decision_id,
         now=now,
         rng=generator(KEY, decision_id),
+        policy=policy_name(catalogue, terms, effects_model="expert"),
+        effects_model="expert",
+        key_id=key_id(KEY),
     )
 
 
@@ -95,7 +105,7 @@ def catalogues(draw: st.DrawFn) -> tuple[Intervention, ...]:
             cooldown_days=draw(st.integers(0, 60)),
             base_effect=draw(effect),
             answers=draw(st.dictionaries(st.sampled_from(list(FailureMode)), effect, max_size=3)),
-            requires=tuple(draw(st.sets(st.sampled_from(["manager", "champion"])))),
+            requires=tuple(draw(st.sets(st.sampled_from(["manager", "champion", "role", "workflow"])))),
         )
 
     none = Intervention(
@@ -126,13 +136,22 @@ facts = st.builds(
     uses=uses,
     used_today=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 6)),
     dismissed_at=st.none() | st.integers(0, 30).map(lambda days: NOW - timedelta(days=days)),
-    has_objected=st.booleans(),
+    role=st.sampled_from([None, "analyst"]),
+    objected=st.frozensets(st.sampled_from([PERSON, MANAGER, CHAMPION]), max_size=2),
     wanted=st.none() | st.frozensets(st.sampled_from(NAMES)),
     workflow=st.sampled_from([None, "proposal_draft"]),
     in_holdout=st.booleans(),
 )
 terms = st.builds(lambda epsilon: replace(TERMS, epsilon=epsilon), st.floats(1e-6, 1.0))
 ids = st.uuids().map(str)
+believed = st.builds(EffectEstimate, st.floats(-0.5, 0.5), st.floats(0, 0.3))
+
+
+@st.composite
+def learned(draw: st.DrawFn) -> tuple[tuple[Intervention, ...], Estimates]:
+    """A catalogue, and what some model believes of it."""
+    catalogue = draw(catalogues())
+    return catalogue, {item.id: EffectEstimate(0.0, 0.0) if item.id == NONE else draw(believed) for item in catalogue}
 
 
 @given(catalogue=catalogues(), facts=facts, terms=terms, risk=st.floats(0, 1), decision_id=ids)
@@ -157,13 +176,25 @@ def test_what_a_guardrail_removed_is_never_chosen(
     assert NONE in decision.probabilities
 
 
-@given(catalogue=catalogues(), facts=facts, terms=terms, risk=st.floats(0, 1), decision_id=ids)
-def test_replay_reproduces_the_decision(
-    catalogue: tuple[Intervention, ...], facts: Facts, terms: Terms, risk: float, decision_id: str
+@given(told=learned(), facts=facts, terms=terms, decision_id=ids)
+def test_nobody_is_given_what_is_likelier_to_harm_than_the_bound(
+    told: tuple[tuple[Intervention, ...], Estimates], facts: Facts, terms: Terms, decision_id: str
 ) -> None:
-    decision = decided(facts, catalogue=catalogue, terms=terms, risk=risk, decision_id=decision_id)
+    catalogue, effects = told
+    decision = decided(facts, catalogue=catalogue, terms=terms, decision_id=decision_id, effects=effects)
 
-    assert replay(decision, catalogue=catalogue, terms=terms, key=KEY) == decision
+    assert all(effects[name].chance_of_harm <= terms.harm_bound for name in decision.probabilities)
+    assert sum(decision.probabilities.values()) == pytest.approx(1, abs=1e-12)
+
+
+@given(told=learned(), facts=facts, terms=terms, decision_id=ids)
+def test_replay_reproduces_the_decision_from_the_log_alone_whoever_told_the_effects(
+    told: tuple[tuple[Intervention, ...], Estimates], facts: Facts, terms: Terms, decision_id: str
+) -> None:
+    catalogue, effects = told
+    decision = decided(facts, catalogue=catalogue, terms=terms, decision_id=decision_id, effects=effects)
+
+    assert replay(decision, key=KEY) == decision
 
 
 @given(catalogue=catalogues(), gaps=st.lists(st.integers(0, 20), min_size=1, max_size=30))
@@ -177,7 +208,7 @@ def test_no_sequence_of_decisions_breaks_a_cooldown_or_the_cap(
         decision = decided(
             replace(EVERYONE, uses=tuple(given_at)),
             catalogue=catalogue,
-            terms=replace(TERMS, epsilon=1.0),
+            terms=replace(TERMS, epsilon=1.0, harm_bound=1.0),
             decision_id=f"d-{number}",
             now=now,
         )
@@ -213,7 +244,11 @@ def test_interventions_are_drawn_as_often_as_their_probabilities_say() -> None:
         ({"manager_person_id": None}, "leader_participation", "no manager is known"),
         ({"champion_person_id": None}, "peer_champion", "no champion is known"),
         ({"used_today": {"coach_call": 5}}, "coach_call", "today's 5 are taken"),
-        ({"has_objected": True}, "refresher", "the person objected to decisions"),
+        ({"objected": frozenset({PERSON})}, "refresher", "the person objected to decisions"),
+        ({"objected": frozenset({MANAGER})}, "leader_participation", "the manager objected to decisions"),
+        ({"objected": frozenset({CHAMPION})}, "peer_champion", "the champion objected to decisions"),
+        ({"role": None}, "role_use_cases", "no role is known"),
+        ({"workflow": None}, "refresher", "no workflow is known"),
         ({"dismissed_at": NOW - timedelta(days=13)}, "safe_practice", "dismissed"),
         ({"wanted": frozenset({"refresher"})}, "coach_call", "not among the interventions asked for"),
         ({"in_holdout": True}, "refresher", "left alone for comparison"),
@@ -221,6 +256,16 @@ def test_interventions_are_drawn_as_often_as_their_probabilities_say() -> None:
             {"uses": tuple(Use(name, NOW - timedelta(days=8), SEAT, PERSON) for name in ("a", "b", "c", "d"))},
             "refresher",
             "4 interventions in 28 days already",
+        ),
+        (
+            {"uses": tuple(Use(name, NOW - timedelta(days=8), "acme/s-2", PERSON) for name in ("a", "b", "c", "d"))},
+            "refresher",
+            "the person has had 4 in 28 days already",  # at their other seat
+        ),
+        (
+            {"uses": tuple(Use(name, NOW - timedelta(days=8), "acme/s-3", MANAGER) for name in ("a", "b", "c", "d"))},
+            "leader_participation",
+            "the manager has had 4 in 28 days already",
         ),
         (
             {"uses": (Use("leader_participation", NOW, "acme/s-2", MANAGER),)},  # asked for another seat of the team
@@ -232,72 +277,95 @@ def test_interventions_are_drawn_as_often_as_their_probabilities_say() -> None:
 def test_guardrail_removes_the_intervention_and_says_why(
     change: Mapping[str, object], intervention: str, reason: str
 ) -> None:
-    decision = decided(replace(EVERYONE, **change))  # type: ignore[arg-type]
+    decision = decided(replace(EVERYONE, **change), effects=BENIGN)  # type: ignore[arg-type]
 
     assert reason in decision.guardrails[intervention]
     assert intervention not in decision.probabilities
 
 
 def test_cooldown_ends_on_its_day() -> None:
-    decision = decided(replace(EVERYONE, uses=(Use("refresher", NOW - timedelta(days=28), SEAT, PERSON),)))
+    decision = decided(
+        replace(EVERYONE, uses=(Use("refresher", NOW - timedelta(days=28), SEAT, PERSON),)), effects=BENIGN
+    )
 
     assert "refresher" in decision.probabilities
 
 
 def test_a_dismissal_leaves_the_manager_free() -> None:
-    decision = decided(replace(EVERYONE, dismissed_at=NOW))
+    decision = decided(replace(EVERYONE, dismissed_at=NOW), effects=BENIGN)
 
     assert set(decision.probabilities) == {NONE, "leader_participation"}
 
 
 def test_none_wins_where_nothing_is_worth_its_cost() -> None:
-    catalogue = {item.id: item for item in CATALOGUE}
+    costs = {NONE: 0.0, "coach_call": 40.0}
 
-    assert (
-        best_of([catalogue[NONE], catalogue["coach_call"]], {NONE: 0, "coach_call": 0.1}, risk=0.5, terms=TERMS) == NONE
-    )
-
-
-def test_none_wins_where_harm_is_likelier_than_the_bound() -> None:
-    catalogue = {item.id: item for item in CATALOGUE}
-    effects = {NONE: 0.0, "in_context_guidance": 0.004}
-    eligible = [catalogue[NONE], catalogue["in_context_guidance"]]
-
-    assert chance_of_harm(0.004, risk=0.5) > TERMS.harm_bound
-    assert best_of(eligible, effects, risk=0.5, terms=TERMS) == NONE
-    assert best_of(eligible, effects, risk=0.5, terms=replace(TERMS, harm_bound=0.5)) == "in_context_guidance"
+    assert best_of(list(costs), {NONE: 0, "coach_call": 0.1}, costs, seat_value=360) == NONE
+    assert best_of(list(costs), {NONE: 0, "coach_call": 0.12}, costs, seat_value=360) == "coach_call"
 
 
-def test_expert_effect_is_the_stated_one_at_even_risk_and_vanishes_at_certainty() -> None:
-    vectors = np.stack([struggling()] * 3)
+def test_what_is_likelier_to_harm_than_the_bound_is_not_even_explored() -> None:
+    effects = {**BENIGN, "in_context_guidance": EffectEstimate(0.004, 0.02)}
 
-    effects = expert_effects(vectors, np.array([0.5, 0.0, 1.0]), CATALOGUE)
+    bound = decided(effects=effects)
+    free = decided(effects=effects, terms=replace(TERMS, harm_bound=0.5))
 
-    assert effects[0]["in_context_guidance"] == pytest.approx(-0.002 + 0.06)
-    assert effects[1]["in_context_guidance"] == 0
-    assert effects[2]["in_context_guidance"] == 0
-    assert effect_interval("in_context_guidance", 0.0, risk=0.5).high == pytest.approx(1.96 * 0.02, abs=1e-4)
-
-
-def test_effects_of_a_batch_are_those_of_each_alone() -> None:
-    rng = np.random.default_rng(3)
-    vectors, risk = rng.uniform(0, 30, (50, len(NUMERIC))), rng.uniform(0, 1, 50)
-
-    batch = expert_effects(vectors, risk, CATALOGUE)
-
-    assert batch == [expert_effects(vectors[n : n + 1], risk[n : n + 1], CATALOGUE)[0] for n in range(50)]
+    assert bound.guardrails["in_context_guidance"] == "likelier to harm than 40%: 42.1%"
+    assert "in_context_guidance" not in bound.probabilities
+    assert "in_context_guidance" in free.probabilities
 
 
-def test_replay_refuses_another_policy() -> None:
-    with pytest.raises(ValueError, match="not comparable"):
-        replay(decided(), catalogue=CATALOGUE, terms=replace(TERMS, seat_value=100.0), key=KEY)
+def test_when_everything_is_ruled_out_it_is_none_and_says_so() -> None:
+    capped = tuple(item.model_copy(update={"capacity_per_day": None if item.id == NONE else 0}) for item in CATALOGUE)
+
+    decision = decided(catalogue=capped, effects=BENIGN)
+
+    assert decision.probabilities == {NONE: 1.0}
+    assert decision.guardrails["refresher"] == "today's 0 are taken"
+    assert decision.note == "all 8 interventions are ruled out, each for the reason under guardrails"
+
+
+def test_a_catalogue_of_one_arm_gives_none_and_says_so() -> None:
+    decision = decided(catalogue=tuple(item for item in CATALOGUE if item.id == NONE))
+
+    assert (decision.probabilities, decision.note) == ({NONE: 1.0}, "there is no intervention but 'none'")
+
+
+def test_replay_refuses_another_rule_another_key_and_what_tells_too_little() -> None:
+    decision = decided()
+
+    with pytest.raises(ValueError, match="made by policy greedy-1:expert:abc"):
+        replay(replace(decision, policy="greedy-1:expert:abc"), key=KEY)
+    with pytest.raises(ValueError, match="cannot be drawn again"):
+        replay(decision, key=b"another")
+    with pytest.raises(ValueError, match="effect or cost of none"):
+        replay(replace(decision, effects={}), key=KEY)
 
 
 def test_replay_shows_a_forged_choice() -> None:
     decision = decided()
     forged = replace(decision, intervention=NONE)
 
-    assert replay(forged, catalogue=CATALOGUE, terms=TERMS, key=KEY) != forged
+    assert replay(forged, key=KEY) != forged
+
+
+def test_replay_shows_forged_probabilities() -> None:
+    decision = decided(effects=BENIGN)
+    forged = replace(decision, probabilities=dict.fromkeys(decision.probabilities, 1 / len(decision.probabilities)))
+
+    assert replay(forged, key=KEY) != forged
+
+
+def test_the_name_of_a_policy_changes_with_what_it_decides_by() -> None:
+    names = {
+        policy_name(CATALOGUE, TERMS, effects_model="expert"),
+        policy_name(CATALOGUE, TERMS, effects_model="rekindle-effects/3"),
+        policy_name(CATALOGUE, replace(TERMS, epsilon=0.2), effects_model="expert"),
+        policy_name(CATALOGUE[:-1], TERMS, effects_model="expert"),
+    }
+
+    assert len(names) == 4
+    assert KEY.hex() not in key_id(KEY)
 
 
 def test_holdout_is_whole_teams_in_their_share_and_changes_with_the_epoch() -> None:
@@ -317,14 +385,13 @@ def test_holdout_gives_none_with_certainty() -> None:
 
     assert decision.probabilities == {NONE: pytest.approx(1)}
     assert decision.holdout
+    assert decision.note == "the team is left alone for comparison"
     assert decision.target_person_id is None
 
 
 def test_decision_is_about_a_workflow_and_a_person_only_where_something_is_done() -> None:
-    something = decided(
-        replace(EVERYONE, workflow="proposal_draft", wanted=frozenset({"guided_start"})), decision_id="d-2"
-    )
-    nothing = decided(replace(EVERYONE, workflow="proposal_draft", wanted=frozenset()))
+    something = decided(replace(EVERYONE, wanted=frozenset({"guided_start"})), decision_id="d-2", effects=BENIGN)
+    nothing = decided(replace(EVERYONE, wanted=frozenset()))
 
     assert (something.intervention, something.workflow, something.target_person_id) == (
         "guided_start",
