@@ -11,6 +11,7 @@ import numpy as np
 
 from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
 from features.decisions import Decision
+from features.expert import expert_effects
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.pseudonyms import read_or_make_key
@@ -20,7 +21,7 @@ from serving.facts import FactBook, Seat
 from serving.ledger import Ledger
 from serving.meters import Meters
 from serving.model import Champion
-from serving.policy import Snapshot, decide, expert_effects, generator, in_holdout, replay
+from serving.policy import Snapshot, decide, generator, in_holdout, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings

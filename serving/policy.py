@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from features.catalogue import catalogue_hash
 from features.decisions import NONE, Decision
-from features.diagnosis import mode_strengths
+from features.expert import PRIOR_DEVIATION, expert_effects
 from features.interventions import Intervention
 from features.scorer import PRODUCT_HORIZON_DAYS
 
@@ -25,9 +25,6 @@ POLICY = "expert-1"
 MAX_CONTACTS = 4  # our choice: more than one a week is nagging
 CONTACTS_WITHIN = timedelta(days=28)
 DISMISSAL_REST = timedelta(days=14)  # our choice: who has just said no is left in peace for two weeks
-# Our choice: standard deviation of the expert's effect at even risk. Two points is as much as most effects themselves,
-# for nobody has measured them yet.
-PRIOR_DEVIATION = 0.02
 _NORMAL = NormalDist()
 _95 = _NORMAL.inv_cdf(0.975)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,30 +196,6 @@ def removal(intervention: Intervention, facts: Facts, *, seat_id: str, terms: Te
         if used >= intervention.capacity_per_day:
             return f"today's {intervention.capacity_per_day} are taken"
     return None
-
-
-def expert_effects(vectors: Floats, risk: Floats, catalogue: Sequence[Intervention]) -> list[dict[str, float]]:
-    """By snapshot, what the catalogue's experts expect of each intervention.
-
-    vectors: (n, n_numeric) in catalogue order; risk: (n,) at the product horizon. The experts' effect is stated for even
-    risk and moved on the log-odds scale, where the slope of the probability is r (1 - r): 4 r (1 - r) times its own. Our
-    choice: it makes effects small where the seat is as good as kept or lost. No more can be kept than would be lost.
-    """
-    strengths = mode_strengths(vectors)
-    slope = even_risk_slope(risk)
-    by_intervention = {}
-    for intervention in catalogue:
-        stated = np.full(len(vectors), intervention.base_effect)
-        for mode, effect in intervention.answers.items():
-            if mode in strengths:
-                stated = stated + effect * strengths[mode]
-        by_intervention[intervention.id] = np.clip(stated * slope, risk - 1, risk).tolist()
-    return [{name: values[row] for name, values in by_intervention.items()} for row in range(len(vectors))]
-
-
-def even_risk_slope(risk: Floats) -> Floats:
-    """4 r (1 - r): 1 at even risk, 0 at certainty."""
-    return np.asarray(4 * risk * (1 - risk))
 
 
 def effect_interval(name: str, mean: float, *, risk: float) -> Effect:

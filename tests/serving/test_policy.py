@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from features.catalogue import BY_NAME, NUMERIC
 from features.decisions import NONE, Decision
+from features.expert import expert_effects
 from features.interventions import SHIPPED, FailureMode, Intervention, load_interventions
 from serving.policy import (
     MAX_CONTACTS,
@@ -22,7 +23,6 @@ from serving.policy import (
     chance_of_harm,
     decide,
     effect_interval,
-    expert_effects,
     generator,
     in_holdout,
     replay,
@@ -268,24 +268,8 @@ def test_none_wins_where_harm_is_likelier_than_the_bound() -> None:
     assert best_of(eligible, effects, risk=0.5, terms=replace(TERMS, harm_bound=0.5)) == "in_context_guidance"
 
 
-def test_expert_effect_is_the_stated_one_at_even_risk_and_vanishes_at_certainty() -> None:
-    vectors = np.stack([struggling()] * 3)
-
-    effects = expert_effects(vectors, np.array([0.5, 0.0, 1.0]), CATALOGUE)
-
-    assert effects[0]["in_context_guidance"] == pytest.approx(-0.002 + 0.06)
-    assert effects[1]["in_context_guidance"] == 0
-    assert effects[2]["in_context_guidance"] == 0
+def test_the_interval_of_an_expert_effect_is_that_of_its_prior() -> None:
     assert effect_interval("in_context_guidance", 0.0, risk=0.5).high == pytest.approx(1.96 * 0.02, abs=1e-4)
-
-
-def test_effects_of_a_batch_are_those_of_each_alone() -> None:
-    rng = np.random.default_rng(3)
-    vectors, risk = rng.uniform(0, 30, (50, len(NUMERIC))), rng.uniform(0, 1, 50)
-
-    batch = expert_effects(vectors, risk, CATALOGUE)
-
-    assert batch == [expert_effects(vectors[n : n + 1], risk[n : n + 1], CATALOGUE)[0] for n in range(50)]
 
 
 def test_replay_refuses_another_policy() -> None:
