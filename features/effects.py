@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from features.calibration import probability
-from features.catalogue import catalogue_hash
+from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
 from features.diagnosis import mode_strengths
 from features.expert import PRIOR_DEVIATION, even_risk_slope, expert_matrix
 from features.interventions import Intervention
@@ -28,6 +30,14 @@ Integers = npt.NDArray[np.int64]
 REGISTERED_EFFECTS = "rekindle-effects"  # the name under which training registers and serving looks
 EFFECTS_ARTIFACT = "effects"  # folder of the registered model that EffectModel.save wrote
 EFFECTS_FILE = "effects.json"
+# Our choice: plain features, each over the value at which it counts in full, by which effects may differ beside the modes:
+# how well the seat fares, and so how much a contact interrupts it. Missing counts half.
+BASIS_FEATURES: Mapping[str, float] = MappingProxyType(
+    {
+        "meaningful_28": 12, "used_share_28": 1, "confidence_last": 10, "help_28": 6, "prompt_length_28": 200,
+        "quick_close_share_28": 1, "frustration": 1, "errors_28": 6, "surface_days_28": 10, "assisted_share_28": 1,
+    }
+)  # fmt: skip
 MAX_BASIS_LEVELS = 12  # our choice: a category with more names (roles) has too few decisions for each
 _95 = 1.959964
 
@@ -72,11 +82,13 @@ class Seen:
         )
 
 
-def seen(
-    vectors: Floats, categories: Sequence[Sequence[str]], risk: Floats, catalogue: Sequence[Intervention]
-) -> Seen:
+def seen(vectors: Floats, categories: Sequence[Sequence[str]], risk: Floats, catalogue: Sequence[Intervention]) -> Seen:
     """What the effects are learned and told from. vectors: (n, n_numeric); risk: (n,) at the product horizon."""
-    strengths = np.stack(list(mode_strengths(vectors).values()), axis=1)
+    plain = [
+        np.nan_to_num(np.clip(vectors[:, NUMERIC.index(BY_NAME[name])] / full, 0, 1), nan=0.5)
+        for name, full in BASIS_FEATURES.items()
+    ]
+    strengths = np.stack([*mode_strengths(vectors).values(), *plain], axis=1)
     names = [list(row) for row in categories]
     return Seen(vectors, names, expert_matrix(vectors, risk, catalogue), strengths, even_risk_slope(risk))
 
@@ -107,7 +119,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Effects:
-    """Change in the probability of keeping against `none`, with its 95 % interval: (n, K) each, in [-1, 1]."""
+    """Change in the probability of keeping against `none`, with its 95 % interval: (n, K) each, in [-1, 1].
+
+    deviation: of the posterior on the basis, and PRIOR_DEVIATION for what the basis does not tell between seats.
+    """
 
     mean: Floats
     low: Floats
@@ -149,7 +164,7 @@ class EffectModel:
             if self.covariance:
                 columns = self.basis(at, codes)
                 spread = np.einsum("nq,kqr,nr->nk", columns, np.asarray(self.covariance), columns, optimize=True)
-                known = np.sqrt(np.maximum(spread, 0)) * at.slope[:, None]
+                known = np.sqrt(np.maximum(spread, 0) + PRIOR_DEVIATION**2) * at.slope[:, None]
                 deviation = np.where(weight > 0, known, deviation)
         mean[:, 0], deviation[:, 0] = 0.0, 0.0
         mean = np.clip(mean, -1, 1)
@@ -222,9 +237,7 @@ class EffectModel:
         )
 
 
-_PLAIN = (
-    "arms", "weights", "levels", "correction", "covariance", "decisions", "note", "trained_until", "catalogue"
-)  # fmt: skip
+_PLAIN = ("arms", "weights", "levels", "correction", "covariance", "decisions", "note", "trained_until", "catalogue")
 
 
 def arm_chances(booster: lgb.Booster, rows: Floats, arms: int) -> Floats:
@@ -249,5 +262,5 @@ def answers(catalogue: Sequence[Intervention]) -> Floats:
     return np.array([[intervention.answers.get(mode, 0.0) for mode in modes] for intervention in catalogue])
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:  # nested to any depth, as JSON has it
     return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.catalogue import catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA
 from features.decisions import NONE, Decision
 from features.effects import Seen, answers, seen
+from features.events import Kind
 from features.interventions import Intervention
-from features.log import to_microseconds
+from features.labels import abandoned_by, label_snapshots
+from features.log import Source, to_microseconds
 from features.scorer import PRODUCT_HORIZON_DAYS
+from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -125,6 +129,55 @@ def build_decisions(
     return Decided(data.take(~held), data.take(held), policies[~held], {k: v for k, v in left_out.items() if v})
 
 
+def joined(parts: Sequence[DecisionData]) -> DecisionData:
+    """One after the other; at least one, all of the same arms."""
+    at = [part.seen for part in parts]
+    return DecisionData(
+        arms=parts[0].arms,
+        seen=Seen(
+            np.concatenate([one.vectors for one in at]),
+            [row for one in at for row in one.categories],
+            np.concatenate([one.expert for one in at]),
+            np.concatenate([one.strengths for one in at]),
+            np.concatenate([one.slope for one in at]),
+        ),
+        arm=np.concatenate([part.arm for part in parts]),
+        propensity=np.concatenate([part.propensity for part in parts]),
+        kept=np.concatenate([part.kept for part in parts]),
+        team=np.concatenate([part.team for part in parts]),
+        organization=np.concatenate([part.organization for part in parts]),
+        seat=np.concatenate([part.seat for part in parts]),
+        as_of=np.concatenate([part.as_of for part in parts]),
+        cost=parts[0].cost,
+        answers=parts[0].answers,
+    )
+
+
+def outcomes_of(
+    decisions: Sequence[Decision],
+    *,
+    events: pa.Table,
+    seats: pa.Table,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
+) -> dict[str, float]:
+    """By decision_id, 1 where no silence had begun 28 days after it, 0 where one had, NaN where not known yet.
+
+    By the code of the labels, but seen past later interventions: an effect is that of the decision with whatever followed from
+    it. Guided events are no meaningful use.
+    """
+    if not decisions:
+        return {}
+    undisturbed = events.filter(pc.not_equal(events["kind"], str(Kind.INTERVENTION)))
+    snapshots = pl.DataFrame(
+        {"seat_id": [one.seat_id for one in decisions], "as_of": [one.decided_at for one in decisions]},
+        schema=SNAPSHOT_SCHEMA,
+    )
+    labels = label_snapshots(snapshots, events=undisturbed, seats=seats, sources=sources, tools=tools)
+    kept = 1 - abandoned_by(labels, PRODUCT_HORIZON_DAYS)
+    return dict(zip((one.decision_id for one in decisions), kept.tolist(), strict=True))
+
+
 def _check_outcomes(outcomes: Mapping[str, float], known: set[str]) -> None:
     for decision_id, kept in outcomes.items():
         if decision_id not in known:
@@ -163,7 +216,7 @@ def _arrays(
         team=np.array([f"{one['organization']}/{one['team'] or one['seat_id']}" for one in owners], dtype=str),
         organization=np.array([one["organization"] for one in owners], dtype=str),
         seat=np.array([decision.seat_id for decision in decisions], dtype=str),
-        as_of=np.array([_instant(decision) for decision in decisions], np.int64),
+        as_of=np.array([to_microseconds(decision.decided_at) for decision in decisions], np.int64),
         cost=np.array([intervention.cost for intervention in catalogue]),
         answers=answers(catalogue),
     )
@@ -172,8 +225,3 @@ def _arrays(
 def nothing_seen(arms: int) -> Seen:
     """What is known of no seat."""
     return Seen(np.empty((0, 0)), [], np.empty((0, arms)), np.empty((0, 0)), np.empty(0))
-
-
-def _instant(decision: Decision) -> int:
-    at: datetime = decision.decided_at
-    return to_microseconds(at)

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from features.effects import EffectModel, Effects, Learner, Seen, arm_chances, expert_model
+from features.effects import EffectModel, Learner, arm_chances, expert_model
 from features.log import from_microseconds
 from training.decided import DecisionData
 from training.offpolicy import Value, dr_scores, greedy, mean_by_team
 from training.outcome import (
     LINE_STRENGTH,
+    SOLVER,
     blank,
     fit_arm_trees,
-    fit_kept,
     fit_line,
     fit_trees,
     kept_chance,
@@ -32,13 +32,13 @@ Integers = npt.NDArray[np.int64]
 # learner tells many seats apart.
 SHRINKAGE_DECISIONS = 1_000.0
 SUPPORT = 150  # decisions of an arm; our choice: below it the experts alone speak of the arm (design: decide, value)
-SHARED = "every contact"
 # Standard deviations, at even risk, of departures from the experts: of one arm, of every contact alike, and, as a share of
 # what the experts say of a mode, of the modes' strengths. The evidence of the decisions chooses among them.
 ARM_DEVIATIONS = (0.003, 0.01, 0.03, 0.06)
 CONTACT_DEVIATIONS = (0.003, 0.01, 0.03, 0.1)
 MODE_DEVIATIONS = (0.03, 0.1, 0.3, 1.0)
 CORRECTION_DEVIATION = 0.01  # of S + shrunk DR correction, at even risk; our choice: half of the experts' own
+INNER_FOLDS = 3  # of the chance of keeping inside each lesson; our choice: two thirds of the teams tell it well
 LEAST_VARIANCE = 0.02  # of one outcome: a chance near 0 or 1 is not known so well that its decisions should rule
 X_TREES: Mapping[str, object] = MappingProxyType(
     {"objective": "regression", "num_leaves": 7, "min_data_in_leaf": 100, "rounds": 40, "learning_rate": 0.05}
@@ -95,26 +95,26 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     told = {learner: np.zeros(data.propensity.shape) for learner in CANDIDATES}
     for number in np.unique(fold).tolist():
         inside = fold == number
-        lesson = _lesson(data.take(~inside), seed=seed, threads=threads)
+        lesson = lesson_of(data.take(~inside), seed=seed, threads=threads)
         at = data.take(inside).seen
         for learner, learn in CANDIDATES.items():
             told[learner][inside] = learn(lesson).effects(at).mean
     q = outcome_model(data, seed=seed, threads=threads)
-    scores = {
-        learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()
-    }
-    values = {
-        learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()
-    }
+    scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
+    values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
     winner = max(values, key=lambda learner: values[learner].value)
-    model = CANDIDATES[winner](_lesson(data, seed=seed, threads=threads))
+    lesson = lesson_of(data, seed=seed, threads=threads)
+    model = with_intervals(lesson, CANDIDATES[winner](lesson))
     until = from_microseconds(int(data.as_of.max())).isoformat()
     model = replace(model, trained_until=until, note=_note(winner, values[winner], data, supported))
     return Fit(model, values, told[winner], q, len(data), len(np.unique(data.team)))
 
 
-def _lesson(data: DecisionData, *, seed: int, threads: int) -> Lesson:
-    return Lesson(data, kept_chance(data, data.folds(seed + 1), seed=seed, threads=threads), seed, threads)
+def lesson_of(data: DecisionData, *, seed: int, threads: int = 1) -> Lesson:
+    """What the candidates are fitted on, of matured decisions."""
+    return Lesson(
+        data, kept_chance(data, data.folds(seed + 1, folds=INNER_FOLDS), seed=seed, threads=threads), seed, threads
+    )
 
 
 def _too_little(counts: Mapping[str, int], arms: tuple[str, ...]) -> str:
@@ -155,13 +155,13 @@ def learn_logistic_t(lesson: Lesson) -> EffectModel:
     codes = model.codes(data.seen.categories)
     counts = [len(names) for names in model.levels]
     line, design = fit_line(data.seen.vectors, lambda made: made.design(data.seen.vectors, codes, counts))
-    common = LogisticRegression(C=LINE_STRENGTH, max_iter=200).fit(design, data.kept)
+    common = LogisticRegression(C=LINE_STRENGTH, solver=SOLVER).fit(design, data.kept)
     weights, intercepts = [], []
     for arm in range(len(data.arms)):
         rows = data.arm == arm
         is_known = rows.sum() >= SUPPORT and len(np.unique(data.kept[rows])) == 2
         fitted = (
-            LogisticRegression(C=LINE_STRENGTH / 10, max_iter=200).fit(design[rows], data.kept[rows])
+            LogisticRegression(C=LINE_STRENGTH / 10, solver=SOLVER).fit(design[rows], data.kept[rows])
             if is_known
             else common
         )

@@ -18,7 +18,9 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Policy = Callable[[DecisionData], Floats]  # (n, K) probabilities, rows sum to 1
 
-LARGE_WEIGHT = 20.0  # our choice: a decision that speaks for more than so many is reported; nothing is clipped unless asked
+LARGE_WEIGHT = (
+    20.0  # our choice: a decision that speaks for more than so many is reported; nothing is clipped unless asked
+)
 SWITCH_AT = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 MISMATCH_P = 0.001  # our choice, as is usual for checks that run again and again: once in a thousand by chance
 FEWEST_TEAMS = 5  # our choice: below it no interval is worth showing
@@ -119,7 +121,11 @@ def check_target(data: DecisionData, target: Floats) -> None:
         raise ValueError("target: expected probabilities, rows that sum to 1")
     lacking = (target > _TINY) & ~data.eligible
     if lacking.any():
-        named = [f"{arm} (in {n:,} of {len(data):,} decisions)" for arm, n in zip(data.arms, lacking.sum(axis=0)) if n]
+        named = [
+            f"{arm} (in {n:,} of {len(data):,} decisions)"
+            for arm, n in zip(data.arms, lacking.sum(axis=0), strict=True)
+            if n
+        ]
         raise NoSupport(
             f"the policy chooses where the log never could: {', '.join(named)}; their logged probability is zero there, so "
             "no weighting of outcomes can value it"
@@ -258,7 +264,7 @@ def sample_ratio_mismatch(data: DecisionData) -> Mismatch:
     The draws are independent given their probabilities, so counts have mean sum p and covariance sum (diag p - p p').
     """
     if not len(data):
-        return Mismatch(1.0, {arm: 0.0 for arm in data.arms})
+        return Mismatch(1.0, dict.fromkeys(data.arms, 0.0))
     difference = data.counts() - data.propensity.sum(axis=0)
     covariance = np.diag(data.propensity.sum(axis=0)) - data.propensity.T @ data.propensity
     rank = int(np.linalg.matrix_rank(covariance, tol=1e-9 * len(data), hermitian=True))
@@ -294,7 +300,9 @@ def promotion(data: DecisionData, candidate: Floats, incumbent: Floats, outcome_
     except NoSupport as error:
         return Verdict(False, str(error))
     if not found.low > 0:
-        return Verdict(False, f"it is not surely better than the incumbent: {found} more seats kept per decision", found)
+        return Verdict(
+            False, f"it is not surely better than the incumbent: {found} more seats kept per decision", found
+        )
     return Verdict(True, f"it keeps {found} more seats per decision than the incumbent", found)
 
 

@@ -27,8 +27,9 @@ TREES = {
     "deterministic": True,
     "force_row_wise": True,
 }
-FEWEST_ROUNDS, MOST_ROUNDS, ROWS_PER_ROUND = 20, 120, 300
+FEWEST_ROUNDS, MOST_ROUNDS, ROWS_PER_ROUND = 20, 80, 300
 LEVEL_AT_LEAST = 20  # decisions, as for the risk model
+SOLVER = "newton-cholesky"  # exact within few steps where decisions outnumber columns by far
 LINE_STRENGTH = 0.1  # of the ridge, C of scikit-learn; our choice
 FEWEST_FOR_TREES = 1_000  # decisions; our choice: below it a line is all that can be learned
 
@@ -62,7 +63,9 @@ def fit_line(vectors: Floats, design_of: Callable[[Line], Floats]) -> tuple[Line
     fill = np.where(known.any(axis=0), np.nanmedian(np.where(known.any(axis=0), vectors, 0.0), axis=0), 0.0)
     squashed = squash(np.where(known, vectors, fill))
     scale = squashed.std(axis=0)
-    line = Line(tuple(fill.tolist()), tuple(squashed.mean(axis=0).tolist()), tuple(np.where(scale > 1e-9, scale, 1.0).tolist()))
+    line = Line(
+        tuple(fill.tolist()), tuple(squashed.mean(axis=0).tolist()), tuple(np.where(scale > 1e-9, scale, 1.0).tolist())
+    )
     return line, design_of(line)
 
 
@@ -95,16 +98,16 @@ def fit_kept(data: DecisionData, *, seed: int, threads: int) -> Callable[[Decisi
 
         def by_trees(other: DecisionData) -> Floats:
             told = model.rows(other.seen, model.codes(other.seen.categories))
-            return np.clip(np.asarray(booster.predict(told, num_threads=threads)), 0.01, 0.99)
+            return np.asarray(np.clip(booster.predict(told, num_threads=threads), 0.01, 0.99), np.float64)
 
         return by_trees
     codes = model.codes(data.seen.categories)
     line, design = fit_line(data.seen.vectors, lambda made: made.design(data.seen.vectors, codes, counts))
-    fitted = LogisticRegression(C=LINE_STRENGTH, max_iter=500).fit(design, data.kept)
+    fitted = LogisticRegression(C=LINE_STRENGTH, solver=SOLVER).fit(design, data.kept)
 
     def by_line(other: DecisionData) -> Floats:
         told = line.design(other.seen.vectors, model.codes(other.seen.categories), counts)
-        return np.clip(fitted.predict_proba(told)[:, 1], 0.01, 0.99)
+        return np.asarray(np.clip(fitted.predict_proba(told)[:, 1], 0.01, 0.99), np.float64)
 
     return by_line
 
@@ -124,7 +127,9 @@ def outcome_model(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Flo
         model = blank(past)
         booster = fit_arm_trees(past, model, seed=seed, threads=threads)
         other = data.take(inside)
-        chances[inside] = arm_chances(booster, model.rows(other.seen, model.codes(other.seen.categories)), len(data.arms))
+        chances[inside] = arm_chances(
+            booster, model.rows(other.seen, model.codes(other.seen.categories)), len(data.arms)
+        )
     return chances
 
 
@@ -132,4 +137,4 @@ def around_kept(data: DecisionData, chance: Floats) -> Floats:
     """(n, K) the chance under the logged choices, moved by the experts' effects less their mean under those choices."""
     expert = data.seen.expert
     usual = (data.propensity * expert).sum(axis=1, keepdims=True)
-    return np.clip(chance[:, None] + expert - usual, 0.0, 1.0)
+    return np.asarray(np.clip(chance[:, None] + expert - usual, 0.0, 1.0))
