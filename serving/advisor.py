@@ -5,6 +5,7 @@ import hmac
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,12 +22,21 @@ from serving.facts import FactBook, Seat
 from serving.ledger import Ledger
 from serving.meters import Meters
 from serving.model import Champion
-from serving.policy import Snapshot, decide, generator, in_holdout, replay
+from serving.policy import Facts, Snapshot, decide, generator, in_holdout, removal, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+
+
+@dataclass(frozen=True)
+class Option:
+    """A scored seat with the facts around it and the interventions that the guardrails leave."""
+
+    score: Score
+    facts: Facts
+    eligible: tuple[str, ...]
 
 
 def utc_now() -> datetime:
@@ -86,6 +96,30 @@ class Advisor:
             self.meters.decided(decision)
         by_seat = {decision.seat_id: decision for decision in decisions}
         return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
+
+    @property
+    def plan_key(self) -> bytes:
+        """The key that plans are drawn with."""
+        return hmac.new(self._key, b"plans", hashlib.sha256).digest()
+
+    def options(self, seat_ids: Sequence[str]) -> list[Option]:
+        """What could be done for each seat that has features, by the guardrails of `decide`; nothing is decided or logged."""
+        now = self._clock()
+        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        scores = self._scored(
+            [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)], explain=False
+        )
+        asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
+        if not asked:
+            return []
+        book = FactBook(asked, log=self.log, ledger=self._ledger, tools=self._tools, catalogue=self.catalogue, now=now)
+        found = []
+        for score in scores:
+            seat_id, terms = score.row.seat_id, self.settings.terms
+            facts = book.of(seat_id, wanted=None, in_holdout=self._is_held(asked[seat_id], now=now))
+            left = [i for i in self.catalogue if removal(i, facts, seat_id=seat_id, terms=terms, now=now) is None]
+            found.append(Option(score, facts, tuple(intervention.id for intervention in left)))
+        return found
 
     def replay(self, decision: Decision) -> Decision:
         """The decision computed again from the log. Raises ValueError where another policy made it."""
@@ -168,8 +202,7 @@ class Advisor:
         decisions = []
         for score, expected in zip(scores, effects, strict=True):
             row, seat = score.row, asked[score.row.seat_id]
-            team = seat["team"] or row.seat_id  # our choice: a seat without a team is a team of its own
-            held = in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
+            held = self._is_held(seat, now=now)
             decision_id = str(uuid.uuid4())
             decision = decide(
                 Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
@@ -184,6 +217,11 @@ class Advisor:
             book.add(decision)
             decisions.append(decision)
         return decisions
+
+    def _is_held(self, seat: Seat, *, now: datetime) -> bool:
+        team = seat["team"] or seat["seat_id"]  # our choice: a seat without a team is a team of its own
+        terms = self.settings.terms
+        return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
     def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
         self.log.record_served(

@@ -38,6 +38,7 @@ ARM_DEVIATIONS = (0.003, 0.01, 0.03, 0.06)
 CONTACT_DEVIATIONS = (0.003, 0.01, 0.03, 0.1)
 MODE_DEVIATIONS = (0.03, 0.1, 0.3, 1.0)
 CORRECTION_DEVIATION = 0.01  # of S + shrunk DR correction, at even risk; our choice: half of the experts' own
+_95 = 1.96
 INNER_FOLDS = 3  # of the chance of keeping inside each lesson; our choice: two thirds of the teams tell it well
 LEAST_VARIANCE = 0.02  # of one outcome: a chance near 0 or 1 is not known so well that its decisions should rule
 X_TREES: Mapping[str, object] = MappingProxyType(
@@ -80,7 +81,7 @@ class Lesson:
 
 
 def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
-    """The candidate of the greatest cross-fitted DR value, fitted on all matured decisions.
+    """The candidate of the greatest cross-fitted DR value (see _winner), fitted on all matured decisions.
 
     Where no arm but `none` has SUPPORT decisions, or only one arm was ever chosen, the experts speak and the note says so.
     """
@@ -102,12 +103,23 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     q = outcome_model(data, seed=seed, threads=threads)
     scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
     values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
-    winner = max(values, key=lambda learner: values[learner].value)
+    winner = _winner(scores, data)
     lesson = lesson_of(data, seed=seed, threads=threads)
     model = with_intervals(lesson, CANDIDATES[winner](lesson))
     until = from_microseconds(int(data.as_of.max())).isoformat()
     model = replace(model, trained_until=until, note=_note(winner, values[winner], data, supported))
     return Fit(model, values, told[winner], q, len(data), len(np.unique(data.team)))
+
+
+def _winner(scores: Mapping[Learner, Floats], data: DecisionData) -> Learner:
+    """The greatest DR value; PRIOR_R wherever that is not better than it by one standard error, paired by decision.
+
+    One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: its prior holds the experts' rule, and
+    among candidates as close as this the greatest value is chance.
+    """
+    best = max(scores, key=lambda learner: float(scores[learner].mean()))
+    ahead = mean_by_team(scores[best] - scores[Learner.PRIOR_R], data.team)
+    return best if (ahead.high - ahead.value) / _95 < ahead.value else Learner.PRIOR_R
 
 
 def lesson_of(data: DecisionData, *, seed: int, threads: int = 1) -> Lesson:
