@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from serving.advisor import Advisor
     from serving.scores import Score
     from serving.settings import Settings
+    from training.decided import Decided
     from training.evaluate import Estimate
     from training.train import Trained
 
@@ -820,6 +821,155 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
     return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
+
+
+# ---------------------------------------------------------------- learn, prove, plan
+
+
+@app.command("learn")
+def learn_command(
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same effects.")] = 7,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Learn what each intervention does from matured decisions; register it, promote it if it surely keeps more."""
+    from training.learn import learn
+
+    state = open_state()
+    decided = _decided_data(state)
+    with _progress("learning effects"):
+        learned = learn(
+            state.home, decided.learning, seat_value=state.settings().terms.seat_value, seed=seed, threads=threads
+        )
+    if as_json:
+        _print_json(asdict(learned))
+        return
+    table = Table("candidate", "kept per decision, more than by the experts' choice", title="On teams it never saw")
+    for name, found in learned.values.items():
+        table.add_row(name, str(found))
+    if learned.values:
+        out.print(table)
+    where = f", version {learned.version}" if learned.version else ""
+    verb = "Promoted" if learned.is_promoted else "Not promoted"
+    out.print(f"{learned.decisions:,} matured decisions in {learned.teams:,} teams: {learned.learner}{where}.")
+    out.print(f"{verb}: {learned.why}.", highlight=False)
+
+
+@app.command("prove")
+def prove_command(
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same intervals.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Whether it worked: licences kept against teams left alone and against doing nothing, by policy and segment."""
+    from features.effects import expert_model
+    from training.learn import choose, incumbent_effects
+    from training.proof import prove, write_proof
+
+    state = open_state()
+    decided = _decided_data(state)
+    seat_value, arms = state.settings().terms.seat_value, decided.learning.arms
+    experts, learned = expert_model(arms), incumbent_effects(state.home, arms)
+    policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen).mean, seat_value)}
+    if learned.decisions and any(learned.weights):
+        policies["learned effects"] = lambda of: choose(of, learned.effects(of.seen).mean, seat_value)
+    with _progress("valuing policies"):
+        proof = prove(decided, policies, seed=seed)
+        page = write_proof(state.home / "proofs" / f"{_now():%Y%m%dT%H%M%S}", proof)
+    if as_json:
+        _print_json({**proof.document(), "report": str(page)})
+        return
+    table = Table("policy", "kept per decision, more than by none", title="Licences kept, 95 % intervals over teams")
+    for one in proof.policies:
+        table.add_row(one.name, str(one.against_none) if one.against_none is not None else one.why)
+    out.print(table)
+    out.print(f"Against teams left alone: {proof.holdout or 'too few teams of the holdout have matured decisions'}.")
+    for note in proof.notes:
+        out.print(f"Note: {note}.", highlight=False)
+    out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _decided_data(state: State) -> "Decided":
+    from features.interventions import SHIPPED, load_interventions
+    from training.decided import build_decisions, outcomes_of
+
+    seats, decisions = _known_seats(state), state.log.decisions()
+    own = state.home / "interventions.yaml"
+    catalogue = load_interventions(own if own.exists() else SHIPPED)
+    with _progress("reading decisions and what came of them"):
+        outcomes = outcomes_of(
+            decisions, events=state.log.events(), seats=seats, sources=state.log.sources(), tools=state.tools
+        )
+        return build_decisions(decisions, outcomes, seats, catalogue)
+
+
+@app.command("plan")
+def plan_command(
+    date: Annotated[str, typer.Option(help="Day of the plan (ISO 8601); today by default.")] = "",
+    capacity: Annotated[
+        list[str] | None, typer.Option(help="Uses of an intervention that day, such as peer_champion=20; repeatable.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many to show, the worthiest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Who gets what under capacity, and what one more use of each would be worth. Nothing is logged: a proposal."""
+    from datetime import date as calendar_date
+
+    from serving.planning import plan_day
+    from training.learn import incumbent_effects
+    from training.plan import round_plan, solve_plan
+
+    state = open_state()
+    try:
+        day = calendar_date.fromisoformat(date) if date else _now().date()
+    except ValueError:
+        raise ValueError(f"--date: expected a day such as 2026-05-04, came {date!r}") from None
+    with state.advisor() as advisor, _progress("planning"):
+        wanted = _known_seats(state).column("seat_id").to_pylist()
+        proposal = plan_day(
+            advisor,
+            wanted,
+            effects=lambda arms: incumbent_effects(state.home, arms),
+            capacity=_capacities(capacity or []),
+        )
+        plan = solve_plan(
+            proposal.arms,
+            proposal.values,
+            proposal.eligible,
+            proposal.capacity,
+            epsilon=state.settings().terms.epsilon,
+            targets=proposal.targets,
+        )
+        chosen = round_plan(plan, proposal.generator(day))
+    rows = [
+        {"seat_id": seat, "intervention": plan.arms[arm], "probability": float(plan.marginals[number, arm]),
+         "worth": float(proposal.values[number, arm])}
+        for number, (seat, arm) in enumerate(zip(proposal.seat_ids, chosen.tolist(), strict=True))
+    ]  # fmt: skip
+    if as_json:
+        _print_json({"date": day, "seats": rows, "prices": plan.prices, "spent": plan.spent, "worth": plan.worth,
+                     "notes": plan.notes, "logged": False})  # fmt: skip
+        return
+    table = Table("seat", "next step", "probability", "worth", title=f"Plan of {day}: expected worth {plan.worth:,.0f}")
+    acted = sorted(
+        (row for row in rows if row["intervention"] != plan.arms[0]), key=lambda row: -float(str(row["worth"]))
+    )
+    for row in acted[:top]:
+        table.add_row(str(row["seat_id"]), str(row["intervention"]), f"{row['probability']:.3f}", f"{row['worth']:.2f}")
+    out.print(table)
+    for arm, price in plan.prices.items():
+        out.print(f"One more {arm} would be worth {price:,.2f} ({plan.spent[arm]:.1f} used).", highlight=False)
+    for note in plan.notes:
+        out.print(f"Note: {note}.", highlight=False)
+
+
+def _capacities(texts: list[str]) -> dict[str, int]:
+    found = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        if not (equals and name and number.isdigit()):
+            raise ValueError(f"--capacity: expected intervention=uses, such as peer_champion=20, came {text!r}")
+        found[name] = int(number)
+    return found
 
 
 def _score_document(score: "Score") -> dict[str, Any]:

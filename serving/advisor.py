@@ -5,6 +5,7 @@ import hmac
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,12 +23,21 @@ from features.tools import ToolProfile, load_tools
 from serving.facts import FactBook, Objected, Seat, nobody
 from serving.meters import Meters
 from serving.model import Champion
-from serving.policy import Snapshot, decide, generator, in_holdout, key_id, policy_name, replay
+from serving.policy import Facts, Snapshot, decide, generator, in_holdout, key_id, policy_name, removal, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+
+
+@dataclass(frozen=True)
+class Option:
+    """A scored seat with the facts around it and the interventions that the guardrails leave."""
+
+    score: Score
+    facts: Facts
+    eligible: tuple[str, ...]
 
 
 def utc_now() -> datetime:
@@ -107,6 +117,36 @@ class Advisor:
         by_seat = {decision.seat_id: decision for decision in decisions}
         return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
 
+    @property
+    def plan_key(self) -> bytes:
+        """The key that plans are drawn with."""
+        return hmac.new(self._key, b"plans", hashlib.sha256).digest()
+
+    def options(self, seat_ids: Sequence[str]) -> list[Option]:
+        """What could be done for each seat that has features, by the guardrails of `decide`; nothing is decided or logged."""
+        now = self._clock()
+        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        scores = self._scored(
+            [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)], explain=False
+        )
+        asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
+        if not asked:
+            return []
+        book = self._book(asked, now=now)
+        with self.log.deciding() as deciding:
+            book.read_uses(deciding, now=now)
+        found = []
+        for score, expected in zip(scores, self._estimates(scores), strict=True):
+            seat_id, terms = score.row.seat_id, self.settings.terms
+            facts = book.of(seat_id, wanted=None, in_holdout=self._is_held(asked[seat_id], now=now), now=now)
+            left = [
+                i
+                for i in self.catalogue
+                if removal(i, facts, effects=expected, seat_id=seat_id, terms=terms, now=now) is None
+            ]
+            found.append(Option(score, facts, tuple(intervention.id for intervention in left)))
+        return found
+
     def replay(self, decision: Decision) -> Decision:
         """The decision computed again from the log. Raises ValueError where another rule made it or another key drew."""
         return replay(decision, key=self._key)
@@ -178,23 +218,8 @@ class Advisor:
         if not scores:
             return []
         asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
-        self._champions = read_champions(self.log, now=now, known=self._champions)
-        book = FactBook(
-            asked,
-            log=self.log,
-            tools=self._tools,
-            catalogue=self.catalogue,
-            champions=self._champions,
-            completions=self._completions,
-            objected=self._objected,
-            now=now,
-        )
-        effects = self.effects.estimate(
-            np.stack([score.row.vector for score in scores]),
-            [score.row.categories for score in scores],
-            np.array([score.risk[PRODUCT_HORIZON] for score in scores]),
-            self.catalogue,
-        )
+        book = self._book(asked, now=now)
+        effects = self._estimates(scores)
         with self.log.deciding() as deciding:
             now = self._clock()  # after waiting for its turn
             book.read_uses(deciding, now=now)
@@ -217,8 +242,7 @@ class Advisor:
         now: datetime,
     ) -> Decision:
         row, terms = score.row, self.settings.terms
-        team = seat["team"] or row.seat_id  # our choice: a seat without a team is a team of its own
-        held = in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
+        held = self._is_held(seat, now=now)
         decision_id = str(uuid.uuid4())
         return decide(
             Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
@@ -233,6 +257,32 @@ class Advisor:
             effects_model=self.effects.label,
             key_id=self._key_id,
         )
+
+    def _estimates(self, scores: Sequence[Score]) -> list[Estimates]:
+        return self.effects.estimate(
+            np.stack([score.row.vector for score in scores]),
+            [score.row.categories for score in scores],
+            np.array([score.risk[PRODUCT_HORIZON] for score in scores]),
+            self.catalogue,
+        )
+
+    def _book(self, asked: Mapping[str, Seat], *, now: datetime) -> FactBook:
+        self._champions = read_champions(self.log, now=now, known=self._champions)
+        return FactBook(
+            asked,
+            log=self.log,
+            tools=self._tools,
+            catalogue=self.catalogue,
+            champions=self._champions,
+            completions=self._completions,
+            objected=self._objected,
+            now=now,
+        )
+
+    def _is_held(self, seat: Seat, *, now: datetime) -> bool:
+        team = seat["team"] or seat["seat_id"]  # our choice: a seat without a team is a team of its own
+        terms = self.settings.terms
+        return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
     def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
         self.log.record_served(

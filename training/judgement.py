@@ -77,7 +77,7 @@ class Judgement:
 
     def document(self) -> dict[str, Any]:
         """The same for JSON; what cannot be computed is null."""
-        return {**_finite(asdict(self)), "coverage_of_bins": dict(self.coverage())}
+        return {**finite(asdict(self)), "coverage_of_bins": dict(self.coverage())}
 
 
 def judge(
@@ -191,10 +191,10 @@ def _groups(
     return groups, suppressed
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Mappings with text keys, and None for what is not a number: JSON has neither other keys nor NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -24,6 +24,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from sqlalchemy.exc import DatabaseError
 
 from features.catalogue import FEATURES
+from features.effects import EFFECTS_ARTIFACT, REGISTERED_EFFECTS, EffectModel
 from features.scorer import CHAMPION, HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Scorer
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -145,6 +146,49 @@ def register(
         return Registered(str(version.version), run.info.run_id)
 
 
+def register_effects(
+    home: Path,
+    model: EffectModel,
+    *,
+    params: Mapping[str, object],
+    metrics: Mapping[str, float],
+    documents: Mapping[str, object],
+    reports: Path | None = None,
+) -> Registered:
+    """Log one run of learning effects and register the model beside the risk model; nothing is promoted.
+
+    documents: by file name, JSON. reports: a folder whose files go to `report/`.
+    """
+    with _tracking(home), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_name="effects") as run:
+        mlflow.log_params(dict(params))
+        mlflow.log_metrics(dict(metrics))
+        mlflow.set_tags({"catalogue": model.catalogue, "note": model.note, "code_version": code_version()})
+        for name, document in {**documents, "environment.json": environment()}.items():
+            mlflow.log_dict(document, name)
+        if reports is not None:
+            mlflow.log_artifacts(str(reports), "report")
+        made = Path(folder) / EFFECTS_ARTIFACT
+        made.mkdir()
+        model.save(made)
+        mlflow.log_artifacts(str(made), EFFECTS_ARTIFACT)
+        client = _client(home)
+        if not client.search_registered_models(f"name='{REGISTERED_EFFECTS}'"):
+            client.create_registered_model(REGISTERED_EFFECTS)
+        source = f"{run.info.artifact_uri}/{EFFECTS_ARTIFACT}"
+        version = client.create_model_version(REGISTERED_EFFECTS, source, run.info.run_id, tags={"note": model.note})
+        return Registered(str(version.version), run.info.run_id)
+
+
+def load_effects(home: Path) -> tuple[EffectModel, str] | None:
+    """The effect model that serves and its version, or None. Raises ValueError where it was fitted on other features."""
+    version = champion_version(home, name=REGISTERED_EFFECTS)
+    if version is None:
+        return None
+    with _tracking(home):
+        source = _client(home).get_model_version_download_uri(REGISTERED_EFFECTS, version)
+        return EffectModel.load(Path(mlflow.artifacts.download_artifacts(artifact_uri=source))), version
+
+
 def signature() -> ModelSignature:
     """Every input by name; numbers are doubles, for a nullable integer column would lose the signature in silence."""
     inputs = [
@@ -154,24 +198,24 @@ def signature() -> ModelSignature:
     return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, f"risk_{days}") for days in HORIZONS_DAYS]))
 
 
-def champion_version(home: Path) -> str | None:
-    """The version that serves, or None."""
+def champion_version(home: Path, *, name: str = REGISTERED_MODEL) -> str | None:
+    """The version of the registered model that serves, or None."""
     if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
         return None  # asking would make it
     _reach(home)
     try:
-        return str(_client(home).get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
+        return str(_client(home).get_model_version_by_alias(name, CHAMPION).version)
     except MlflowException:
         return None
 
 
-def promote(home: Path, version: str) -> None:
-    """Make the version the champion."""
+def promote(home: Path, version: str, *, name: str = REGISTERED_MODEL) -> None:
+    """Make the version of the registered model the champion."""
     client = _client(home)
-    before = champion_version(home)
-    client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+    before = champion_version(home, name=name)
+    client.set_registered_model_alias(name, CHAMPION, version)
     if before is not None and before != version:
-        client.set_model_version_tag(REGISTERED_MODEL, version, PREVIOUS, before)
+        client.set_model_version_tag(name, version, PREVIOUS, before)
 
 
 def rollback(home: Path, *, at: str) -> tuple[str, str]:

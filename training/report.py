@@ -48,34 +48,34 @@ def page(
     """The page in HTML."""
     body = [
         f"<h1>{escape(title)}</h1>",
-        _table(("", ""), [(name, value) for name, value in facts.items()]),
+        table(("", ""), [(name, value) for name, value in facts.items()]),
         f"<p>Judged on {judgement.snapshots:,} snapshots of {judgement.people:,} people, later than the training. "
         "All intervals are 95 %, by bootstrap over people.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in judgement.notes),
         "<h2>The model beside what it has to beat</h2>",
-        *(_metrics(f"Abandoned by {days} days", table) for days, table in judgement.metrics.items()),
-        _image(plots.discrimination(judgement), "AUC by horizon and over time"),
+        *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items()),
+        image(plots.discrimination(judgement), "AUC by horizon and over time"),
         "<h2>Reliability</h2>",
         "<p>Bins of equal mass. The shade is the interval that every risk comes with: it bounds the share that will be "
         "abandoned among seats scored alike, at a later time.</p>",
-        _image(plots.reliability(judgement), "observed share against predicted risk") if judgement.reliability else "",
-        _table(
+        image(plots.reliability(judgement), "observed share against predicted risk") if judgement.reliability else "",
+        table(
             ("horizon", "bins inside their interval"),
             [(f"{days} days", f"{share:.0%}") for days, share in judgement.coverage().items()],
         ),
         "<h2>Lead time</h2>",
         _lead(judgement),
         "<h2>Seats that never started</h2>",
-        *(_metrics(f"No start by {days} days", table) for days, table in judgement.activation.items()),
+        *(_metrics(f"No start by {days} days", methods) for days, methods in judgement.activation.items()),
         "" if any(judgement.activation.values()) else "<p>No model speaks of them; their rule does.</p>",
         "<h2>By segment</h2>",
         _groups(judgement.groups, judgement.suppressed),
         "<h2>By week of life</h2>",
-        _image(plots.weeks_of_life(judgement, PRODUCT_HORIZON_DAYS), "AUC by week of life"),
+        image(plots.weeks_of_life(judgement, PRODUCT_HORIZON_DAYS), "AUC by week of life"),
         _groups(judgement.weeks, {}),
     ]
     if scorer.booster is not None:
-        body += ["<h2>What the trees use</h2>", _image(plots.importance(scorer), "feature importance")]
+        body += ["<h2>What the trees use</h2>", image(plots.importance(scorer), "feature importance")]
     if backtest:
         body += ["<h2>Rolling-origin backtest</h2>", _backtest(backtest)]
     return (
@@ -84,11 +84,11 @@ def page(
     )
 
 
-def _metrics(caption: str, table: Mapping[str, Mapping[str, Estimate]]) -> str:
-    if not table:
+def _metrics(caption: str, methods: Mapping[str, Mapping[str, Estimate]]) -> str:
+    if not methods:
         return f"<p>{escape(caption)}: too few judged snapshots, or one class only.</p>"
-    rows = [(method, *(str(values[name]) for name in METRICS)) for method, values in table.items()]
-    return f"<h3>{escape(caption)}</h3>" + _table(("method", *METRICS), rows)
+    rows = [(method, *(str(values[name]) for name in METRICS)) for method, values in methods.items()]
+    return f"<h3>{escape(caption)}</h3>" + table(("method", *METRICS), rows)
 
 
 def _lead(judgement: Judgement) -> str:
@@ -113,7 +113,7 @@ def _groups(groups: Sequence[Group], suppressed: Mapping[str, int]) -> str:
         f"<p><small>{count} of {escape(kind)} have fewer than {MIN_PEOPLE} people and are not shown.</small></p>"
         for kind, count in suppressed.items()
     )
-    return _table(("group", "people", "snapshots", "by", *METRICS), rows) + left_out
+    return table(("group", "people", "snapshots", "by", *METRICS), rows) + left_out
 
 
 def _backtest(backtest: Mapping[str, object]) -> str:
@@ -123,21 +123,23 @@ def _backtest(backtest: Mapping[str, object]) -> str:
     rows = [
         (
             one["origin"][:10], one["train_snapshots"], one["test_snapshots"], one["method"], f"{days} days",
-            *(str(Estimate(**table["model"][name])) for name in METRICS),
+            *(str(Estimate(**methods["model"][name])) for name in METRICS),
         )
         for one in origins
-        for days, table in one["metrics"].items()
-        if table
+        for days, methods in one["metrics"].items()
+        if methods
     ]  # fmt: skip
-    return _table(names, rows)
+    return table(names, rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in HTML, everything in it escaped."""
     cells = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{cells}</tbody></table>"
 
 
-def _image(figure: Figure, alternative: str) -> str:
+def image(figure: Figure, alternative: str) -> str:
+    """A figure inside the page, with the text for who cannot see it."""
     encoded = base64.b64encode(plots.png(figure)).decode()
     return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{encoded}">'

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from features.catalogue import NUMERIC
+from features.effects import Seen
 from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
 from features.scorer import PERIOD_ENDS_DAYS, PERIODS, cumulative
 from training.dataset import Dataset
+from training.decided import DecisionData
 
 COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
 START = to_microseconds(datetime(2026, 1, 5, tzinfo=UTC))
@@ -97,6 +99,48 @@ def _simulate(seed, *, n=4000, slope=1.0, now=-1.8, later=-3.2, longest=80.0):
         as_of=START + rng.integers(0, 150, n) * MICROSECONDS_PER_DAY,
     )
     return Simulated(dataset, hazards, silence)
+
+
+ARMS = ("none", "in_context_guidance", "peer_champion")
+
+
+def _decision_data(seed=0, *, n=600, effect=0.0, members=5, arms=ARMS, propensity=None, kept=None, arm=None):
+    """Decisions in teams of `members` who share a mood; the last arm keeps more by `effect` where the first number is above 0.
+
+    Logged by a policy that follows the second number, which moves the chance of keeping: confounded, with known
+    probabilities.
+    """
+    rng = np.random.default_rng(seed)
+    team = np.arange(n) // members
+    x = rng.normal(0, 1, (n, 3))
+    if propensity is None:
+        score = np.exp(np.column_stack([np.ones(n), 0.8 * x[:, 1], -0.8 * x[:, 1]]))
+        propensity = 0.05 + 0.85 * score / score.sum(axis=1, keepdims=True)
+    if arm is None:
+        drawn = (rng.random(n)[:, None] >= np.cumsum(propensity, axis=1)).sum(axis=1)
+        arm = np.minimum(drawn, propensity.shape[1] - 1)
+    mood = rng.normal(0, 0.1, team.max() + 1)[team]
+    chance = np.clip(0.5 + 0.15 * np.tanh(x[:, 1]) + mood + effect * (arm == len(arms) - 1) * (x[:, 0] > 0), 0, 1)
+    expert = np.zeros((n, len(arms)))
+    expert[:, 1:] = 0.02
+    return DecisionData(
+        arms=arms,
+        seen=Seen(x, [["north" if t % 2 else "south"] for t in team], expert, (x > 0).astype(float), np.ones(n)),
+        arm=arm,
+        propensity=propensity,
+        kept=(rng.random(n) < chance).astype(np.float64) if kept is None else kept,
+        team=np.char.add("t-", team.astype(str)),
+        organization=np.full(n, "acme"),
+        seat=np.char.add("acme/s-", np.arange(n).astype(str)),
+        as_of=START + np.arange(n) * MICROSECONDS_PER_DAY // 24,
+        cost=np.arange(len(arms)) * 10.0,
+        answers=np.zeros((len(arms), 0)),
+    )
+
+
+@pytest.fixture(scope="session")
+def decision_data():
+    return _decision_data
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,266 @@
+"""The learned effects of interventions as one value: what is known of a seat in, effect by arm with its interval out.
+
+The same model runs in evaluation and in production. It is written as plain JSON and LightGBM's own text, no pickle.
+Training fits it, the registry keeps it, serving loads it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+
+from features.calibration import probability
+from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
+from features.diagnosis import mode_strengths
+from features.expert import PRIOR_DEVIATION, even_risk_slope, expert_matrix
+from features.interventions import Intervention
+from features.scorer import MAX_DEPARTURE, one_hot, squash
+
+Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+REGISTERED_EFFECTS = "rekindle-effects"  # the name under which training registers and serving looks
+EFFECTS_ARTIFACT = "effects"  # folder of the registered model that EffectModel.save wrote
+EFFECTS_FILE = "effects.json"
+# Our choice: plain features, each over the value at which it counts in full, by which effects may differ beside the modes:
+# how well the seat fares, and so how much a contact interrupts it. Missing counts half.
+BASIS_FEATURES: Mapping[str, float] = MappingProxyType(
+    {
+        "meaningful_28": 12, "used_share_28": 1, "confidence_last": 10, "help_28": 6, "prompt_length_28": 200,
+        "quick_close_share_28": 1, "frustration": 1, "errors_28": 6, "surface_days_28": 10, "assisted_share_28": 1,
+    }
+)  # fmt: skip
+MAX_BASIS_LEVELS = 12  # our choice: a category with more names (roles) has too few decisions for each
+_95 = 1.959964
+
+
+class Learner(StrEnum):
+    """Where the effects come from. Names as in Künzel et al. 2019; `prior_r` is the Bayesian R-learner."""
+
+    EXPERT = "expert"
+    LOGISTIC_T = "logistic_t"
+    S = "s"
+    X = "x"
+    S_DR = "s_dr"
+    PRIOR_R = "prior_r"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of (n,) seats when a step is chosen.
+
+    vectors: (n, p) numbers, NaN where missing; categories: n rows of names; expert: (n, K) effects that experts expect, 0
+    in the column of `none`; strengths: (n, q) few plain columns in about [0, 1] by which effects may differ (failure
+    modes); slope: (n,) in [0, 1], how much can change at all, 1 at even risk.
+    """
+
+    vectors: Floats
+    categories: list[list[str]]
+    expert: Floats
+    strengths: Floats
+    slope: Floats
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: Integers) -> "Seen":
+        """The chosen seats."""
+        return Seen(
+            self.vectors[rows],
+            [self.categories[row] for row in rows.tolist()],
+            self.expert[rows],
+            self.strengths[rows],
+            self.slope[rows],
+        )
+
+
+def seen(vectors: Floats, categories: Sequence[Sequence[str]], risk: Floats, catalogue: Sequence[Intervention]) -> Seen:
+    """What the effects are learned and told from. vectors: (n, n_numeric); risk: (n,) at the product horizon."""
+    plain = [
+        np.nan_to_num(np.clip(vectors[:, NUMERIC.index(BY_NAME[name])] / full, 0, 1), nan=0.5)
+        for name, full in BASIS_FEATURES.items()
+    ]
+    strengths = np.stack([*mode_strengths(vectors).values(), *plain], axis=1)
+    names = [list(row) for row in categories]
+    return Seen(vectors, names, expert_matrix(vectors, risk, catalogue), strengths, even_risk_slope(risk))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A logistic regression of keeping for each arm on standardised, squashed numbers and one-hot names.
+
+    fill, mean, scale: (p,); weights: (K, p + one-hot levels); intercepts: (K,).
+    """
+
+    fill: tuple[float, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[tuple[float, ...], ...] = ()
+    intercepts: tuple[float, ...] = ()
+
+    def design(self, vectors: Floats, codes: Floats, levels: Sequence[int]) -> Floats:
+        """(n, n_weights) standardised inputs; codes: (n, n_categories), NaN where unknown."""
+        filled = np.where(np.isnan(vectors), np.asarray(self.fill), vectors)
+        numbers = (squash(filled) - np.asarray(self.mean)) / np.asarray(self.scale)
+        return np.concatenate((np.clip(numbers, -MAX_DEPARTURE, MAX_DEPARTURE), one_hot(codes, levels)), axis=1)
+
+    def chances(self, design: Floats) -> Floats:
+        """(n, K) probability of keeping under each arm."""
+        return probability(design @ np.asarray(self.weights).T + np.asarray(self.intercepts))
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Change in the probability of keeping against `none`, with its 95 % interval: (n, K) each, in [-1, 1].
+
+    deviation: of the posterior on the basis, and PRIOR_DEVIATION for what the basis does not tell between seats.
+    """
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    deviation: Floats
+
+
+@dataclass(frozen=True)
+class EffectModel:
+    """Fitted effects of `arms`, of which the first is `none`.
+
+    weights: (K,) w = n / (n + m) by arm: how far the effect departs from the expert's toward the learned one.
+    correction: (K, q) on the basis times the slope, added to what the learner says. covariance: (K, q, q) of the effect on
+    the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X.
+    decisions: (K,) matured ones that taught each arm. trained_until: ISO 8601, empty for never.
+    """
+
+    learner: Learner
+    arms: tuple[str, ...]
+    weights: tuple[float, ...]
+    levels: tuple[tuple[str, ...], ...] = ()
+    line: Line | None = None
+    boosters: tuple[lgb.Booster, ...] = ()
+    correction: tuple[tuple[float, ...], ...] = ()
+    covariance: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    decisions: tuple[int, ...] = ()
+    note: str = ""
+    trained_until: str = ""
+    catalogue: str = field(default_factory=catalogue_hash)
+
+    def effects(self, at: Seen) -> Effects:
+        """Effect of every arm at every seat; 0 for `none`, and within [risk - 1, risk] only as far as the learner is."""
+        mean = at.expert.copy()
+        deviation = np.repeat((PRIOR_DEVIATION * at.slope)[:, None], len(self.arms), axis=1)
+        weight = np.asarray(self.weights)
+        if weight.any():
+            codes = self.codes(at.categories)
+            mean = mean + weight * (self._learned(at, codes) - mean)
+            if self.covariance:
+                columns = self.basis(at, codes)
+                spread = np.einsum("nq,kqr,nr->nk", columns, np.asarray(self.covariance), columns, optimize=True)
+                known = np.sqrt(np.maximum(spread, 0) + PRIOR_DEVIATION**2) * at.slope[:, None]
+                deviation = np.where(weight > 0, known, deviation)
+        mean[:, 0], deviation[:, 0] = 0.0, 0.0
+        mean = np.clip(mean, -1, 1)
+        low, high = (np.clip(mean + sign * _95 * deviation, -1, 1) for sign in (-1, 1))
+        return Effects(mean, low, high, deviation)
+
+    def codes(self, categories: Sequence[Sequence[str]]) -> Floats:
+        """(n, n_categories) category codes; NaN for a missing or never seen one."""
+        tables = [{name: code for code, name in enumerate(names)} for names in self.levels]
+        coded = [[table.get(name, np.nan) for table, name in zip(tables, row, strict=True)] for row in categories]
+        return np.asarray(coded, np.float64).reshape(len(categories), len(self.levels))
+
+    def basis(self, at: Seen, codes: Floats) -> Floats:
+        """(n, q) the constant, the strengths, and the one-hot names of categories with few of them."""
+        few = [position for position, names in enumerate(self.levels) if len(names) <= MAX_BASIS_LEVELS]
+        names = one_hot(codes[:, few], [len(self.levels[position]) for position in few]) if few else at.strengths[:, :0]
+        return np.concatenate((np.ones((len(at), 1)), at.strengths, names), axis=1)
+
+    def rows(self, at: Seen, codes: Floats) -> Floats:
+        """(n, inputs) what the trees read, without the arm."""
+        return np.concatenate((at.vectors, at.strengths, codes), axis=1)
+
+    def _learned(self, at: Seen, codes: Floats) -> Floats:
+        """(n, K) the learner's effects before shrinkage."""
+        if self.learner is Learner.LOGISTIC_T:
+            assert self.line is not None
+            chances = self.line.chances(self.line.design(at.vectors, codes, [len(names) for names in self.levels]))
+            return np.asarray(chances - chances[:, :1])
+        if self.learner is Learner.X:
+            rows = self.rows(at, codes)
+            parts = [np.asarray(booster.predict(rows, num_threads=1)) for booster in self.boosters]
+            return np.stack([np.zeros(len(at)), *parts], axis=1)
+        raw = at.expert if self.learner is Learner.PRIOR_R else np.zeros_like(at.expert)
+        if self.learner in (Learner.S, Learner.S_DR):
+            chances = arm_chances(self.boosters[0], self.rows(at, codes), len(self.arms))
+            raw = chances - chances[:, :1]
+        if self.correction:
+            raw = raw + at.slope[:, None] * (self.basis(at, codes) @ np.asarray(self.correction).T)
+        return np.asarray(raw)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into the folder, which must exist."""
+        document = {
+            "learner": str(self.learner),
+            **{name: getattr(self, name) for name in _PLAIN},
+            "line": None if self.line is None else asdict(self.line),
+            "boosters": len(self.boosters),
+        }
+        (folder / EFFECTS_FILE).write_text(json.dumps(document), encoding="utf-8")
+        for number, booster in enumerate(self.boosters):
+            (folder / f"booster-{number}.txt").write_text(booster.model_to_string(), encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> "EffectModel":
+        """The model in the folder. Raises ValueError where it was fitted on other features than today's FEATURES."""
+        document = json.loads((folder / EFFECTS_FILE).read_text(encoding="utf-8"))
+        if document["catalogue"] != catalogue_hash():
+            raise ValueError(
+                f"the effects were learned on another feature catalogue ({document['catalogue']}, now {catalogue_hash()}): "
+                "learn them again"
+            )
+        line = document["line"]
+        return EffectModel(
+            learner=Learner(document["learner"]),
+            line=None if line is None else Line(**{name: _tuples(values) for name, values in line.items()}),
+            boosters=tuple(
+                lgb.Booster(model_file=str(folder / f"booster-{number}.txt")) for number in range(document["boosters"])
+            ),
+            **{name: _tuples(document[name]) for name in _PLAIN},
+        )
+
+
+_PLAIN = ("arms", "weights", "levels", "correction", "covariance", "decisions", "note", "trained_until", "catalogue")
+
+
+def arm_chances(booster: lgb.Booster, rows: Floats, arms: int) -> Floats:
+    """(n, K) probability of keeping under each arm, of trees whose last inputs are the arms' indicators."""
+    chances = []
+    for arm in range(arms):
+        told = np.zeros((len(rows), arms))
+        told[:, arm] = 1
+        chances.append(np.asarray(booster.predict(np.concatenate((rows, told), axis=1), num_threads=1)))
+    return np.stack(chances, axis=1)
+
+
+def expert_model(arms: Sequence[str], *, note: str = "", decisions: Mapping[str, int] | None = None) -> EffectModel:
+    """The model that says what the experts say."""
+    counts = tuple((decisions or {}).get(arm, 0) for arm in arms)
+    return EffectModel(Learner.EXPERT, tuple(arms), (0.0,) * len(arms), decisions=counts, note=note)
+
+
+def answers(catalogue: Sequence[Intervention]) -> Floats:
+    """(K, n_modes) the expert effect by mode, in the order of all failure modes that any intervention answers."""
+    modes = sorted({mode for intervention in catalogue for mode in intervention.answers})
+    return np.array([[intervention.answers.get(mode, 0.0) for mode in modes] for intervention in catalogue])
+
+
+def _tuples(value: Any) -> Any:  # nested to any depth, as JSON has it
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -1,0 +1,228 @@
+"""Matured decisions as arrays: what was known, what could have been chosen and how likely, what was, what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.catalogue import catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA
+from features.decisions import NONE, Decision
+from features.effects import Seen, answers, seen
+from features.events import Kind
+from features.instants import to_microseconds
+from features.interventions import Intervention
+from features.labels import abandoned_by, label_snapshots
+from features.log import Source
+from features.scorer import PRODUCT_HORIZON_DAYS
+from features.tools import ToolProfile
+
+Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+Texts = npt.NDArray[np.str_]
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class DecisionData:
+    """(n,) decisions, aligned. Raises ValueError where the chosen arm had no probability, naming it.
+
+    arms: K names, `none` first; seen: what was known; arm: (n,) position of the chosen one; propensity: (n, K), 0 where it
+    was not eligible, rows sum to 1; kept: (n,) 1 or 0 at 28 days, NaN where censored; team, organization, seat: (n,);
+    as_of: (n,) microseconds of the decision; cost: (K,) money per use; answers: (K, modes) expert effect by failure mode.
+    """
+
+    arms: tuple[str, ...]
+    seen: Seen
+    arm: Integers
+    propensity: Floats
+    kept: Floats
+    team: Texts
+    organization: Texts
+    seat: Texts
+    as_of: Integers
+    cost: Floats
+    answers: Floats
+
+    def __post_init__(self) -> None:
+        if not self.arms or self.arms[0] != NONE:
+            raise ValueError(f"arms: expected {NONE!r} first, came {self.arms}")
+        given = self.propensity[np.arange(len(self.arm)), self.arm]
+        if not (given > 0).all():
+            row = int(np.flatnonzero(~(given > 0))[0])
+            raise ValueError(
+                f"decision of seat {self.seat[row]}: {self.arms[self.arm[row]]} was chosen with a logged probability of "
+                f"{given[row]:g}; expected above zero"
+            )
+        if len(self.arm) and np.abs(self.propensity.sum(axis=1) - 1).max() > 1e-6:
+            raise ValueError("propensity: expected rows that sum to 1")
+
+    def __len__(self) -> int:
+        return len(self.arm)
+
+    @property
+    def eligible(self) -> Booleans:
+        """(n, K) what could have been chosen."""
+        return np.asarray(self.propensity > 0)
+
+    def take(self, chosen: Booleans | Integers) -> "DecisionData":
+        """The chosen decisions."""
+        rows = np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen, np.int64)
+        names = ("arm", "propensity", "kept", "team", "organization", "seat", "as_of")
+        return replace(self, seen=self.seen.take(rows), **{name: getattr(self, name)[rows] for name in names})
+
+    def matured(self) -> "DecisionData":
+        """Those of which it is known what came."""
+        return self.take(~np.isnan(self.kept))
+
+    def counts(self) -> Integers:
+        """(K,) how often each arm was chosen."""
+        return np.bincount(self.arm, minlength=len(self.arms))
+
+    def folds(self, seed: int, *, folds: int = FOLDS) -> Integers:
+        """(n,) fold of each decision, 0 to folds - 1, by team."""
+        teams, inverse = np.unique(self.team, return_inverse=True)
+        return np.random.default_rng(seed).permutation(np.arange(len(teams)) % folds)[inverse]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The log as it teaches and as it proves.
+
+    learning: outside the holdout; holdout: whole teams left alone, the control for the proof. policy: (len(learning),) that
+    made each. left_out: why and how many decisions could not be used.
+    """
+
+    learning: DecisionData
+    holdout: DecisionData
+    policy: Texts
+    left_out: Mapping[str, int]
+
+
+def build_decisions(
+    decisions: Sequence[Decision],
+    outcomes: Mapping[str, float],
+    seats: pa.Table,
+    catalogue: Sequence[Intervention],
+) -> Decided:
+    """The decisions that were made on today's features.
+
+    outcomes: decision_id to kept at 28 days (1, 0; NaN or absent: not known yet). seats: SEAT_SCHEMA. Raises ValueError
+    for an outcome of an unknown decision, an outcome that is neither, a decision on an unknown seat or intervention.
+    """
+    ordered = [*(item for item in catalogue if item.id == NONE), *(item for item in catalogue if item.id != NONE)]
+    _check_outcomes(outcomes, {decision.decision_id for decision in decisions})
+    chosen = [decision for decision in decisions if decision.features and decision.catalogue_hash == catalogue_hash()]
+    with_risk = [decision for decision in chosen if str(PRODUCT_HORIZON_DAYS) in decision.risk]
+    left_out = {
+        "without features, or on those of another catalogue": len(decisions) - len(chosen),
+        "without a risk at the product horizon": len(chosen) - len(with_risk),
+    }
+    data = _arrays(with_risk, outcomes, seats, ordered)
+    held = np.array([decision.holdout for decision in with_risk], bool)
+    policies = np.array([decision.policy for decision in with_risk], dtype=str)
+    return Decided(data.take(~held), data.take(held), policies[~held], {k: v for k, v in left_out.items() if v})
+
+
+def joined(parts: Sequence[DecisionData]) -> DecisionData:
+    """One after the other; at least one, all of the same arms."""
+    at = [part.seen for part in parts]
+    return DecisionData(
+        arms=parts[0].arms,
+        seen=Seen(
+            np.concatenate([one.vectors for one in at]),
+            [row for one in at for row in one.categories],
+            np.concatenate([one.expert for one in at]),
+            np.concatenate([one.strengths for one in at]),
+            np.concatenate([one.slope for one in at]),
+        ),
+        arm=np.concatenate([part.arm for part in parts]),
+        propensity=np.concatenate([part.propensity for part in parts]),
+        kept=np.concatenate([part.kept for part in parts]),
+        team=np.concatenate([part.team for part in parts]),
+        organization=np.concatenate([part.organization for part in parts]),
+        seat=np.concatenate([part.seat for part in parts]),
+        as_of=np.concatenate([part.as_of for part in parts]),
+        cost=parts[0].cost,
+        answers=parts[0].answers,
+    )
+
+
+def outcomes_of(
+    decisions: Sequence[Decision],
+    *,
+    events: pa.Table,
+    seats: pa.Table,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
+) -> dict[str, float]:
+    """By decision_id, 1 where no silence had begun 28 days after it, 0 where one had, NaN where not known yet.
+
+    By the code of the labels, but seen past later interventions: an effect is that of the decision with whatever followed from
+    it. Guided events are no meaningful use.
+    """
+    if not decisions:
+        return {}
+    undisturbed = events.filter(pc.not_equal(events["kind"], str(Kind.INTERVENTION)))
+    snapshots = pl.DataFrame(
+        {"seat_id": [one.seat_id for one in decisions], "as_of": [one.decided_at for one in decisions]},
+        schema=SNAPSHOT_SCHEMA,
+    )
+    labels = label_snapshots(snapshots, events=undisturbed, seats=seats, sources=sources, tools=tools)
+    kept = 1 - abandoned_by(labels, PRODUCT_HORIZON_DAYS)
+    return dict(zip((one.decision_id for one in decisions), kept.tolist(), strict=True))
+
+
+def _check_outcomes(outcomes: Mapping[str, float], known: set[str]) -> None:
+    for decision_id, kept in outcomes.items():
+        if decision_id not in known:
+            raise ValueError(f"outcome of decision {decision_id!r}: there is no such decision in the log")
+        if not (kept != kept or kept in (0, 1)):
+            raise ValueError(f"outcome of decision {decision_id!r}: expected 1 (kept), 0 or NaN, came {kept}")
+
+
+def _arrays(
+    decisions: Sequence[Decision], outcomes: Mapping[str, float], seats: pa.Table, catalogue: Sequence[Intervention]
+) -> DecisionData:
+    place = {intervention.id: position for position, intervention in enumerate(catalogue)}
+    wanted = ("seat_id", "team", "organization")
+    roster = {row["seat_id"]: row for row in pl.DataFrame(pl.from_arrow(seats.select(wanted))).to_dicts()}
+    propensity = np.zeros((len(decisions), len(catalogue)))
+    for row, decision in enumerate(decisions):
+        if decision.seat_id not in roster:
+            raise ValueError(f"decision {decision.decision_id}: seat {decision.seat_id!r} is not in the roster")
+        for name, chance in decision.probabilities.items():
+            if name not in place:
+                raise ValueError(
+                    f"decision {decision.decision_id}: intervention {name!r} is not in the catalogue ({', '.join(place)})"
+                )
+            propensity[row, place[name]] = chance
+    vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), -1)
+    risk = np.array([decision.risk[str(PRODUCT_HORIZON_DAYS)] for decision in decisions], np.float64)
+    owners = [roster[decision.seat_id] for decision in decisions]
+    return DecisionData(
+        arms=tuple(place),
+        seen=seen(vectors, [list(decision.categories) for decision in decisions], risk, catalogue)
+        if decisions
+        else nothing_seen(len(catalogue)),
+        arm=np.array([place[decision.intervention] for decision in decisions], np.int64),
+        propensity=propensity,
+        kept=np.array([outcomes.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
+        team=np.array([f"{one['organization']}/{one['team'] or one['seat_id']}" for one in owners], dtype=str),
+        organization=np.array([one["organization"] for one in owners], dtype=str),
+        seat=np.array([decision.seat_id for decision in decisions], dtype=str),
+        as_of=np.array([to_microseconds(decision.decided_at) for decision in decisions], np.int64),
+        cost=np.array([intervention.cost for intervention in catalogue]),
+        answers=answers(catalogue),
+    )
+
+
+def nothing_seen(arms: int) -> Seen:
+    """What is known of no seat."""
+    return Seen(np.empty((0, 0)), [], np.empty((0, arms)), np.empty((0, 0)), np.empty(0))

@@ -1,0 +1,338 @@
+"""Effects of interventions from matured decisions: candidates, shrinkage toward the experts, the choice among them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+from features.effects import EffectModel, Learner, arm_chances, expert_model
+from features.instants import from_microseconds
+from training.decided import DecisionData
+from training.offpolicy import Value, dr_scores, greedy, mean_by_team
+from training.outcome import (
+    LINE_STRENGTH,
+    SOLVER,
+    blank,
+    fit_arm_trees,
+    fit_line,
+    fit_trees,
+    kept_chance,
+    outcome_model,
+)
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+# m in w = n / (n + m): decisions of an arm after which the learner counts as much as the experts. The variance of an
+# outcome (0.2) over that of the experts' effect (0.02 squared) is 500 for one mean; our choice is the double, for a
+# learner tells many seats apart.
+SHRINKAGE_DECISIONS = 1_000.0
+SUPPORT = 150  # decisions of an arm; our choice: below it the experts alone speak of the arm (design: decide, value)
+# Standard deviations, at even risk, of departures from the experts: of one arm, of every contact alike, and, as a share of
+# what the experts say of a mode, of the modes' strengths. The evidence of the decisions chooses among them.
+ARM_DEVIATIONS = (0.003, 0.01, 0.03, 0.06)
+CONTACT_DEVIATIONS = (0.003, 0.01, 0.03, 0.1)
+MODE_DEVIATIONS = (0.03, 0.1, 0.3, 1.0)
+CORRECTION_DEVIATION = 0.01  # of S + shrunk DR correction, at even risk; our choice: half of the experts' own
+_95 = 1.96
+INNER_FOLDS = 3  # of the chance of keeping inside each lesson; our choice: two thirds of the teams tell it well
+LEAST_VARIANCE = 0.02  # of one outcome: a chance near 0 or 1 is not known so well that its decisions should rule
+X_TREES: Mapping[str, object] = MappingProxyType(
+    {"objective": "regression", "num_leaves": 7, "min_data_in_leaf": 100, "rounds": 40, "learning_rate": 0.05}
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What learning came to.
+
+    model: the winner, fitted on all decisions. values: by candidate, the DR gain of its greedy policy over the experts', on
+    teams that it never saw. told: (n, K) effects of the winner, cross-fitted by team, for further valuation.
+    """
+
+    model: EffectModel
+    values: Mapping[Learner, Value]
+    told: Floats
+    outcome_model: Floats
+    decisions: int
+    teams: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What every candidate is fitted on: decisions, the chance of keeping cross-fitted by team, and how to run."""
+
+    data: DecisionData
+    chance: Floats
+    seed: int
+    threads: int
+
+    def drawn(self) -> Floats:
+        """(n, K) indicator of the chosen arm less its logged probability."""
+        return np.asarray(np.eye(len(self.data.arms))[self.data.arm] - self.data.propensity)
+
+    def precision(self) -> Floats:
+        """(n,) one over the variance of the outcome."""
+        return np.asarray(1 / np.maximum(self.chance * (1 - self.chance), LEAST_VARIANCE))
+
+
+def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
+    """The candidate of the greatest cross-fitted DR value (see _winner), fitted on all matured decisions.
+
+    Where no arm but `none` has SUPPORT decisions, or only one arm was ever chosen, the experts speak and the note says so.
+    """
+    data = data.matured()
+    counts = dict(zip(data.arms, data.counts().tolist(), strict=True))
+    supported = [arm for arm in data.arms[1:] if counts[arm] >= SUPPORT]
+    if not supported or counts[data.arms[0]] < SUPPORT or len(np.unique(data.kept)) < 2:
+        note = _too_little(counts, data.arms)
+        model = expert_model(data.arms, note=note, decisions=counts)
+        return Fit(model, {}, data.seen.expert, np.zeros_like(data.propensity), len(data), len(np.unique(data.team)))
+    fold = data.folds(seed)
+    told = {learner: np.zeros(data.propensity.shape) for learner in CANDIDATES}
+    for number in np.unique(fold).tolist():
+        inside = fold == number
+        lesson = lesson_of(data.take(~inside), seed=seed, threads=threads)
+        at = data.take(inside).seen
+        for learner, learn in CANDIDATES.items():
+            told[learner][inside] = learn(lesson).effects(at).mean
+    q = outcome_model(data, seed=seed, threads=threads)
+    scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
+    values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
+    winner = _winner(scores, data)
+    lesson = lesson_of(data, seed=seed, threads=threads)
+    model = with_intervals(lesson, CANDIDATES[winner](lesson))
+    until = from_microseconds(int(data.as_of.max())).isoformat()
+    model = replace(model, trained_until=until, note=_note(winner, values[winner], data, supported))
+    return Fit(model, values, told[winner], q, len(data), len(np.unique(data.team)))
+
+
+def _winner(scores: Mapping[Learner, Floats], data: DecisionData) -> Learner:
+    """The greatest DR value; PRIOR_R wherever that is not better than it by one standard error, paired by decision.
+
+    One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: its prior holds the experts' rule, and
+    among candidates as close as this the greatest value is chance.
+    """
+    best = max(scores, key=lambda learner: float(scores[learner].mean()))
+    ahead = mean_by_team(scores[best] - scores[Learner.PRIOR_R], data.team)
+    return best if (ahead.high - ahead.value) / _95 < ahead.value else Learner.PRIOR_R
+
+
+def lesson_of(data: DecisionData, *, seed: int, threads: int = 1) -> Lesson:
+    """What the candidates are fitted on, of matured decisions."""
+    return Lesson(
+        data, kept_chance(data, data.folds(seed + 1, folds=INNER_FOLDS), seed=seed, threads=threads), seed, threads
+    )
+
+
+def _too_little(counts: Mapping[str, int], arms: tuple[str, ...]) -> str:
+    seen = [arm for arm in arms if counts[arm]]
+    if len(seen) <= 1:
+        only = f"only {seen[0]} was ever chosen" if seen else "no decision has matured"
+        return f"{only}, so nothing can be compared: the experts speak"
+    best = max(arms[1:], key=lambda arm: counts[arm])
+    return (
+        f"no intervention has {SUPPORT} matured decisions with both outcomes beside as many of {arms[0]} (most: {best}, "
+        f"{counts[best]}; {arms[0]}: {counts[arms[0]]}): the experts speak"
+    )
+
+
+def _note(winner: Learner, value: Value, data: DecisionData, supported: list[str]) -> str:
+    silent = [arm for arm in data.arms[1:] if arm not in supported]
+    told = f"{winner}: {value} more kept per decision than the experts' choice, on teams it never saw"
+    return told + (f"; of {', '.join(silent)} the experts speak (fewer than {SUPPORT} decisions)" if silent else "")
+
+
+def shrinkage(data: DecisionData) -> tuple[float, ...]:
+    """(K,) w = n / (n + m) by arm, 0 below SUPPORT decisions."""
+    n = data.counts()
+    weight = np.where(n >= SUPPORT, n / (n + SHRINKAGE_DECISIONS), 0.0)
+    weight[0] = 1.0 if weight.any() else 0.0
+    return tuple(weight.tolist())
+
+
+def learn_expert(lesson: Lesson) -> EffectModel:
+    """The experts' effects as they are."""
+    data = lesson.data
+    return expert_model(data.arms, decisions=dict(zip(data.arms, data.counts().tolist(), strict=True)))
+
+
+def learn_logistic_t(lesson: Lesson) -> EffectModel:
+    """One ridge logistic regression for each arm; below SUPPORT decisions, or with one outcome only, that of all."""
+    data, model = lesson.data, _started(lesson, Learner.LOGISTIC_T)
+    codes = model.codes(data.seen.categories)
+    counts = [len(names) for names in model.levels]
+    line, design = fit_line(data.seen.vectors, lambda made: made.design(data.seen.vectors, codes, counts))
+    common = LogisticRegression(C=LINE_STRENGTH, solver=SOLVER).fit(design, data.kept)
+    weights, intercepts = [], []
+    for arm in range(len(data.arms)):
+        rows = data.arm == arm
+        is_known = rows.sum() >= SUPPORT and len(np.unique(data.kept[rows])) == 2
+        fitted = (
+            LogisticRegression(C=LINE_STRENGTH / 10, solver=SOLVER).fit(design[rows], data.kept[rows])
+            if is_known
+            else common
+        )
+        weights.append(tuple(fitted.coef_[0].tolist()))
+        intercepts.append(float(fitted.intercept_[0]))
+    return replace(model, line=replace(line, weights=tuple(weights), intercepts=tuple(intercepts)))
+
+
+def learn_s(lesson: Lesson) -> EffectModel:
+    """Trees that know the arm; the effect is the difference that it makes to them."""
+    model = _started(lesson, Learner.S)
+    return replace(model, boosters=(fit_arm_trees(lesson.data, model, seed=lesson.seed, threads=lesson.threads),))
+
+
+def learn_x(lesson: Lesson) -> EffectModel:
+    """The X learner, one regression of imputed effects for each arm.
+
+    Imputed: y - q(none) where the arm was chosen, q(arm) - y where `none` was; weighted by one less its own share of the two, as
+    their effects are weighted by the propensity. Source: Künzel et al. 2019, eqs. 8 to 10.
+    """
+    data, model = lesson.data, _started(lesson, Learner.X)
+    trees = fit_arm_trees(data, model, seed=lesson.seed, threads=lesson.threads)
+    rows = model.rows(data.seen, model.codes(data.seen.categories))
+    chances = arm_chances(trees, rows, len(data.arms))
+    boosters: list[lgb.Booster] = []
+    for arm in range(1, len(data.arms)):
+        treated, control = data.arm == arm, (data.arm == 0) & data.eligible[:, arm]
+        both = treated | control
+        imputed = np.where(treated, data.kept - chances[:, 0], chances[:, arm] - data.kept)[both]
+        pair = data.propensity[:, arm] / np.maximum(data.propensity[:, arm] + data.propensity[:, 0], 1e-9)
+        weight = np.where(treated, 1 - pair, pair)[both]
+        if not both.any():
+            both, imputed, weight = np.ones(len(data), bool), np.zeros(len(data)), np.ones(len(data))
+        boosters.append(
+            fit_trees(rows[both], imputed, weight=weight, seed=lesson.seed, threads=lesson.threads, **X_TREES)
+        )
+    return replace(model, boosters=tuple(boosters))
+
+
+def learn_s_dr(lesson: Lesson) -> EffectModel:
+    """S, and a ridge regression of what the outcomes say beyond it, on the basis: its deviation is CORRECTION_DEVIATION.
+
+    The correction solves the doubly robust moment in its residual form: y - m(x) - sum_a (1[a] - mu_a) tau_S,a on
+    (1[a] - mu_a) times the basis (Robinson 1988; Nie and Wager 2021, eq. 4, for several arms).
+    """
+    data, model = lesson.data, learn_s(lesson)
+    raw = replace(model, weights=(1.0,) * len(data.arms)).effects(data.seen).mean
+    loadings = np.eye(len(data.arms))[:, 1:]
+    moments = _moments(lesson, model, raw, loadings)
+    posterior = _posterior(moments, np.full(loadings.shape[1], CORRECTION_DEVIATION))
+    correction, _ = _by_arm(posterior, loadings)
+    return replace(model, learner=Learner.S_DR, correction=_nested(correction))
+
+
+def learn_prior_r(lesson: Lesson) -> EffectModel:
+    """The experts' effects as a normal prior, updated by the decisions; already shrunk, so its weights are 1.
+
+    tau_a(x) = expert_a(x) + slope(x) phi(x)' beta_a, with beta_a the sum of a departure of its own, one of every contact, and
+    one of the modes' strengths, which moves all arms that answer a mode together; each normal with mean 0. Their deviations are
+    those of the greatest evidence. Our choice of structure: arms of a few hundred decisions learn from each other.
+    The likelihood is that of the R learner (Nie and Wager 2021, eq. 4) with logged propensities, which confounding by what
+    is seen does not bias.
+    """
+    data, model = lesson.data, _started(lesson, Learner.PRIOR_R)
+    arms = len(data.arms)
+    contact = (np.arange(arms) > 0).astype(float)[:, None]
+    loadings = np.concatenate((np.eye(arms)[:, 1:], contact, data.answers), axis=1)
+    kinds = np.repeat([0, 1, 2], [arms - 1, 1, data.answers.shape[1]])
+    moments = _moments(lesson, model, data.seen.expert, loadings)
+    choices = [
+        np.array([own, every, mode])[kinds]
+        for own in ARM_DEVIATIONS
+        for every in CONTACT_DEVIATIONS
+        for mode in (MODE_DEVIATIONS if data.answers.size else MODE_DEVIATIONS[:1])
+    ]
+    posterior = max((_posterior(moments, deviations) for deviations in choices), key=lambda found: found.evidence)
+    correction, covariance = _by_arm(posterior, loadings)
+    is_taught = np.array(shrinkage(data)) > 0
+    return replace(
+        model,
+        weights=tuple(is_taught.astype(float).tolist()),
+        correction=_nested(correction),
+        covariance=tuple(_nested(part) for part in covariance),
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Normal equations of the residual regression, factor by factor of the loadings: (f q, f q) and (f q,)."""
+
+    gram: Floats
+    cross: Floats
+    columns: int
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    mean: Floats
+    covariance: Floats
+    evidence: float
+    columns: int
+
+
+def _moments(lesson: Lesson, model: EffectModel, effects: Floats, loadings: Floats) -> _Moments:
+    data = lesson.data
+    basis = model.basis(data.seen, model.codes(data.seen.categories)) * data.seen.slope[:, None]
+    drawn = lesson.drawn()
+    residual = data.kept - lesson.chance - (drawn * effects).sum(axis=1)
+    factors = drawn @ loadings
+    root = np.sqrt(lesson.precision())
+    rows = (factors[:, :, None] * (basis * root[:, None])[:, None, :]).reshape(len(data), -1)
+    return _Moments(rows.T @ rows, rows.T @ (residual * root), basis.shape[1])
+
+
+def _posterior(moments: _Moments, deviations: Floats) -> _Posterior:
+    """Normal posterior under independent priors of these deviations by factor, and the log evidence up to a constant."""
+    scale = np.repeat(deviations, moments.columns)
+    gram = scale[:, None] * moments.gram * scale + np.eye(len(scale))
+    cross = scale * moments.cross
+    chol = np.linalg.cholesky(gram)
+    inverse = np.linalg.inv(chol)
+    white = inverse @ cross
+    evidence = float(white @ white / 2 - np.log(np.diag(chol)).sum())
+    covariance = scale[:, None] * (inverse.T @ inverse) * scale
+    return _Posterior(scale * (inverse.T @ white), covariance, evidence, moments.columns)
+
+
+def _by_arm(posterior: _Posterior, loadings: Floats) -> tuple[Floats, list[Floats]]:
+    """(K, q) mean of each arm's coefficients and its (q, q) covariance."""
+    factors = loadings.shape[1]
+    mean = loadings @ posterior.mean.reshape(factors, posterior.columns)
+    blocks = posterior.covariance.reshape(factors, posterior.columns, factors, posterior.columns)
+    return np.asarray(mean), [np.einsum("f,fqgr,g->qr", own, blocks, own, optimize=True) for own in loadings]
+
+
+def _started(lesson: Lesson, learner: Learner) -> EffectModel:
+    data = lesson.data
+    counts = tuple(data.counts().tolist())
+    return replace(blank(data), learner=learner, weights=shrinkage(data), decisions=counts)
+
+
+def _nested(table: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in table.tolist())
+
+
+def with_intervals(lesson: Lesson, model: EffectModel) -> EffectModel:
+    """The model with the posterior covariance of the basis, whatever its learner: how far its effects may be off."""
+    if model.covariance or model.learner is Learner.EXPERT:
+        return model
+    return replace(model, covariance=learn_prior_r(lesson).covariance)
+
+
+CANDIDATES: Mapping[Learner, Callable[[Lesson], EffectModel]] = MappingProxyType(
+    {
+        Learner.EXPERT: learn_expert,
+        Learner.LOGISTIC_T: learn_logistic_t,
+        Learner.S: learn_s,
+        Learner.X: learn_x,
+        Learner.S_DR: learn_s_dr,
+        Learner.PRIOR_R: learn_prior_r,
+    }
+)

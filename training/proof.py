@@ -1,0 +1,334 @@
+"""Whether the interventions kept anyone: each policy against the holdout, against doing nothing and the incumbent."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from scipy import stats
+
+from features.catalogue import CATEGORIES
+from training.decided import Decided, DecisionData, joined
+from training.judgement import MIN_PEOPLE, finite
+from training.offpolicy import (
+    FEWEST_TEAMS,
+    Mismatch,
+    NoSupport,
+    Policy,
+    Support,
+    Valuation,
+    Value,
+    dr_scores,
+    gain,
+    mean_by_team,
+    sample_ratio_mismatch,
+    support,
+    value,
+)
+from training.outcome import fit_kept, outcome_model
+from training.report import STYLE, image, table
+
+Floats = npt.NDArray[np.float64]
+
+PER = 1_000  # licences
+SEGMENTS = ("tool", "role", "function", "region")
+PAGE, DOCUMENT = "index.html", "proof.json"
+LOGGED = "as decided"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Money per licence kept: cost over gain, with the bounds that the gain's interval gives.
+
+    high is NaN where the gain may be nothing: then no amount of money is surely enough.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What one policy is worth. Gains are licences kept, per decision.
+
+    against_none, against_incumbent: by DR from the randomised decisions; None where the log cannot tell, and `why` says so.
+    """
+
+    name: str
+    valuation: Valuation | None
+    against_none: Value | None
+    against_incumbent: Value | None
+    money_per_decision: float
+    cost_per_kept: Cost | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Gain of what was decided over doing nothing in one group of at least MIN_PEOPLE people."""
+
+    kind: str
+    name: str
+    people: int
+    decisions: int
+    gain: Value
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The report. holdout: what was decided against whole teams left alone, raw and adjusted for what was known before."""
+
+    decisions: int
+    people: int
+    teams: int
+    holdout_decisions: int
+    holdout_teams: int
+    censored: int
+    holdout_raw: Value | None
+    holdout: Value | None
+    policies: tuple[Proved, ...]
+    segments: tuple[Segment, ...]
+    suppressed: Mapping[str, int]
+    mismatch: Mismatch
+    support: tuple[Support, ...]
+    left_out: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The same for JSON; what cannot be computed is null."""
+        found: dict[str, Any] = finite(asdict(self))
+        return found
+
+
+def prove(
+    decided: Decided, policies: Mapping[str, Policy], *, incumbent: str = LOGGED, seed: int = 7, threads: int = 1
+) -> Proof:
+    """What each policy is worth, on matured decisions.
+
+    policies: by name; LOGGED, what was decided, is always among them. incumbent: the name of the one to beat. Raises
+    ValueError where no decision has matured yet or the incumbent is not among the policies.
+    """
+    data, held = decided.learning.matured(), decided.holdout.matured()
+    if not len(data):
+        waiting = len(decided.learning)
+        raise ValueError(
+            f"none of {waiting:,} decisions outside the holdout has matured: an outcome is known when 28 days and the silence "
+            "after them are over"
+            if waiting
+            else "the log has no decision outside the holdout, so there is nothing to prove"
+        )
+    named: dict[str, Policy] = {LOGGED: lambda of: of.propensity, **policies}
+    if incumbent not in named:
+        raise ValueError(f"incumbent: expected one of {', '.join(named)}, came {incumbent!r}")
+    q = outcome_model(data, seed=seed, threads=threads)
+    raw, adjusted = _against_holdout(data, held, seed=seed, threads=threads)
+    segments, suppressed = _segments(data, q)
+    return Proof(
+        decisions=len(data),
+        people=len(np.unique(data.seat)),
+        teams=len(np.unique(data.team)),
+        holdout_decisions=len(held),
+        holdout_teams=len(np.unique(held.team)),
+        censored=len(decided.learning) + len(decided.holdout) - len(data) - len(held),
+        holdout_raw=raw,
+        holdout=adjusted,
+        policies=tuple(_proved(name, policy, data, q, named[incumbent]) for name, policy in named.items()),
+        segments=tuple(segments),
+        suppressed=suppressed,
+        mismatch=sample_ratio_mismatch(decided.learning),
+        support=tuple(support(data, data.propensity)),
+        left_out=decided.left_out,
+        notes=tuple(_notes(data, held)),
+    )
+
+
+def leave_alone(data: DecisionData) -> Floats:
+    """The policy that gives `none` to everyone."""
+    return np.eye(len(data.arms))[np.zeros(len(data), np.int64)]
+
+
+def _notes(data: DecisionData, held: DecisionData) -> list[str]:
+    notes = []
+    if len(np.unique(held.team)) < FEWEST_TEAMS:
+        notes.append(
+            f"fewer than {FEWEST_TEAMS} teams of the holdout have matured decisions: nothing is said against it"
+        )
+    if len(np.unique(data.arm)) < 2:
+        notes.append(f"only {data.arms[int(data.arm[0])]} was ever chosen, so nothing can be said of any other step")
+    return notes
+
+
+def _proved(name: str, policy: Policy, data: DecisionData, q: Floats, incumbent: Policy) -> Proved:
+    target = policy(data)
+    money = float((target @ data.cost).mean())
+    try:
+        found = value(data, target, q)
+        against_none = gain(data, target, leave_alone(data), q)
+        against_incumbent = gain(data, target, incumbent(data), q)
+    except NoSupport as error:
+        return Proved(name, None, None, None, money, None, str(error))
+    return Proved(name, found, against_none, against_incumbent, money, cost_per_kept(money, against_none))
+
+
+def cost_per_kept(money: float, kept: Value) -> Cost | None:
+    """Money per licence kept; None where nothing seems to have been kept."""
+    if not kept.value > 0:
+        return None
+    high = money / kept.low if kept.low > 0 else float("nan")
+    return Cost(money / kept.value, money / kept.high if kept.high > 0 else float("nan"), high)
+
+
+def _against_holdout(
+    data: DecisionData, held: DecisionData, *, seed: int, threads: int
+) -> tuple[Value | None, Value | None]:
+    """Difference of the means, raw and of kept less what was expected before; Welch's t over teams.
+
+    Teams were drawn, so both are unbiased whatever the expectation is worth; it is told by models that never saw the team.
+    """
+    if min(len(np.unique(data.team)), len(np.unique(held.team))) < FEWEST_TEAMS:
+        return None, None
+    both = joined([data, held])
+    chance = np.empty(len(both))
+    fold = both.folds(seed)
+    for number in np.unique(fold).tolist():
+        inside = fold == number
+        chance[inside] = fit_kept(both.take(~inside), seed=seed, threads=threads)(both.take(inside))
+    split = len(data)
+    raw = _difference(data.kept, held.kept, data, held)
+    return raw, _difference(data.kept - chance[:split], held.kept - chance[split:], data, held)
+
+
+def _difference(mine: Floats, theirs: Floats, data: DecisionData, held: DecisionData) -> Value:
+    """Difference of two means with teams as clusters. Source: Welch 1947, with cluster-robust variances."""
+    parts = [mean_by_team(scores, of.team) for scores, of in ((mine, data), (theirs, held))]
+    counts = [len(np.unique(of.team)) for of in (data, held)]
+    variances = [((p.high - p.value) / stats.t.ppf(0.975, g - 1)) ** 2 for p, g in zip(parts, counts, strict=True)]
+    total = sum(variances)
+    freedom = total**2 / max(sum(v**2 / (g - 1) for v, g in zip(variances, counts, strict=True)), 1e-300)
+    half = float(stats.t.ppf(0.975, max(freedom, 1.0)) * np.sqrt(total))
+    mean = parts[0].value - parts[1].value
+    return Value(mean, mean - half, mean + half)
+
+
+def _segments(data: DecisionData, q: Floats) -> tuple[list[Segment], dict[str, int]]:
+    """Gain of what was decided over doing nothing, by segment; how many groups are too small to be shown."""
+    scores = dr_scores(data, data.propensity, q) - dr_scores(data, leave_alone(data), q)
+    found: list[Segment] = []
+    suppressed: dict[str, int] = {}
+    place = {feature.name: position for position, feature in enumerate(CATEGORIES)}
+    for kind in SEGMENTS:
+        if kind not in place or not data.seen.categories:
+            continue
+        names = np.array([row[place[kind]] for row in data.seen.categories], dtype=str)
+        groups = {name: np.flatnonzero(names == name) for name in np.unique(names[names != ""]).tolist()}
+        people = {name: len(np.unique(data.seat[rows])) for name, rows in groups.items()}
+        hidden = {name for name, count in people.items() if count < MIN_PEOPLE}
+        if len(hidden) == 1 and len(groups) > 1:  # else it could be told from the whole
+            hidden.add(min((name for name in groups if name not in hidden), key=people.__getitem__))
+        if hidden:
+            suppressed[kind] = len(hidden)
+        found += [
+            Segment(kind, name, people[name], len(rows), mean_by_team(scores[rows], data.team[rows]))
+            for name, rows in groups.items()
+            if name not in hidden
+        ]
+    return found, suppressed
+
+
+def write_proof(folder: Path, proof: Proof, *, title: str = "Whether it worked") -> Path:
+    """Write proof.json, and index.html that holds its plots and needs nothing else, into the folder; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DOCUMENT).write_text(json.dumps(proof.document(), indent=1) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page(proof, title=title), encoding="utf-8")
+    return folder / PAGE
+
+
+def page(proof: Proof, *, title: str) -> str:
+    """The page in HTML."""
+    mismatch = proof.mismatch
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{proof.decisions:,} matured decisions about {proof.people:,} seats in {proof.teams:,} teams; "
+        f"{proof.holdout_decisions:,} in {proof.holdout_teams:,} teams of the holdout; {proof.censored:,} whose outcome is not "
+        "known yet. Kept: no silence had begun 28 days after the decision. All intervals are 95 %, over teams.</p>",
+        *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in proof.notes),
+        *(f"<p><b>Left out.</b> {count:,} decisions {escape(why)}.</p>" for why, count in proof.left_out.items()),
+        "<h2>Against teams left alone</h2>",
+        table(
+            ("licences kept per 1 000, more than in the holdout", ""),
+            [
+                ("difference of the shares kept", _per(proof.holdout_raw)),
+                ("the same, less what was expected of the seats before", _per(proof.holdout)),
+            ],
+        ),
+        "<h2>Policies</h2>",
+        "<p>By doubly robust valuation of the randomised decisions. A policy's cost per licence kept has no upper bound where its "
+        "gain may be nothing.</p>",
+        table(
+            ("policy", "kept per 1 000 more than none", "more than the incumbent", "money per decision", "cost per licence kept"),
+            [_policy_row(one) for one in proof.policies],
+        ),
+        image(_plot(proof), "licences kept per 1 000 by policy"),
+        *(f"<p><b>{escape(one.name)}</b> cannot be valued: {escape(one.why)}.</p>" for one in proof.policies if one.why),
+        "<h2>By estimator</h2>",
+        table(
+            ("policy", "ips", "snips", "dm", "dr", "switch_dr", "effective decisions", "weights above 20"),
+            [
+                (one.name, *(str(v) for v in one.valuation.values.values()), f"{one.valuation.effective:,.0f}",
+                 f"{one.valuation.large:.2%}")
+                for one in proof.policies if one.valuation is not None
+            ],
+        ),
+        "<h2>By segment</h2>",
+        "<p>What was decided against doing nothing. One in twenty of such intervals misses its truth.</p>",
+        table(
+            ("group", "people", "decisions", "kept per 1 000 more than none"),
+            [(f"{s.kind}: {s.name}", s.people, s.decisions, _per(s.gain)) for s in proof.segments],
+        ),
+        *(f"<p><small>{count} of {escape(kind)} are too small to be shown.</small></p>" for kind, count in proof.suppressed.items()),
+        "<h2>Can the log be trusted</h2>",
+        f"<p>Draws against logged probabilities: p = {mismatch.p_value:.3g}"
+        f"{', a mismatch: nothing may be promoted' if mismatch.is_mismatched else ', as they should be'}.</p>",
+        table(
+            ("arm", "chosen", "could have been", "least probability", "mean probability"),
+            [(s.arm, s.chosen, s.eligible, f"{s.smallest:.4f}", f"{s.wanted:.3f}") for s in proof.support],
+        ),
+    ]  # fmt: skip
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _policy_row(one: Proved) -> tuple[str, ...]:
+    cost = one.cost_per_kept
+    said = "–" if cost is None else f"{cost.value:,.0f} [{cost.low:,.0f}, {cost.high:,.0f}]".replace("nan", "no bound")
+    return (one.name, _per(one.against_none), _per(one.against_incumbent), f"{one.money_per_decision:.2f}", said)
+
+
+def _per(found: Value | None) -> str:
+    if found is None:
+        return "–"
+    numbers = [PER * number for number in (found.value, found.low, found.high)]
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*numbers).replace("+nan", "no bound").replace("nan", "no bound")
+
+
+def _plot(proof: Proof) -> Figure:
+    """Gain over none by policy, and over the holdout, with intervals."""
+    bars = [("against the holdout", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]
+    shown = [(name, found) for name, found in bars if found is not None]
+    figure = Figure(figsize=(8, 1 + 0.45 * max(len(shown), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (_, found) in enumerate(reversed(shown)):
+        half = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
+        axes.errorbar(PER * found.value, place, xerr=PER * half, fmt="o", color="#2f6f8f", capsize=3)
+    axes.set_yticks(range(len(shown)), [name for name, _ in reversed(shown)])
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    axes.set_xlabel("licences kept per 1 000 decisions, more than when left alone")
+    return figure
