@@ -159,6 +159,10 @@ def peers(folder: Path, roster: pa.Table, sources: Sequence[Source], *, days: in
     return seconds
 
 
+def _instants(snapshots: pl.DataFrame) -> np.ndarray:
+    return snapshots["as_of"].cast(pl.Int64).to_numpy()
+
+
 def _windows_of_ours(
     snapshots: pl.DataFrame, events: pl.DataFrame, roster: pa.Table, sources: Sequence[Source]
 ) -> np.ndarray:
@@ -173,7 +177,10 @@ def _windows_of_ours(
     features.compute.FEATURES, features.compute.FEATURE_DTYPES = tuple(wanted), {f.name: pl.Float64 for f in wanted}
     try:
         table = events.to_arrow(compat_level=pl.CompatLevel.oldest())
-        frame = compute_features(snapshots, events=table, roster=roster, sources=sources, tools=load_tools())
+        nobody = observe([], roster=roster, sources=sources, tools=load_tools(), days=days_needed(_instants(snapshots)))
+        frame = compute_features(
+            snapshots, events=table, roster=roster, sources=sources, tools=load_tools(), peers=nobody
+        )
     finally:
         features.compute.FEATURES, features.compute.FEATURE_DTYPES = before
     return frame.drop("seat_id", "as_of").to_numpy()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.catalogue import BY_NAME, NUMERIC, say
+from features.catalogue import BY_NAME, NUMERIC, is_about_few, say
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,6 +87,9 @@ def _feature_part(name: str, contribution: float, vector: Floats, categories: Ma
     if number != number:
         feature = BY_NAME[name]
         return FeaturePart(name, None, contribution, f"{name.replace('_', ' ')} unknown: {feature.missing}")
+    row = {feature.name: float(vector[column]) for column, feature in enumerate(NUMERIC)}
+    if is_about_few(BY_NAME[name], row):
+        return FeaturePart(name, None, contribution, "what few others do, which is not shown")
     said = say(BY_NAME[name], number) or f"{name.replace('_', ' ')}: {number:.3g} {BY_NAME[name].unit}"
     return FeaturePart(name, number, contribution, said)
 

@@ -99,10 +99,10 @@ class Appended:
 
 @dataclass(frozen=True)
 class Received:
-    """What became of each event of a sender, by event id: new; otherwise it was known, or refused for a reason."""
+    """What became of each event of a sender: new, by event id; refused for a reason, by event and seat id; else known."""
 
     new: frozenset[str]
-    refused: Mapping[str, str]
+    refused: Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,18 @@ class EventLog:
         """
         batch = Batch(SEAT_SCHEMA.empty_table(), events)
         appended, new = self._append(batch, now=now, source=None)
-        return Received(frozenset(new), {item.where.removeprefix("event "): item.reason for item in appended.rejected})
+        known = set(self.seats(pc.unique(events.column("seat_id")).to_pylist()).column("seat_id").to_pylist())
+        unknown = {
+            (event_id, seat_id)
+            for event_id, seat_id in zip(*(events.column(n).to_pylist() for n in ("event_id", "seat_id")), strict=True)
+            if seat_id not in known
+        }
+        reason = {item.where.removeprefix("event "): item.reason for item in appended.rejected}
+        return Received(frozenset(new), {key: reason[key[0]] for key in unknown if key[0] in reason})
 
     def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
         with self._write() as connection:
-            seats, changed = self._append_seats(connection, batch.seats, now)
+            altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
             decisions = len(
@@ -184,12 +191,12 @@ class EventLog:
             )
             self._advance_sources(connection, events, batch)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
-            told = [*batch.seats.column("seat_id").to_pylist(), *pc.unique(fresh.column("seat_id")).to_pylist()]
+            told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
             mark(connection, told, now=now)
             rejected = batch.rejected + changed + unknown
             if source is not None:
                 self._set_aside_rows(connection, rejected, now=now, source=source)
-        return Appended(seats, len(new), events.num_rows - len(new), decisions, rejected), new
+        return Appended(len(altered), len(new), events.num_rows - len(new), decisions, rejected), new
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
@@ -419,7 +426,8 @@ class EventLog:
 
     def _append_seats(
         self, connection: sa.Connection, seats: pa.Table, now: datetime
-    ) -> tuple[int, tuple[Rejected, ...]]:
+    ) -> tuple[list[str], tuple[Rejected, ...]]:
+        """The seats that are new or changed, one for each version, and those that cannot be taken."""
         known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
         rows, rejected = [], []
         for seat in seats.to_pylist():
@@ -435,7 +443,7 @@ class EventLog:
             rows.append(_stored({**seat, "known_at": known_at}))
         if rows:
             connection.execute(self._insert_ignore(_seats), rows)
-        return len(rows), tuple(rejected)
+        return [str(row["seat_id"]) for row in rows], tuple(rejected)
 
     def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
         latest: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,6 @@
 """Features from the log as it is: the peers of a day, the features of some seats now, a sweep over all of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -39,8 +39,17 @@ class Refresher:
         claim = self.log.touched.claim(at_most=at_most, now=clock())
         if not claim:
             return 0
-        as_of = clock()
-        seats = pc.unique(self.log.seats(list(claim.tokens)).column("seat_id")).to_pylist()
+        try:
+            due = self._refresh(list(claim.tokens), as_of=clock())
+        except Exception:
+            self.log.touched.release(claim)
+            raise
+        self.log.touched.finish(claim, later=due)
+        return len(claim)
+
+    def _refresh(self, wanted: Sequence[str], *, as_of: datetime) -> dict[str, datetime]:
+        """Compute and push the features of the seats; which must come again, and when."""
+        seats = pc.unique(self.log.seats(wanted).column("seat_id")).to_pylist()
         events = self.log.events(seats, columns=CODED_COLUMNS)
         roster, sources = self.log.roster(seats), self.log.sources()
         snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
@@ -48,8 +57,7 @@ class Refresher:
             snapshots, events=events, roster=roster, sources=sources, tools=self.tools, peers=self.peers(as_of)
         )
         self.store.push(features)
-        self.log.touched.finish(claim, later=_due_again(features, events, as_of))
-        return len(claim)
+        return _due_again(features, events, as_of)
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers of the last midnight: kept ones, else observed now and kept."""
@@ -69,9 +77,9 @@ class Refresher:
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
         """Refresh every seat, block by block; yields how many seats of each were newer than what was online.
 
-        Features change also when nothing happens: windows move on, teams change.
+        Features change also when nothing happens: windows move on, teams change. No mark is taken off: what was touched
+        is refreshed once more, so that nothing that came on the way is lost; what is live is marked, so that it fades.
         """
-        waiting = self.log.touched.all_tokens()
         peers = self.observe_day(as_of, threads=threads)
         seats = self.log.seats()
         blocks = compute_blocks(
@@ -88,8 +96,10 @@ class Refresher:
             threads=threads,
         )
         for block in blocks:
-            yield self.store.push(block)
-        self.log.touched.finish(waiting)
+            pushed = self.store.push(block)
+            live = block.filter(_is_live())["seat_id"].to_list()
+            self.log.touch(live, now=as_of)
+            yield pushed
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:
@@ -98,14 +108,18 @@ def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dic
     Those with events that were not available yet (a sender's clock may run ahead), and those with something in the last
     hour: a struggle of this moment must not be shown for a day.
     """
-    is_live = pl.any_horizontal(pl.col(name) > 0 for name in LIVE)
-    due = dict.fromkeys(features.filter(is_live)["seat_id"].to_list(), as_of + LIVE_EVERY)
+    due = dict.fromkeys(features.filter(_is_live())["seat_id"].to_list(), as_of + LIVE_EVERY)
     ahead = events.filter(
         pc.greater_equal(events.column("available_at"), pa.scalar(as_of, events.schema.field("available_at").type))
     )
-    for row in ahead.group_by("seat_id").aggregate([("available_at", "max")]).to_pylist():
-        due[row["seat_id"]] = row["available_at_max"] + MICROSECOND
+    for row in ahead.group_by("seat_id").aggregate([("available_at", "min")]).to_pylist():
+        available = row["available_at_min"] + MICROSECOND
+        due[row["seat_id"]] = min(available, due.get(row["seat_id"], available))
     return due
+
+
+def _is_live() -> pl.Expr:
+    return pl.any_horizontal(pl.col(name) > 0 for name in LIVE)
 
 
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))

@@ -69,7 +69,7 @@ def _named(method: Callable[Concatenate["FeatureStore", P], R]) -> Callable[Conc
         except _FAILURES as error:
             raise StoreFailure(
                 f"the feature store in {self.home} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); "
-                "delete its folders `feast` and `offline`, then run `rekindle features build` and `push` again"
+                "delete its folders `feast` and `offline`, then run `rekindle features build` and `sweep` again"
             ) from error
 
     return named

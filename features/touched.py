@@ -5,7 +5,7 @@ A seat is claimed for a while by whoever refreshes it; a claim whose holder died
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.instants import from_microseconds, to_microseconds
 
-CLAIM = timedelta(seconds=60)  # our choice: many times what a full claim takes to refresh
+CLAIM = timedelta(seconds=10)  # our choice: many times what a full claim takes to refresh
 CHUNK_ROWS = 5_000
 
 touched = sa.table(
@@ -111,18 +111,19 @@ class TouchedSeats:
                 seats = [{"seat": row["seat"]} for row in held]
                 connection.execute(sa.update(touched).where(is_seat).values(claimed_until=0), seats)
 
+    def release(self, claim: Claim) -> None:
+        """Give the claim back: whoever comes next may take its seats at once."""
+        with self._write() as connection:
+            held = sa.update(touched).where(touched.c.seat_id == sa.bindparam("seat")).values(claimed_until=0)
+            if claim.tokens:
+                connection.execute(held, [{"seat": seat} for seat in claim.tokens])
+
     def is_any_due(self, *, now: datetime) -> bool:
         """Whether some seat waits that nobody refreshes."""
         instant = to_microseconds(now)
         query = sa.select(touched.c.seat_id).where(touched.c.due_at <= instant, touched.c.claimed_until <= instant)
         with self._read() as connection:
             return connection.execute(query.limit(1)).first() is not None
-
-    def all_tokens(self) -> Claim:
-        """Every mark as it is now, claimed by nobody: for a sweep that refreshes them all."""
-        with self._read() as connection:
-            rows: Sequence[Any] = connection.execute(sa.select(touched)).all()
-        return Claim({row.seat_id: row.token for row in rows})
 
     def count(self) -> int:
         """How many seats wait."""

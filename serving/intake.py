@@ -132,10 +132,10 @@ def _event(item: Mapping[str, Any], now: datetime) -> Event:
 
 
 def _outcome(event: Event, received: Received, seen: set[str]) -> Outcome:
-    is_first = event.event_id not in seen
-    seen.add(event.event_id)
-    reason = received.refused.get(event.event_id)
+    reason = received.refused.get((event.event_id, event.seat_id))
     if reason is not None:
         return Outcome(event.event_id, Status.REJECTED, "seat_id", reason)
+    is_first = event.event_id not in seen
+    seen.add(event.event_id)
     is_new = is_first and event.event_id in received.new
     return Outcome(event.event_id, Status.ACCEPTED if is_new else Status.DUPLICATE)

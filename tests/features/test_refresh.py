@@ -14,6 +14,7 @@ from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
 from features.events import Event, events_table
 from features.instants import to_microseconds
+from features.live import live_friction
 from features.log import EventLog
 from features.peers import days_needed, observe
 from features.refresh import LIVE, Refresher
@@ -71,18 +72,25 @@ def all_seats(refresher: Refresher) -> list[str]:
     return list(refresher.log.seats().column("seat_id").to_pylist())
 
 
-def test_a_sweep_says_of_every_seat_what_a_batch_says_and_leaves_nothing_due(refresher: Refresher) -> None:
+def drain(refresher: Refresher, as_of: datetime) -> None:
+    while refresher.refresh(at_most=1_000, clock=lambda: as_of):
+        pass
+
+
+def test_a_sweep_says_of_every_seat_what_a_batch_says(refresher: Refresher) -> None:
     seats = all_seats(refresher)
     pushed = sum(refresher.sweep(AS_OF, threads=2))
 
     assert pushed == len(seats)
     assert_online_is_batch(refresher, seats, AS_OF)
-    assert refresher.log.touched.count() == 0
+    drain(refresher, AS_OF)
+    assert not refresher.log.touched.is_any_due(now=AS_OF)
 
 
 def test_a_touched_seat_is_refreshed_to_the_bit_and_no_other(refresher: Refresher) -> None:
     seats = all_seats(refresher)
     list(refresher.sweep(AS_OF))
+    drain(refresher, AS_OF)
     later = AS_OF + timedelta(minutes=3)
     refresher.log.receive(
         events_table([prompt(seats[5], "p-1", AS_OF), prompt(seats[7], "p-2", AS_OF)]), now=later
@@ -109,6 +117,7 @@ def test_the_days_peers_are_observed_once_and_kept(refresher: Refresher, home: P
 def test_an_event_of_a_clock_that_runs_ahead_is_in_the_features_once_it_is_due(refresher: Refresher) -> None:
     seat = all_seats(refresher)[9]
     list(refresher.sweep(AS_OF))
+    drain(refresher, AS_OF)
     ahead = AS_OF + timedelta(minutes=4)
     refresher.log.receive(events_table([prompt(seat, "ahead", ahead)]), now=AS_OF)
 
@@ -127,7 +136,31 @@ def test_a_sweep_does_not_take_off_the_mark_of_what_came_during_it(refresher: Re
     refresher.log.receive(events_table([prompt(seat, "during", later)]), now=later)
     list(sweep)
 
-    assert refresher.log.touched.count() == 1
+    assert refresher.log.touched.is_any_due(now=later)
+    drain(refresher, later + timedelta(seconds=1))
+    assert_online_is_batch(refresher, [seat], later + timedelta(seconds=1))
+
+
+def test_a_struggle_that_is_over_fades_although_a_sweep_came_between(refresher: Refresher) -> None:
+    seat = all_seats(refresher)[13]
+    at = AS_OF + timedelta(minutes=40)
+    quick = [
+        Event(
+            event_id=f"simulated/quick-{n}", seat_id=seat, kind="session", occurred_at=at, available_at=at, source="api",
+            value=2.0, completed=False,
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    refresher.log.receive(events_table(quick), now=at)
+    drain(refresher, at + timedelta(seconds=1))
+    list(refresher.sweep(at + timedelta(seconds=2)))
+    drain(refresher, at + timedelta(seconds=3))
+
+    drain(refresher, at + timedelta(minutes=62))
+
+    (row,) = refresher.store.online([seat])
+    assert row is not None
+    assert not live_friction(row.vector).is_struggling
 
 
 def test_live_features_are_those_of_the_last_hour() -> None:

@@ -88,6 +88,30 @@ def test_each_event_of_a_request_is_told_what_became_of_it(intake: Intake, log: 
     assert stored_ids(log) == ["acme/e-1", "acme/e-2", "acme/e-5"]
 
 
+def test_one_event_id_at_an_unknown_and_a_known_seat_is_judged_apart(intake: Intake, log: EventLog) -> None:
+    unknown, known = intake.take([item(1, "acme/nobody"), item(1)])
+
+    assert (unknown.status, known.status) == (Status.REJECTED, Status.ACCEPTED)
+    assert stored_ids(log) == ["acme/e-1"]
+
+
+def test_a_failed_refresh_gives_its_seats_back_at_once(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(tmp_path)
+    store.apply()
+    refresher = Refresher(log, store, load_tools())
+
+    def away(_features: Any) -> int:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(store, "push", away)
+    with pytest.raises(ConnectionError):
+        refresher.refresh(at_most=100, clock=lambda: NOW)
+
+    assert log.touched.is_any_due(now=NOW)
+
+
 def test_an_event_is_available_from_its_receipt(intake: Intake, log: EventLog) -> None:
     ahead = NOW + timedelta(minutes=2)
     intake.take([item(1), item(2, occurred_at=ahead.isoformat())])
@@ -240,7 +264,6 @@ def test_refreshing_goes_on_after_a_failure(log: EventLog, tmp_path: Path, monke
         return push(features)
 
     monkeypatch.setattr(store, "push", failing)
-    monkeypatch.setattr("features.touched.CLAIM", timedelta(0))
     freshness = Freshness(refresher, clock=lambda: datetime.now(UTC), meters=Meters())
     freshness.start()
     _wait(lambda: log.touched.count() == 0)
