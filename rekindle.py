@@ -1014,7 +1014,7 @@ def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]"
         peers=peers,
     )
     with _progress("computing features", unit="seats") as advance:
-        features = [block for block in _watched(blocks, lambda rows: advance(rows // WINDOWS))]
+        features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
     return population, seat_modes(pl.concat(features), seat_ids)
 
 

@@ -63,7 +63,7 @@ def ratios(
 
 
 def _sums(values: Floats, group: Integers, groups: int) -> Floats:
-    return np.bincount(group, values, groups)
+    return np.asarray(np.bincount(group, values, groups), np.float64)
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,14 @@ class Survival:
         place = int(np.searchsorted(self.times, days, side="right")) - 1
         if place < 0:
             return Estimate(1.0, 1.0, 1.0, self.n)
-        return Estimate(*(float(part[place]) for part in (self.survival, self.low, self.high)), self.n)
+        return Estimate(float(self.survival[place]), float(self.low[place]), float(self.high[place]), self.n)
 
     def quantile(self, share: float = 0.5) -> Estimate:
         """The time by which it has happened to the share, infinite where it has not; its interval are the times at which
         the curve's own does. Source: Brookmeyer, Crowley 1982.
         """
-        return Estimate(
-            *(self._first_below(curve, 1 - share) for curve in (self.survival, self.low, self.high)), self.n
-        )
+        value, low, high = (self._first_below(curve, 1 - share) for curve in (self.survival, self.low, self.high))
+        return Estimate(value, low, high, self.n)
 
     def _first_below(self, curve: Floats, level: float) -> float:
         below = np.flatnonzero(curve <= level)

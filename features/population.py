@@ -207,11 +207,11 @@ def latest_kept(read: Callable[[Sequence[str]], pa.Table]) -> Callable[[Sequence
 def _with_dimensions(seats: pl.DataFrame, end: Integers) -> pl.DataFrame:
     day = pl.Series("day", end // DAY).cast(pl.Int32).cast(pl.Date)
     years = (day - seats["hired_on"]).dt.total_days() / YEAR_DAYS
-    tenure = pl.when(pl.lit(years).is_null()).then(pl.lit(MISSING_CATEGORY))
-    for below, name in TENURE_BANDS:
-        tenure = tenure.when(pl.lit(years) < below).then(pl.lit(name))
+    tenure = pl.lit(TENURE_BEYOND)
+    for below, name in reversed(TENURE_BANDS):
+        tenure = pl.when(pl.lit(years) < below).then(pl.lit(name)).otherwise(tenure)
     return seats.with_columns(
-        tenure.otherwise(pl.lit(TENURE_BEYOND)).alias("tenure"),
+        pl.when(pl.lit(years).is_null()).then(pl.lit(MISSING_CATEGORY)).otherwise(tenure).alias("tenure"),
         pl.col("assigned_at").dt.strftime("%G-W%V").alias("cohort_week"),
         *(pl.col(name).fill_null(MISSING_CATEGORY) for name in ("role", "function", "team", "region")),
     )

@@ -189,7 +189,11 @@ def _evidence(mode: FailureMode, shown: Floats, share: float, seats: int, min_gr
     if len(shown) < min_group_size:
         return words
     signs = SESSIONS_WITHOUT_RESULT if mode is FailureMode.WRONG_METRIC else SIGNS[mode]
-    names = [one.feature for sign in signs for one in sign.signs]
-    known = [name for name in names if not np.isnan(shown[:, COLUMN[name]]).all()]
-    typical = [say(BY_NAME[name], float(np.nanmedian(shown[:, COLUMN[name]]))) for name in known]
-    return f"{words}; typically {', '.join([phrase for phrase in typical if phrase][:MAX_EVIDENCE])}"
+    typical = []
+    for one in (one for sign in signs for one in sign.signs):
+        known = shown[:, COLUMN[one.feature]]
+        median = np.full((1, shown.shape[1]), np.nan if np.isnan(known).all() else np.nanmedian(known))
+        if one.strength(median)[0] >= SHOWS_FROM:  # what is as it should be is no evidence
+            typical.append(say(BY_NAME[one.feature], float(median[0, 0])))
+    phrases = list(dict.fromkeys(phrase for phrase in typical if phrase))[:MAX_EVIDENCE]
+    return f"{words}; typically {', '.join(phrases)}" if phrases else words

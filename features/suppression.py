@@ -41,7 +41,7 @@ def publishable(
     weight = 1 / seats[own]
     tables = {TOTAL: np.zeros(len(person), np.int64), **groups}
     inside = {name: table[chosen] for name, table in tables.items()}
-    size = {name: np.bincount(inside[name], weight, int(tables[name].max(initial=-1)) + 1) for name in tables}
+    size = {name: _sizes(inside[name], weight, int(tables[name].max(initial=-1)) + 1) for name in tables}
     allowed = {name: size[name] > min_group_size - _ROUNDING for name in tables}
     if not allowed[TOTAL].any():
         return allowed
@@ -52,6 +52,10 @@ def publishable(
 
 
 _ROUNDING = 1e-6
+
+
+def _sizes(group: Integers, weight: Floats, groups: int) -> Floats:
+    return np.asarray(np.bincount(group, weight, groups), np.float64)
 
 
 def _suppress(
@@ -69,7 +73,7 @@ def _suppress(
     """
     width = len(size[names[1]])
     keys, place = np.unique(first * width + second, return_inverse=True)
-    overlap, left, right = np.bincount(place, weight, len(keys)), keys // width, keys % width
+    overlap, left, right = _sizes(place, weight, len(keys)), keys // width, keys % width
     while (found := _small_difference(overlap, left, right, allowed[names[0]], allowed[names[1]], least)) is not None:
         candidates = [
             (size[name][group], name, group) for name, groups in zip(names, found, strict=True) for group in groups

@@ -53,7 +53,7 @@ class Courses:
 
     def is_(self, course: Course) -> Booleans:
         """(n_seats,) whether that became of the seat."""
-        return self.seat == _COURSES.index(course)
+        return np.asarray(self.seat == _COURSES.index(course))
 
 
 def courses(p: Population) -> Courses:

@@ -7,7 +7,7 @@ from scipy import stats
 
 from features.estimates import Estimate, wilson
 from features.events import Kind
-from features.history import DAY, Booleans, Floats
+from features.history import DAY, Booleans, Floats, Integers
 from features.population import Population, SeatDays
 
 FIRST_WEEKS = 8
@@ -64,7 +64,8 @@ def ticket_course(p: Population, chosen: Booleans, *, least: int) -> Tickets:
     seat = p.events.seat[rows]
     week = (p.events.at[rows] - p.assigned[seat]) // (7 * DAY)
     inside = chosen[seat] & (week >= 0) & (week < TICKET_WEEKS)
-    tickets = np.bincount(week[inside], p.events.count[rows][inside], TICKET_WEEKS)
+    inside &= p.life_days[seat] >= 7 * (week + 1)  # of whole weeks, as the seats below
+    tickets = np.bincount(week[inside], p.events.count[rows][inside], TICKET_WEEKS).astype(np.int64)
     lives = p.life_days[chosen]
     seats = np.array([(lives >= 7 * (number + 1)).sum() for number in range(TICKET_WEEKS)])
     known = int((seats >= max(least, 1)).sum())
@@ -73,8 +74,9 @@ def ticket_course(p: Population, chosen: Booleans, *, least: int) -> Tickets:
     return Tickets(tuple(rate.tolist()), _second_peak(tickets, seats), _is_high_plateau(rate))
 
 
-def _second_peak(tickets: Floats, seats: Floats) -> int | None:
-    """The week, from 1, that stands out from the trough before it; weeks are taken two together."""
+def _second_peak(tickets: Integers, seats: Integers) -> int | None:
+    """The week, from 1, that stands out from the trough before it; weeks are taken two together, and the chance of as many
+    comparisons as there are weeks is allowed for (Bonferroni)."""
     if len(tickets) < 6:
         return None
     double, exposed = tickets[:-1] + tickets[1:], seats[:-1] + seats[1:]
@@ -86,7 +88,7 @@ def _second_peak(tickets: Floats, seats: Floats) -> int | None:
         share = exposed[later] / (exposed[later] + exposed[trough])
         if rate[later] >= SECOND_PEAK_RATIO * rate[trough] and total:
             chance = stats.binomtest(int(double[later]), int(total), share, alternative="greater").pvalue
-            if chance < SECOND_PEAK_P and rate[trough] < HIGH_PLATEAU * rate[first]:
+            if chance * len(rate) < SECOND_PEAK_P and rate[trough] < HIGH_PLATEAU * rate[first]:
                 return later + 1
     return None
 

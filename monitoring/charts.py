@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 WIDTH, HEIGHT = 400, 250  # small, so that its text can be read on a phone
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 38
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from monitoring.charts import Line, line_chart
 HEAT = ("usage_rate", "depth", "task_completion_rate", "confidence", "retained_seats")
 HEAD = ("used", "deep", "tasks with AI", "confi­dence", "kept")
 OPEN_ROWS, ROWS = 20, 60  # our choice: longer tables are folded, and cut; --json has all
-SHOWN_SEGMENTS, SHOWN_ACTIONS = 6, 3
+SHOWN_SEGMENTS, SHOWN_ACTIONS = 4, 3
 DIMENSION_TITLES = {
     "role": "Role",
     "function": "Function",
@@ -159,10 +159,11 @@ def _modes(o: Overview) -> str:
 
 
 def _mode(o: Overview, mode: FailureMode, found: list[tuple[str, str, SegmentFinding]]) -> str:
-    ranked = sorted(found, key=lambda item: (-item[2].seats * item[2].strength, item[0]))
+    team = DIMENSION_TITLES["team"].lower()
+    ranked = sorted(found, key=lambda item: (item[1] == team, -item[2].seats * item[2].strength, item[0]))
     items = "".join(
         f"<li><b>{escape(name)}</b> {f'({escape(kind)})' if kind else ''}: {escape(finding.evidence)} "
-        f"<span class='soft'>strength {finding.strength:.2f}</span></li>"
+        f"<span class='soft'>(strength {finding.strength:.2f})</span></li>"
         for name, kind, finding in ranked[:SHOWN_SEGMENTS]
     )
     more = (
@@ -197,10 +198,10 @@ def _curves(o: Overview) -> str:
 
 def _weeks_chart(weeks: FirstWeeks) -> str:
     x = np.arange(1, FIRST_WEEKS + 1, dtype=np.float64)
-    lines = [
-        Line(name, x, *(np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high")))
-        for name, found in (("used at all", weeks.used), ("meaningful use", weeks.meaningful))
-    ]
+    lines = []
+    for name, found in (("used at all", weeks.used), ("meaningful use", weeks.meaningful)):
+        value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
+        lines.append(Line(name, x, value, low, high))
     title = f"Weeks 1 to {FIRST_WEEKS} of {weeks.seats:,} seats, share used in the week"
     return line_chart(
         title, lines, x_label="week of the seat", x_ticks=range(1, FIRST_WEEKS + 1), y_ticks=(0, 0.25, 0.5, 0.75, 1)
@@ -218,7 +219,8 @@ def _retention_chart(title: str, curves: Mapping[str, Survival], *, with_band: b
             np.concatenate(([1.0], part, part[-1:] if len(part) else [1.0]))
             for part in (curve.survival, curve.low, curve.high)
         )
-        lines.append(Line(f"{name} ({curve.n:,})", x, y, *((low, high) if with_band else (None, None)), is_step=True))
+        band = (low, high) if with_band else (None, None)
+        lines.append(Line(f"{name} ({curve.n:,})", x, y, band[0], band[1], is_step=True))
     return line_chart(
         title, lines, x_label="days since the first meaningful use", x_ticks=ticks, y_ticks=(0, 0.25, 0.5, 0.75, 1)
     )
@@ -234,7 +236,7 @@ def _ticket_chart(tickets: Tickets) -> str:
         said = "volume has stayed near its first peak: the first friction was not resolved"
     line = Line("tickets per 100 seats", np.arange(1.0, len(y) + 1), y)
     ticks = [1, *range(4, len(y), 4)] if len(y) > 4 else list(range(1, len(y) + 1))
-    ticks = [*ticks, len(y)] if ticks[-1] != len(y) else ticks
+    ticks = [*(tick for tick in ticks if tick <= len(y) - 2), len(y)]
     return line_chart(
         f"Tickets a week: {said}",
         [line],
@@ -353,6 +355,8 @@ def _interval(found: Estimate, unit: str) -> str:
     if unit == "share":
         return f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
     digits = 0 if unit in ("days", "-100 to 100") else 1
+    if np.isinf(found.high):
+        return f"{found.low:.0f} days or more" if np.isfinite(found.low) else "not yet"
     ends = [f"{end:.{digits}f}" if np.isfinite(end) else "not yet" for end in (found.low, found.high)]
     said = {
         "per week": " a week",
