@@ -40,6 +40,8 @@ READING_SENTENCES = {
 }
 _SLUG = {reading: str(reading).split()[0] for reading in Reading}
 
+# the browser itself keeps the page from asking anybody for anything
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1b1b, #eaeaea); --soft: light-dark(#5a5a5a, #a8a8a8);
   --paper: light-dark(#fff, #161616); --card: light-dark(#f5f6f8, #212327); --rule: light-dark(#d9dce1, #3a3d43);
@@ -98,6 +100,7 @@ def rollout_page(o: Overview) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
 <title>Rekindle: where the rollout stands</title>
 <style>{_STYLE}</style>
