@@ -72,7 +72,8 @@ th, td { text-align: left; padding: .25rem .4rem; vertical-align: top; } thead t
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } tr { border-bottom: 1px solid var(--rule); break-inside: avoid; }
 .heat { table-layout: fixed; } .heat th:first-child { width: 38%; } .heat thead th { vertical-align: bottom; } .heat tbody th { font-weight: 500; }
 .heat tbody th small { display: block; font-weight: 400; font-size: .78rem; } .heat td { text-align: center; padding: .45rem .1rem;
-  font-variant-numeric: tabular-nums; border-left: 2px solid var(--paper); } .heat thead th.n { text-align: center; padding: .25rem .1rem; }
+  font-variant-numeric: tabular-nums; border-left: 2px solid var(--paper); } .heat thead th.n { text-align: center; padding: .25rem .1rem;
+  white-space: normal; overflow-wrap: normal; hyphens: manual; }
 .h0 { background: light-dark(#f6c7b6, #6b2c1a); } .h1 { background: light-dark(#fbe3d3, #4c3324); } .h2 { background: light-dark(#f3f1ec, #33332f); }
 .h3 { background: light-dark(#d5e8f6, #20384c); } .h4 { background: light-dark(#a9d2ef, #1d4f77); }
 .tag { display: inline-block; border-radius: .3rem; padding: 0 .4rem; font-size: .78rem; border: 1px solid currentColor; white-space: nowrap; }
@@ -93,7 +94,9 @@ def rollout_page(o: Overview) -> str:
     """The HTML of an overview."""
     tools = ", ".join(o.tools)
     simulated = (
-        '<p class="simulated">Simulated data: no figure on this page is of real people.</p>' if o.is_simulated else ""
+        '<p class="simulated">Simulated data: these figures come from a simulator, not from people.</p>'
+        if o.is_simulated
+        else ""
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -313,7 +316,7 @@ def _heat_row(group: Group) -> str:
     shown = ", ".join(TITLES[finding.mode].lower() for finding in group.findings if finding.shows)
     more = f"<small>{escape(shown)}</small>" if shown else ""
     read = f" {_tag(group.reading)}" if group.reading else ""
-    return f'<tr><th scope="row">{escape(group.name)}<small>{group.seats:,} seats{read}</small>{more}</th>{"".join(cells)}</tr>'
+    return f'<tr><th scope="row">{escape(group.name).replace("_", "_<wbr>")}<small>{group.seats:,} seats{read}</small>{more}</th>{"".join(cells)}</tr>'
 
 
 def _spread(o: Overview) -> str:
