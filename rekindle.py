@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from features.events import Batch
     from features.explanation import Explanation
     from features.log import Appended, EventLog, Source
+    from features.population import Population
     from features.refresh import Refresher
+    from features.segments import SeatModes
     from features.store import FeatureStore
     from features.tools import ToolProfile
     from monitoring.report import MonitorRun
@@ -1193,6 +1195,88 @@ def _print_findings(run: "MonitorRun", *, at_most: int | None = None) -> None:
     out.print(table if run.findings else "The monitors found nothing to say.")
     if at_most is not None and len(run.findings) > at_most:
         out.print(f"… and {len(run.findings) - at_most} more in the report.")
+
+
+@app.command("diagnose")
+def diagnose_command(
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The page; diagnosis.html in the state folder by default.")
+    ] = None,
+    segment_by: Annotated[
+        list[str] | None,
+        typer.Option(help="role, function, tenure, cohort_week, team, region or tool; again for more."),
+    ] = None,
+    licence_price: Annotated[float | None, typer.Option(help="Price of a licence a month.")] = None,
+    currency: Annotated[str, typer.Option(help="Currency of the price.")] = "EUR",
+    min_group_size: Annotated[int, typer.Option(help="Smaller groups of people are not shown; 5 at the least.")] = 10,
+    as_of: Annotated[
+        str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")
+    ] = "latest",
+    as_json: AsJson = False,
+) -> None:
+    """Where the rollout stalls, why, and what to do: one HTML page, or the same as JSON (docs/diagnosis.md)."""
+    from features.interventions import SHIPPED, load_interventions
+    from features.overview import DEFAULT_DIMENSIONS, document, overview
+    from monitoring.rollout_page import rollout_page
+
+    state = open_state()
+    _known_seats(state)
+    own = state.home / "interventions.yaml"
+    interventions = load_interventions(own if own.exists() else SHIPPED)
+    population, modes = _population(state, _instant(state, as_of))
+    with _progress("diagnosing"):
+        found = overview(
+            population,
+            modes,
+            interventions=interventions,
+            sources=sorted({source.source for source in state.log.sources()}),
+            dimensions=segment_by or DEFAULT_DIMENSIONS,
+            min_group_size=min_group_size,
+            price_a_month=licence_price,
+            currency=currency,
+        )
+    if out_file is not None or not as_json:
+        out_file = out_file or state.home / "diagnosis.html"
+        out_file.write_text(rollout_page(found), encoding="utf-8")
+    if as_json:
+        _print_json(document(found))
+        return
+    out.print(f"Page: {out_file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]":
+    """The seats at the moment, and what each showed in the windows of four weeks up to it."""
+    import numpy as np
+    import polars as pl
+
+    from features.compute import compute_blocks, seat_blocks
+    from features.instants import to_microseconds
+    from features.peers import days_needed
+    from features.population import latest_kept, read_population
+    from features.refresh import observed
+    from features.segments import WINDOWS, seat_modes, window_snapshots
+
+    sources, roster, read = state.log.sources(), state.log.roster(), latest_kept(state.log.events)
+    with _progress("reading seats", unit="seats") as advance:
+        population = read_population(
+            as_of, roster=roster, read_events=read, sources=sources, tools=state.tools, progress=advance
+        )
+    seat_ids = population.seats["seat_id"]
+    moments = window_snapshots(seat_ids[:1].to_list(), as_of)["as_of"]
+    with _progress("observing teams, roles and managers"):
+        peers = observed(state.log, state.tools, days_needed(np.array([to_microseconds(moment) for moment in moments])))
+    blocks = compute_blocks(
+        seat_blocks(state.log.seats(seat_ids.to_list())),
+        snapshots=lambda block: window_snapshots(block.column("seat_id").to_pylist(), as_of),
+        read_events=read,
+        roster=roster,
+        sources=sources,
+        tools=state.tools,
+        peers=peers,
+    )
+    with _progress("computing features", unit="seats") as advance:
+        features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
+    return population, seat_modes(pl.concat(features), seat_ids)
 
 
 @app.command("demo")

@@ -995,3 +995,48 @@ def test_help_of_every_command_is_quick_and_imports_nothing_heavy(tmp_path: Path
     assert heavy == "heavy: []"
     assert float(seconds.removeprefix("seconds: ")) < 2  # of processor time: the machine may be busy
     assert list(tmp_path.iterdir()) == []
+
+
+# --- diagnose -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rollout_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("diagnose")
+    assert run(home, "ingest", "simulated", "--seats", 300, "--days", 70).status == OK
+    return home
+
+
+def test_diagnose_writes_a_page_that_calls_simulated_data_simulated(rollout_home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ran = run(rollout_home, "diagnose", "--out", page, "--licence-price", 30)
+    assert (ran.status, ran.err) == (OK, "")
+    text = page.read_text()
+    assert "Simulated data" in text
+    assert "EUR a year" in text
+
+
+def test_diagnose_prints_strict_json_of_the_segments_asked_for(rollout_home: Path) -> None:
+    found = run(rollout_home, "diagnose", "--json", "--segment-by", "region").document
+    assert list(found["segments"]) == ["region"]
+    assert found["is_simulated"] is True
+    assert all(group["seats"] >= 10 for group in found["segments"]["region"]["groups"])
+    assert set(found["courses"]) == {"seats", "people"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--segment-by", "shoe_size"], "expected some of role, function"),
+        (["--min-group-size", 4], "at least 5"),
+        (["--licence-price", -1], "licence-price"),
+    ],
+)
+def test_diagnose_refuses_what_makes_no_sense(rollout_home: Path, arguments: list[object], words: str) -> None:
+    ran = run(rollout_home, "diagnose", *arguments)
+    assert ran.status == BAD_INPUT
+    assert words in " ".join(ran.err.split())
+
+
+def test_diagnose_without_seats_says_what_to_do_first(tmp_path: Path) -> None:
+    assert "run `rekindle ingest" in run(tmp_path, "diagnose").sentence

@@ -1,4 +1,4 @@
-"""The oracle as a module, for every test of this folder: importlib mode has no sibling imports."""
+"""The oracle and the hand-made people as modules, for every test of this folder: importlib mode has no sibling imports."""
 
 import importlib.util
 import sys
@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 
 
-def _load_oracle() -> ModuleType:
-    name = "tests_features_oracle"
+def _load(module: str) -> ModuleType:
+    name = f"tests_features_{module}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("oracle.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{module}.py"))
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -21,4 +21,9 @@ def _load_oracle() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def oracle() -> ModuleType:
-    return _load_oracle()
+    return _load("oracle")
+
+
+@pytest.fixture(scope="session")
+def people() -> ModuleType:
+    return _load("people")

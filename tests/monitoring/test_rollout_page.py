@@ -1,0 +1,149 @@
+"""The page in words, and in a real browser where there is one."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from features.adoption import METRICS
+from features.diagnosis import TITLES, answers
+from features.intervals import Estimate, kaplan_meier
+from features.interventions import SHIPPED, FailureMode, load_interventions
+from features.overview import Breakdown, Group, Idle, Licences, Overview
+from features.segments import Reading, SegmentFinding
+from features.switching import Course
+from features.weeks import FirstWeeks, Tickets
+from monitoring.rollout_page import rollout_page
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHARE = Estimate(0.62, 0.55, 0.69, 120)
+
+
+def group(name="sales & co <b>", **more):
+    metrics = {metric.name: replace(SHARE, value=5.0) if metric.unit != "share" else SHARE for metric in METRICS}
+    finding = SegmentFinding(FailureMode.SURFACE_USE, 0.8, 0.4, 100, True, "shows at 40% of 100 seats in use")
+    return Group(name, 120, {**metrics, **more}, Reading.SURFACE_STALL, (finding,))
+
+
+@pytest.fixture
+def overview():
+    curve = kaplan_meier(np.arange(1.0, 60.0), np.arange(59) % 2 == 0)
+    weeks = tuple([SHARE] * 8)
+    catalogue = load_interventions(SHIPPED)
+    return Overview(
+        as_of=datetime(2026, 6, 1, tzinfo=UTC), is_simulated=True, tools=("m365_copilot", "claude"), sources=("simulated:usage",), people=120,
+        min_group_size=10, sees_work=False, whole=group("total"), breakdowns=(Breakdown("function", (group(),), 2), Breakdown("team", (), 9)),
+        retention=curve, cohorts={"2026-W02": curve, "2026-W03": curve}, first_weeks=FirstWeeks(120, weeks, weeks),
+        tickets=Tickets((3.0, 2.0, 1.0, 2.5), 4, False), standings={"meaningful use": 80, "never used": None}, published={"power": 40},
+        courses={"using": 80}, people_courses={"switched": 14, "left": None},
+        licences=Licences(120, 25, 30.0, "EUR", (Idle(Course.SWITCHED, 14), Idle(Course.NEVER, None))),
+        actions={mode: tuple(answers(mode, catalogue)) for mode in FailureMode},
+    )  # fmt: skip
+
+
+def test_simulated_data_are_called_simulated(overview):
+    assert "Simulated data" in rollout_page(overview)
+    assert "Simulated data" not in rollout_page(replace(overview, is_simulated=False))
+
+
+def test_names_of_groups_are_text_and_never_markup(overview):
+    page = rollout_page(overview)
+    assert "sales &amp; co &lt;b&gt;" in page
+    assert "<b>sales" not in page.replace("<b>sales &amp; co &lt;b&gt;</b>", "")
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(overview):
+    page = rollout_page(overview)
+    assert re.findall(r"https?://|<script|@import|url\(", page) == []
+    assert re.findall(r'(?:src|href)="([^"]*)"', page) == ["data:,"]
+
+
+def test_every_mode_that_shows_comes_with_its_evidence_and_what_to_do(overview):
+    page = rollout_page(overview)
+    assert TITLES[FailureMode.SURFACE_USE] in page
+    assert "shows at 40% of 100 seats in use" in page
+    assert "a low-stakes place to try" in page
+
+
+def test_licences_are_said_in_money_where_a_price_is_known(overview):
+    assert "9,000 EUR a year" in rollout_page(overview)
+    free = replace(overview, licences=replace(overview.licences, price_a_month=None))
+    assert "EUR a year" not in rollout_page(free)
+
+
+def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview):
+    page = rollout_page(overview)
+    assert "moved to another tool" in page
+    assert "People, over all their tools" in page
+    assert "People, over all their tools" not in rollout_page(replace(overview, tools=("claude",)))
+
+
+def test_what_is_withheld_is_said_to_be(overview):
+    page = rollout_page(overview)
+    assert "2 more groups are withheld" in page
+    assert "No group of 10 people or more" in page
+
+
+def test_of_too_few_people_nothing_is_shown(overview):
+    few = replace(
+        overview, whole=None, breakdowns=(), retention=None, cohorts={}, first_weeks=None, tickets=None, licences=None
+    )
+    assert "nothing is shown" in rollout_page(few)
+
+
+def test_what_is_not_reached_or_not_known_has_words(overview):
+    endless = replace(SHARE, value=np.inf, low=40.0, high=np.inf)
+    page = rollout_page(replace(overview, whole=group("total", time_to_proficiency=endless, nps=None)))
+    assert "not yet" in page
+    assert ">inf<" not in page
+    assert "nan" not in re.sub(r"[a-z]+nan[a-z]*", "", page)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_it_without_an_error_or_a_request(overview, tmp_path, width):
+    """Its own policy allows no request: one would be an error on the console. The probe's script is allowed for."""
+    page, frame, picture = tmp_path / "page.html", tmp_path / "frame.html", tmp_path / "page.png"
+    probe = "<script>console.log('WIDTH ' + document.documentElement.scrollWidth + ' ' + innerWidth)</script></body>"
+    text = rollout_page(overview).replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    page.write_text(text.replace("</body>", probe))
+    frame.write_text(f'<iframe src="{page.as_uri()}" style="width:{width}px;height:1900px;border:0"></iframe>')
+    done = subprocess.run(
+        [
+            str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width + 300},2000", f"--screenshot={picture}", frame.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    assert picture.stat().st_size > 20_000
+    assert len(said) == 1  # the probe's own line
+    content, window = map(int, re.findall(r"WIDTH (\d+) (\d+)", said[0])[0])
+    assert window == width
+    assert content <= window  # nothing to scroll sideways for
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_request_would_be_seen(overview, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(rollout_page(overview).replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
+    done = subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--screenshot=" + str(tmp_path / "x.png"), page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line and "Content Security Policy" in line]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_it_prints(overview, tmp_path):
+    page, paper = tmp_path / "page.html", tmp_path / "page.pdf"
+    page.write_text(rollout_page(overview))
+    subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()],
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert paper.read_bytes().startswith(b"%PDF")
