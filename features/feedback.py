@@ -78,7 +78,7 @@ class Feedback:
             "guided": False,
         }
         with self._write() as connection:
-            is_new = connection.execute(_insert_ignore(connection, _events).values(row)).rowcount > 0
+            is_new = _insert_new(connection, _events, row, _events.c.event_id)
             if is_new:
                 mark(connection, [decision.seat_id], now=now)
         return is_new
@@ -144,7 +144,7 @@ class Feedback:
                         "source": outcome.source,
                         "reported_at": to_microseconds(outcome.reported_at),
                     }
-                    new += connection.execute(_insert_ignore(connection, _outcomes).values(row)).rowcount
+                    new += _insert_new(connection, _outcomes, row, _outcomes.c.decision_id)
         return new
 
     def reported(self, decision_ids: Collection[str]) -> Mapping[tuple[str, int], Outcome]:
@@ -171,12 +171,13 @@ def _said(kept: bool) -> str:
     return "kept" if kept else "not kept"
 
 
-def _insert_ignore(
-    connection: sa.Connection, table: sa.TableClause
-) -> Any:  # the dialects' inserts have no common type
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+def _insert_new(
+    connection: sa.Connection, table: sa.TableClause, row: Mapping[str, object], key: sa.ColumnClause[Any]
+) -> bool:
+    """Whether the row was not there. By what comes back: PostgreSQL's driver counts no rows of such an insert."""
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table).values(row).on_conflict_do_nothing().returning(key)
+    return connection.execute(statement).first() is not None
 
 
 def _chunks(values: Collection[str]) -> Iterable[list[str]]:

@@ -91,8 +91,9 @@ class Advisor:
         """Give back every connection."""
         self.log.close()
 
+    @property
     def now(self) -> datetime:
-        """The time by the clock that decisions are made by."""
+        """The time, aware."""
         return self._clock()
 
     def score(self, seat_ids: Sequence[str], *, explain: bool) -> tuple[datetime, list[Score | Problem]]:

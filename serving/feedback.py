@@ -103,7 +103,7 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
         decision = logged(advisor, decision_id)
         if decision.intervention == NONE:
             raise ProblemError(409, "nothing-was-done", "Nothing was done", f"{decision_id} chose {NONE!r}")
-        now = advisor.now()
+        now = advisor.now
         at = _reacted_at(reaction.at or now, decision, now=now)
         is_new = advisor.log.feedback.react(decision, reaction.stage, at=at, now=now)
         stored = advisor.log.feedback.reactions([decision])[decision_id][reaction.stage]
@@ -119,7 +119,7 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     def report(decision_id: str, outcome: OutcomeIn) -> Response:
         """What came of it, as it is known outside. Events speak first; this fills what they leave unknown."""
         decision = logged(advisor, decision_id)
-        now = advisor.now()
+        now = advisor.now
         due = decision.decided_at + timedelta(days=outcome.horizon_days)
         if now < due:
             raise invalid(
@@ -141,7 +141,7 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 100,
     ) -> Response:
         """The day's seats at risk with what was decided to be done, the greatest risk first. Decides nothing itself."""
-        now = advisor.now()
+        now = advisor.now
         return _json(worklist_of(advisor, catalogue, organization, day or now.date(), limit=limit, now=now))
 
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
 from features.decisions import NONE, Decision
 from features.exchange import Support, Told, read_obp, read_vw, support, write_obp, write_vw
 
+# a busy machine is slow to draw, which says nothing of the laws
+LAWS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = datetime(2026, 6, 1, 9, 30, 0, 17, tzinfo=UTC)
 ARMS = (NONE, "refresher", "coach_call", "guided_start")
 FULL = Decision(
@@ -66,6 +68,7 @@ def same(one, other):
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
+@LAWS
 @given(st.lists(told_items(), max_size=3))
 def test_what_goes_out_as_dsjson_comes_back_to_the_bit(told):
     back = read_vw(vw(told), ARMS)
@@ -74,6 +77,7 @@ def test_what_goes_out_as_dsjson_comes_back_to_the_bit(told):
     assert all(same(one.kept, other.kept) for one, other in zip(back, told, strict=True))
 
 
+@LAWS
 @given(st.lists(told_items(), max_size=3))
 def test_what_goes_out_as_open_bandit_columns_comes_back_with_all_that_teaches(told):
     back = read_obp(obp(told), ARMS)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.catalogue import BY_NAME, NUMERIC
@@ -28,6 +28,8 @@ from serving.policy import (
     replay,
 )
 
+# a busy machine is slow to draw, which says nothing of the laws
+LAWS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 KEY = b"k" * 32
 TERMS = Terms(
@@ -154,6 +156,7 @@ def learned(draw: st.DrawFn) -> tuple[tuple[Intervention, ...], Estimates]:
     return catalogue, {item.id: EffectEstimate(0.0, 0.0) if item.id == NONE else draw(believed) for item in catalogue}
 
 
+@LAWS
 @given(catalogue=catalogues(), facts=facts, terms=terms, risk=st.floats(0, 1), decision_id=ids)
 def test_probabilities_sum_to_one_and_none_is_below_its_share_of_exploration(
     catalogue: tuple[Intervention, ...], facts: Facts, terms: Terms, risk: float, decision_id: str
@@ -166,6 +169,7 @@ def test_probabilities_sum_to_one_and_none_is_below_its_share_of_exploration(
     assert not set(decision.probabilities) & set(decision.guardrails)
 
 
+@LAWS
 @given(catalogue=catalogues(), facts=facts, decision_id=ids)
 def test_what_a_guardrail_removed_is_never_chosen(
     catalogue: tuple[Intervention, ...], facts: Facts, decision_id: str
@@ -176,6 +180,7 @@ def test_what_a_guardrail_removed_is_never_chosen(
     assert NONE in decision.probabilities
 
 
+@LAWS
 @given(told=learned(), facts=facts, terms=terms, decision_id=ids)
 def test_nobody_is_given_what_is_likelier_to_harm_than_the_bound(
     told: tuple[tuple[Intervention, ...], Estimates], facts: Facts, terms: Terms, decision_id: str
@@ -187,6 +192,7 @@ def test_nobody_is_given_what_is_likelier_to_harm_than_the_bound(
     assert sum(decision.probabilities.values()) == pytest.approx(1, abs=1e-12)
 
 
+@LAWS
 @given(told=learned(), facts=facts, terms=terms, decision_id=ids)
 def test_replay_reproduces_the_decision_from_the_log_alone_whoever_told_the_effects(
     told: tuple[tuple[Intervention, ...], Estimates], facts: Facts, terms: Terms, decision_id: str
@@ -197,6 +203,7 @@ def test_replay_reproduces_the_decision_from_the_log_alone_whoever_told_the_effe
     assert replay(decision, key=KEY) == decision
 
 
+@LAWS
 @given(catalogue=catalogues(), gaps=st.lists(st.integers(0, 20), min_size=1, max_size=30))
 def test_no_sequence_of_decisions_breaks_a_cooldown_or_the_cap(
     catalogue: tuple[Intervention, ...], gaps: list[int]
@@ -220,6 +227,7 @@ def test_no_sequence_of_decisions_breaks_a_cooldown_or_the_cap(
         assert sum(use.at - other.at < timedelta(days=28) for other in given_at[:later]) < MAX_CONTACTS
 
 
+@LAWS
 @given(probabilities=st.lists(st.floats(0.01, 1), min_size=1, max_size=8), decision_id=ids)
 def test_the_draw_belongs_to_the_key_and_the_decision(probabilities: list[float], decision_id: str) -> None:
     first, second = generator(KEY, decision_id).random(), generator(KEY, decision_id).random()
