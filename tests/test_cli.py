@@ -744,7 +744,7 @@ def test_wrong_tool_profiles_are_named_with_their_file(tmp_path: Path, items: Pa
         (b"interventions: [", "not valid YAML"),
         (b"\xff\xfe", "not valid YAML"),
         (b"interventions: 3", "expected"),
-        (b"interventions: [{id: UPPER}]", "line 1: id: "),
+        (b"interventions: [{id: UPPER}]", "line 1: UPPER: id: "),
         (b"interventions: []", "'none' is missing"),
     ],
     ids=str,
