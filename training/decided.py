@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.catalogue import catalogue_hash
+from features.catalogue import NUMERIC, catalogue_hash
 from features.compute import SNAPSHOT_SCHEMA
 from features.decisions import NONE, Decision
 from features.effects import Seen, answers, seen
@@ -202,14 +202,12 @@ def _arrays(
                     f"decision {decision.decision_id}: intervention {name!r} is not in the catalogue ({', '.join(place)})"
                 )
             propensity[row, place[name]] = chance
-    vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), -1)
+    vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), len(NUMERIC))
     risk = np.array([decision.risk[str(PRODUCT_HORIZON_DAYS)] for decision in decisions], np.float64)
     owners = [roster[decision.seat_id] for decision in decisions]
     return DecisionData(
         arms=tuple(place),
-        seen=seen(vectors, [list(decision.categories) for decision in decisions], risk, catalogue)
-        if decisions
-        else nothing_seen(len(catalogue)),
+        seen=seen(vectors, [list(decision.categories) for decision in decisions], risk, catalogue),
         arm=np.array([place[decision.intervention] for decision in decisions], np.int64),
         propensity=propensity,
         kept=np.array([outcomes.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
@@ -220,8 +218,3 @@ def _arrays(
         cost=np.array([intervention.cost for intervention in catalogue]),
         answers=answers(catalogue),
     )
-
-
-def nothing_seen(arms: int) -> Seen:
-    """What is known of no seat."""
-    return Seen(np.empty((0, 0)), [], np.empty((0, arms)), np.empty((0, 0)), np.empty(0))
