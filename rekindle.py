@@ -335,11 +335,15 @@ def _push(state: State, as_of: datetime) -> int:
 
 
 def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.DataFrame":
+    return _features_of(state, seat_ids, [as_of] * len(seat_ids))
+
+
+def _features_of(state: State, seat_ids: list[str], as_of: list[datetime]) -> "pl.DataFrame":
     import polars as pl
 
     from features.compute import SNAPSHOT_SCHEMA, compute_features
 
-    snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": [as_of] * len(seat_ids)}, schema=SNAPSHOT_SCHEMA)
+    snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": as_of}, schema=SNAPSHOT_SCHEMA)
     return compute_features(
         snapshots,
         events=state.log.events(seat_ids),
@@ -726,7 +730,8 @@ def prove_command(
 
 def _decided_data(state: State) -> "Decided":
     from features.interventions import SHIPPED, load_interventions
-    from training.decided import build_decisions, outcomes_of
+    from features.scorer import Method, Scorer
+    from training.decided import build_decisions, completed, outcomes_of
 
     seats, decisions = _known_seats(state), state.log.decisions()
     own = state.home / "interventions.yaml"
@@ -735,6 +740,10 @@ def _decided_data(state: State) -> "Decided":
         outcomes = outcomes_of(
             decisions, events=state.log.events(), seats=seats, sources=state.log.sources(), tools=state.tools
         )
+        bare = [(one.seat_id, one.decided_at) for one in decisions if not one.features]
+        if bare:
+            features = _features_of(state, [seat for seat, _ in bare], [at for _, at in bare])
+            decisions = completed(decisions, features, Scorer(Method.RULE))
         return build_decisions(decisions, outcomes, seats, catalogue)
 
 

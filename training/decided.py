@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.catalogue import NUMERIC, catalogue_hash
-from features.compute import SNAPSHOT_SCHEMA
+from features.compute import SNAPSHOT_SCHEMA, pack
 from features.decisions import NONE, Decision
 from features.effects import Seen, answers, seen
 from features.events import Kind
 from features.interventions import Intervention
 from features.labels import abandoned_by, label_snapshots
 from features.log import Source, to_microseconds
-from features.scorer import PRODUCT_HORIZON_DAYS
+from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Scorer
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
@@ -151,6 +151,29 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
         cost=parts[0].cost,
         answers=parts[0].answers,
     )
+
+
+def completed(decisions: Sequence[Decision], features: pl.DataFrame, scorer: Scorer) -> list[Decision]:
+    """Decisions that were logged without features (imported ones) with those of their moment and the scorer's risk.
+
+    features: `seat_id`, `as_of` and FEATURES of exactly the decisions without any, in their order. The scorer must not have
+    learned from what came of them: the rule has not.
+    """
+    bare = [position for position, decision in enumerate(decisions) if not decision.features]
+    found = list(decisions)
+    if not bare:
+        return found
+    vectors, categories = pack(features)
+    risk = scorer.score(vectors, categories).risk[:, HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)]
+    for row, position in enumerate(bare):
+        found[position] = replace(
+            decisions[position],
+            features=tuple(vectors[row].tolist()),
+            categories=tuple(categories[row]),
+            catalogue_hash=catalogue_hash(),
+            risk={str(PRODUCT_HORIZON_DAYS): float(risk[row])},
+        )
+    return found
 
 
 def outcomes_of(

@@ -4,16 +4,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
-from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
+from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA, compute_features
 from features.decisions import Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA
 from features.interventions import SHIPPED, load_interventions
-from features.log import Source
+from features.log import ROSTER_SCHEMA, Source
+from features.scorer import Method, Scorer
 from features.tools import load_tools
-from training.decided import build_decisions, joined, outcomes_of
+from training.decided import build_decisions, completed, joined, outcomes_of
 
 AT = datetime(2026, 3, 2, 6, tzinfo=UTC)
 CATALOGUE = load_interventions(SHIPPED)
@@ -150,6 +153,23 @@ def test_a_later_intervention_does_not_hide_what_came() -> None:
 
 def test_without_decisions_there_are_no_outcomes() -> None:
     assert outcomes_of([], events=events(WORK), seats=seats(), sources=[], tools=load_tools()) == {}
+
+
+def test_imported_decisions_get_the_features_of_their_moment() -> None:
+    bare = decision(2, features=(), categories=(), catalogue_hash="", risk={})
+    sources = [Source("acme", "m365_copilot", "usage", timedelta(0), AT - timedelta(days=90), AT + timedelta(days=60))]
+    roster = seats().append_column("known_at", seats().column("assigned_at")).cast(ROSTER_SCHEMA)
+    features = compute_features(
+        pl.DataFrame({"seat_id": ["acme/s-1"], "as_of": [AT]}, schema=SNAPSHOT_SCHEMA),
+        events=events([(-3, "task", False), (3, "task", False)]), roster=roster, sources=sources, tools=load_tools(),
+    )  # fmt: skip
+
+    found = completed([decision(1), bare], features, Scorer(Method.RULE))
+
+    assert found[0] == decision(1)
+    assert found[1].features[NUMERIC.index(BY_NAME["meaningful_28"])] == 1
+    assert 0 < found[1].risk["28"] < 1
+    assert len(build_decisions(found, {}, seats(), CATALOGUE).learning) == 2
 
 
 def test_rows_can_be_taken(decision_data) -> None:

@@ -122,7 +122,19 @@ def test_too_little_teaches_nothing_and_says_how_much_there_is(decision_data) ->
     fit = fit_effects(decision_data(n=200), seed=1)
 
     assert fit.model.learner is Learner.EXPERT
-    assert f"{SUPPORT} matured decisions" in fit.model.note
+    assert "matured decisions beside as many of none" in fit.model.note
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_young_log_without_clear_gains_stays_with_the_experts(seed, decision_data) -> None:
+    data = decision_data(seed, n=2000)
+    assert data.counts().min() > SUPPORT * 1.25
+
+    fit = fit_effects(data, seed=1)
+
+    assert fit.model.learner is Learner.EXPERT
+    assert "worth more than the experts" in fit.model.note
+    assert (fit.told == data.seen.expert).all()
 
 
 def test_one_arm_only_teaches_nothing_and_says_so(decision_data) -> None:
