@@ -492,6 +492,10 @@ def _sweep(state: State, as_of: datetime, *, threads: int = 2) -> int:
 
 
 def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.DataFrame":
+    return _features_of(state, seat_ids, [as_of] * len(seat_ids))
+
+
+def _features_of(state: State, seat_ids: list[str], as_of: list[datetime]) -> "pl.DataFrame":
     import numpy as np
     import polars as pl
 
@@ -500,14 +504,14 @@ def _features_at(state: State, seat_ids: list[str], as_of: datetime) -> "pl.Data
     from features.peers import days_needed
     from features.refresh import observed
 
-    snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": [as_of] * len(seat_ids)}, schema=SNAPSHOT_SCHEMA)
+    snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": as_of}, schema=SNAPSHOT_SCHEMA)
     return compute_features(
         snapshots,
         events=state.log.events(seat_ids),
         roster=state.log.roster(seat_ids),
         sources=state.log.sources(),
         tools=state.tools,
-        peers=observed(state.log, state.tools, days_needed(np.array([to_microseconds(as_of)]))),
+        peers=observed(state.log, state.tools, days_needed(np.array([to_microseconds(instant) for instant in as_of]))),
     )
 
 
@@ -892,7 +896,8 @@ def prove_command(
 
 def _decided_data(state: State) -> "Decided":
     from features.interventions import SHIPPED, load_interventions
-    from training.decided import build_decisions, outcomes_of
+    from features.scorer import Method, Scorer
+    from training.decided import build_decisions, completed, outcomes_of
 
     seats, decisions = _known_seats(state), state.log.decisions()
     own = state.home / "interventions.yaml"
@@ -901,6 +906,10 @@ def _decided_data(state: State) -> "Decided":
         outcomes = outcomes_of(
             decisions, events=state.log.events(), seats=seats, sources=state.log.sources(), tools=state.tools
         )
+        bare = [(one.seat_id, one.decided_at) for one in decisions if not one.features]
+        if bare:
+            features = _features_of(state, [seat for seat, _ in bare], [at for _, at in bare])
+            decisions = completed(decisions, features, Scorer(Method.RULE))
         return build_decisions(decisions, outcomes, seats, catalogue)
 
 

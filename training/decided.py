@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.catalogue import catalogue_hash
-from features.compute import SNAPSHOT_SCHEMA
+from features.catalogue import NUMERIC, catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA, pack
 from features.decisions import NONE, Decision
 from features.effects import Seen, answers, seen
 from features.events import Kind
@@ -18,7 +18,7 @@ from features.instants import to_microseconds
 from features.interventions import Intervention
 from features.labels import abandoned_by, label_snapshots
 from features.log import Source
-from features.scorer import PRODUCT_HORIZON_DAYS
+from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Scorer
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
@@ -154,6 +154,29 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
     )
 
 
+def completed(decisions: Sequence[Decision], features: pl.DataFrame, scorer: Scorer) -> list[Decision]:
+    """Decisions that were logged without features (imported ones) with those of their moment and the scorer's risk.
+
+    features: `seat_id`, `as_of` and FEATURES of exactly the decisions without any, in their order. The scorer must not have
+    learned from what came of them: the rule has not.
+    """
+    bare = [position for position, decision in enumerate(decisions) if not decision.features]
+    found = list(decisions)
+    if not bare:
+        return found
+    vectors, categories = pack(features)
+    risk = scorer.score(vectors, categories).risk[:, HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)]
+    for row, position in enumerate(bare):
+        found[position] = replace(
+            decisions[position],
+            features=tuple(vectors[row].tolist()),
+            categories=tuple(categories[row]),
+            catalogue_hash=catalogue_hash(),
+            risk={str(PRODUCT_HORIZON_DAYS): float(risk[row])},
+        )
+    return found
+
+
 def outcomes_of(
     decisions: Sequence[Decision],
     *,
@@ -203,14 +226,12 @@ def _arrays(
                     f"decision {decision.decision_id}: intervention {name!r} is not in the catalogue ({', '.join(place)})"
                 )
             propensity[row, place[name]] = chance
-    vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), -1)
+    vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), len(NUMERIC))
     risk = np.array([decision.risk[str(PRODUCT_HORIZON_DAYS)] for decision in decisions], np.float64)
     owners = [roster[decision.seat_id] for decision in decisions]
     return DecisionData(
         arms=tuple(place),
-        seen=seen(vectors, [list(decision.categories) for decision in decisions], risk, catalogue)
-        if decisions
-        else nothing_seen(len(catalogue)),
+        seen=seen(vectors, [list(decision.categories) for decision in decisions], risk, catalogue),
         arm=np.array([place[decision.intervention] for decision in decisions], np.int64),
         propensity=propensity,
         kept=np.array([outcomes.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
@@ -221,8 +242,3 @@ def _arrays(
         cost=np.array([intervention.cost for intervention in catalogue]),
         answers=answers(catalogue),
     )
-
-
-def nothing_seen(arms: int) -> Seen:
-    """What is known of no seat."""
-    return Seen(np.empty((0, 0)), [], np.empty((0, arms)), np.empty((0, 0)), np.empty(0))

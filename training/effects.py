@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from features.effects import EffectModel, Learner, arm_chances, expert_model
 from features.instants import from_microseconds
-from training.decided import DecisionData
+from training.decided import FOLDS, DecisionData
 from training.offpolicy import Value, dr_scores, greedy, mean_by_team
 from training.outcome import (
     LINE_STRENGTH,
@@ -38,6 +38,7 @@ ARM_DEVIATIONS = (0.003, 0.01, 0.03, 0.06)
 CONTACT_DEVIATIONS = (0.003, 0.01, 0.03, 0.1)
 MODE_DEVIATIONS = (0.03, 0.1, 0.3, 1.0)
 CORRECTION_DEVIATION = 0.01  # of S + shrunk DR correction, at even risk; our choice: half of the experts' own
+YOUNG_LOG = 5_000  # matured decisions; our choice: below it nothing beats the experts but by chance, unless clearly
 _95 = 1.96
 INNER_FOLDS = 3  # of the chance of keeping inside each lesson; our choice: two thirds of the teams tell it well
 LEAST_VARIANCE = 0.02  # of one outcome: a chance near 0 or 1 is not known so well that its decisions should rule
@@ -87,8 +88,9 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     """
     data = data.matured()
     counts = dict(zip(data.arms, data.counts().tolist(), strict=True))
-    supported = [arm for arm in data.arms[1:] if counts[arm] >= SUPPORT]
-    if not supported or counts[data.arms[0]] < SUPPORT or len(np.unique(data.kept)) < 2:
+    needed = SUPPORT * FOLDS / (FOLDS - 1)  # so that each fold is taught by SUPPORT of the other teams' decisions
+    supported = [arm for arm in data.arms[1:] if counts[arm] >= needed]
+    if not supported or counts[data.arms[0]] < needed or len(np.unique(data.kept)) < 2:
         note = _too_little(counts, data.arms)
         model = expert_model(data.arms, note=note, decisions=counts)
         return Fit(model, {}, data.seen.expert, np.zeros_like(data.propensity), len(data), len(np.unique(data.team)))
@@ -104,6 +106,10 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
     values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
     winner = _winner(scores, data)
+    if winner is Learner.EXPERT:
+        note = f"no candidate is {'surely ' if len(data) < YOUNG_LOG else ''}worth more than the experts: the experts speak"
+        model = expert_model(data.arms, note=note, decisions=counts)
+        return Fit(model, values, data.seen.expert, q, len(data), len(np.unique(data.team)))
     lesson = lesson_of(data, seed=seed, threads=threads)
     model = with_intervals(lesson, CANDIDATES[winner](lesson))
     until = from_microseconds(int(data.as_of.max())).isoformat()
@@ -114,12 +120,18 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
 def _winner(scores: Mapping[Learner, Floats], data: DecisionData) -> Learner:
     """The greatest DR value; PRIOR_R wherever that is not better than it by one standard error, paired by decision.
 
+    EXPERT where the winner chooses just as it does, and in a log below YOUNG_LOG where it is not surely better.
+
     One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: its prior holds the experts' rule, and
     among candidates as close as this the greatest value is chance.
     """
     best = max(scores, key=lambda learner: float(scores[learner].mean()))
     ahead = mean_by_team(scores[best] - scores[Learner.PRIOR_R], data.team)
-    return best if (ahead.high - ahead.value) / _95 < ahead.value else Learner.PRIOR_R
+    winner = best if (ahead.high - ahead.value) / _95 < ahead.value else Learner.PRIOR_R
+    gain = mean_by_team(scores[winner] - scores[Learner.EXPERT], data.team)
+    differs = bool((scores[winner] != scores[Learner.EXPERT]).any())
+    is_trusted = differs and (gain.low > 0 if len(data) < YOUNG_LOG else True)
+    return winner if is_trusted else Learner.EXPERT
 
 
 def lesson_of(data: DecisionData, *, seed: int, threads: int = 1) -> Lesson:
@@ -136,7 +148,7 @@ def _too_little(counts: Mapping[str, int], arms: tuple[str, ...]) -> str:
         return f"{only}, so nothing can be compared: the experts speak"
     best = max(arms[1:], key=lambda arm: counts[arm])
     return (
-        f"no intervention has {SUPPORT} matured decisions with both outcomes beside as many of {arms[0]} (most: {best}, "
+        f"no intervention has {SUPPORT * FOLDS // (FOLDS - 1)} matured decisions beside as many of {arms[0]} (most: {best}, "
         f"{counts[best]}; {arms[0]}: {counts[arms[0]]}): the experts speak"
     )
 

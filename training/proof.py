@@ -122,6 +122,7 @@ def prove(
             "after them are over"
             if waiting
             else "the log has no decision outside the holdout, so there is nothing to prove"
+            + "".join(f" ({count:,} left out: {why})" for why, count in decided.left_out.items())
         )
     named: dict[str, Policy] = {LOGGED: lambda of: of.propensity, **policies}
     if incumbent not in named:

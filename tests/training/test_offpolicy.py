@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from features.effects import Seen
 from training.decided import DecisionData
@@ -92,8 +93,6 @@ def test_dr_interval_is_that_of_independent_teams(decision_data) -> None:
     scores = data.kept
 
     found = mean_by_team(scores, data.team)
-
-    from scipy import stats
 
     half = stats.t.ppf(0.975, 49) * scores.std(ddof=1) / np.sqrt(50)
     assert found.high - found.value == pytest.approx(half)

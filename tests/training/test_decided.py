@@ -1,0 +1,188 @@
+"""Decisions and outcomes as arrays, and what is wrong with them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, catalogue_hash
+from features.compute import SNAPSHOT_SCHEMA, compute_features
+from features.decisions import Decision
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA
+from features.instants import to_microseconds
+from features.interventions import SHIPPED, load_interventions
+from features.log import ROSTER_SCHEMA, Source
+from features.peers import days_needed, observe
+from features.scorer import Method, Scorer
+from features.tools import load_tools
+from training.decided import build_decisions, completed, joined, outcomes_of
+
+AT = datetime(2026, 3, 2, 6, tzinfo=UTC)
+CATALOGUE = load_interventions(SHIPPED)
+
+
+def decision(number=1, **changes):
+    fields = {
+        "decision_id": f"d-{number}",
+        "seat_id": "acme/s-1",
+        "decided_at": AT,
+        "intervention": "refresher",
+        "probabilities": {"none": 0.9, "refresher": 0.1},
+        "features": (1.0,) * len(NUMERIC),
+        "categories": ("",) * len(CATEGORIES),
+        "catalogue_hash": catalogue_hash(),
+        "risk": {"28": 0.4},
+        "policy": "expert-1",
+    }
+    return Decision(**{**fields, **changes})
+
+
+def seats(team="t-1"):
+    row = dict.fromkeys(SEAT_SCHEMA.names)
+    row |= {"seat_id": "acme/s-1", "person_id": "acme/p-1", "organization": "acme", "tool": "m365_copilot"}
+    row |= {"team": team, "assigned_at": AT - timedelta(days=60)}
+    return pa.Table.from_pylist([row], SEAT_SCHEMA)
+
+
+def test_a_decision_becomes_a_row() -> None:
+    found = build_decisions([decision()], {"d-1": 1.0}, seats(), CATALOGUE)
+
+    data = found.learning
+    assert data.arms[0] == "none"
+    assert data.arms[data.arm[0]] == "refresher"
+    assert data.propensity[0, data.arm[0]] == 0.1
+    assert data.eligible[0].sum() == 2
+    assert data.kept[0] == 1
+    assert data.team[0] == "acme/t-1"
+    assert data.cost[data.arms.index("coach_call")] == 40
+    assert found.policy[0] == "expert-1"
+    assert not len(found.holdout)
+
+
+def test_the_holdout_is_apart() -> None:
+    held = decision(2, holdout=True, intervention="none", probabilities={"none": 1.0})
+
+    found = build_decisions([decision(), held], {}, seats(), CATALOGUE)
+
+    assert len(found.learning) == 1
+    assert len(found.holdout) == 1
+    assert len(joined([found.learning, found.holdout])) == 2
+
+
+def test_an_outcome_that_is_not_known_yet_is_censored() -> None:
+    found = build_decisions([decision()], {}, seats(), CATALOGUE)
+
+    assert np.isnan(found.learning.kept[0])
+    assert not len(found.learning.matured())
+
+
+def test_a_seat_without_a_team_is_a_team_of_its_own() -> None:
+    assert build_decisions([decision()], {}, seats(team=None), CATALOGUE).learning.team[0] == "acme/acme/s-1"
+
+
+def test_decisions_on_other_features_are_left_out_and_counted() -> None:
+    found = build_decisions(
+        [decision(), decision(2, catalogue_hash="old"), decision(3, risk={})], {}, seats(), CATALOGUE
+    )
+
+    assert len(found.learning) == 1
+    assert list(found.left_out.values()) == [1, 1]
+
+
+def test_an_empty_log_is_empty_data() -> None:
+    assert not len(build_decisions([], {}, seats(), CATALOGUE).learning)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "outcomes", "message"),
+    [
+        ([decision()], {"d-9": 1.0}, "'d-9': there is no such decision"),
+        ([decision()], {"d-1": 0.5}, "expected 1 \\(kept\\), 0 or NaN, came 0.5"),
+        (
+            [decision(probabilities={"none": 0.9, "singing": 0.1}, intervention="none")],
+            {},
+            "'singing' is not in the catalogue",
+        ),
+        ([decision(seat_id="acme/s-9")], {}, "'acme/s-9' is not in the roster"),
+    ],
+)
+def test_what_cannot_be_is_refused(decisions, outcomes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_decisions(decisions, outcomes, seats(), CATALOGUE)
+
+
+def events(rows):
+    base = dict.fromkeys(EVENT_SCHEMA.names)
+    made = []
+    for number, (days, kind, guided) in enumerate(rows):
+        at = AT + timedelta(days=days)
+        workflow = next(iter(load_tools()["m365_copilot"].high_value_workflows))
+        made.append({**base, "event_id": f"acme/e-{number}", "seat_id": "acme/s-1", "kind": kind, "occurred_at": at,
+                     "available_at": at, "source": "usage", "workflow": workflow, "count": 1, "guided": guided})  # fmt: skip
+    return pa.Table.from_pylist(made, EVENT_SCHEMA)
+
+
+def outcome(rows):
+    until = AT + timedelta(days=120)
+    sources = [Source("acme", "m365_copilot", "usage", timedelta(0), AT - timedelta(days=90), until)]
+    found = outcomes_of([decision()], events=events(rows), seats=seats(), sources=sources, tools=load_tools())
+    return found["d-1"]
+
+
+WORK = [(days, "work", False) for days in range(0, 110, 3)]
+
+
+def test_who_goes_on_is_kept() -> None:
+    assert outcome([*WORK, *[(days, "task", False) for days in range(0, 110, 9)]]) == 1
+
+
+def test_who_falls_silent_is_not() -> None:
+    assert outcome([*WORK, (2, "task", False)]) == 0
+
+
+def test_guided_use_keeps_nobody() -> None:
+    assert outcome([*WORK, *[(days, "task", True) for days in range(0, 110, 9)]]) == 0
+
+
+def test_a_later_intervention_does_not_hide_what_came() -> None:
+    going_on = [*WORK, *[(days, "task", False) for days in range(0, 110, 9)]]
+
+    assert outcome([*going_on, (12, "intervention", False)]) == 1
+
+
+def test_without_decisions_there_are_no_outcomes() -> None:
+    assert outcomes_of([], events=events(WORK), seats=seats(), sources=[], tools=load_tools()) == {}
+
+
+def test_imported_decisions_get_the_features_of_their_moment() -> None:
+    bare = decision(2, features=(), categories=(), catalogue_hash="", risk={})
+    sources = [Source("acme", "m365_copilot", "usage", timedelta(0), AT - timedelta(days=90), AT + timedelta(days=60))]
+    roster = seats().append_column("known_at", seats().column("assigned_at")).cast(ROSTER_SCHEMA)
+    history, tools = events([(-3, "task", False), (3, "task", False)]), load_tools()
+    days = days_needed(np.array([to_microseconds(AT)]))
+    features = compute_features(
+        pl.DataFrame({"seat_id": ["acme/s-1"], "as_of": [AT]}, schema=SNAPSHOT_SCHEMA),
+        events=history,
+        roster=roster,
+        sources=sources,
+        tools=tools,
+        peers=observe([history], roster=roster, sources=sources, tools=tools, days=days),
+    )
+
+    found = completed([decision(1), bare], features, Scorer(Method.RULE))
+
+    assert found[0] == decision(1)
+    assert found[1].features[NUMERIC.index(BY_NAME["meaningful_28"])] == 1
+    assert 0 < found[1].risk["28"] < 1
+    assert len(build_decisions(found, {}, seats(), CATALOGUE).learning) == 2
+
+
+def test_rows_can_be_taken(decision_data) -> None:
+    data = decision_data(n=20)
+
+    assert data.take(data.arm == 0).arm.tolist() == [0] * int((data.arm == 0).sum())
+    with pytest.raises(ValueError, match="'none' first"):
+        replace(data, arms=("a", "none", "b"))

@@ -1,0 +1,117 @@
+"""The proof: known gains are found, little is claimed of little, small groups stay hidden."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.catalogue import CATEGORIES
+from training.decided import Decided
+from training.offpolicy import Value
+from training.proof import DOCUMENT, LOGGED, MIN_PEOPLE, cost_per_kept, leave_alone, prove, write_proof
+
+
+@pytest.fixture(scope="module")
+def make_decided(decision_data):
+    def make(seed=1, *, n=3000, effect=0.3, held=1500, role=None):
+        data = decision_data(seed, n=n, effect=effect)
+        names = [["m365_copilot", role(row) if role else "analyst", "", ""][: len(CATEGORIES)] for row in range(n)]
+        data = replace(data, seen=replace(data.seen, categories=names))
+        rest = decision_data(seed + 100, n=held, propensity=np.tile([1.0, 0.0, 0.0], (held, 1)))
+        rest = replace(
+            rest,
+            team=np.char.add("h-", rest.team),
+            seat=np.char.add("h-", rest.seat),
+            seen=replace(rest.seen, categories=[["m365_copilot", "analyst", "", ""][: len(CATEGORIES)]] * held),
+        )
+        return Decided(data, rest, np.full(n, "expert-1"), {})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def proof(make_decided):
+    return prove(make_decided(), {"everyone": lambda of: np.tile([0.0, 0.0, 1.0], (len(of), 1)), "nobody": leave_alone})
+
+
+def test_a_policy_that_keeps_seats_is_proven_to(proof) -> None:
+    found = {one.name: one for one in proof.policies}
+
+    truth = 0.15  # the last arm keeps 0.3 more of half of the seats
+    assert found["everyone"].against_none.low <= truth <= found["everyone"].against_none.high
+    assert found["everyone"].against_none.low > 0
+    assert found["everyone"].against_incumbent.low > 0
+    assert found["nobody"].against_none.value == 0
+    assert found["everyone"].money_per_decision == 20
+    assert found["everyone"].cost_per_kept.value == pytest.approx(20 / found["everyone"].against_none.value)
+
+
+def test_what_was_decided_is_compared_with_teams_left_alone(proof) -> None:
+    assert proof.holdout.high - proof.holdout.low < proof.holdout_raw.high - proof.holdout_raw.low
+    assert proof.holdout.low <= 0.15 * 0.33 <= proof.holdout.high  # a third of the decisions took the arm, 0.15 each
+
+
+def test_the_page_holds_its_plots_and_the_document_is_json(proof, tmp_path) -> None:
+    page = write_proof(tmp_path, proof).read_text()
+
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http-equiv", "")
+    document = json.loads((tmp_path / DOCUMENT).read_text())
+    assert document["policies"][0]["name"] == LOGGED
+    assert "NaN" not in (tmp_path / DOCUMENT).read_text()
+
+
+def test_groups_of_few_people_are_not_shown(make_decided) -> None:
+    decided = make_decided(
+        n=600, role=lambda row: "lawyer" if row < MIN_PEOPLE - 1 else "analyst" if row % 2 else "clerk"
+    )
+
+    proof = prove(decided, {})
+
+    shown = {segment.name for segment in proof.segments if segment.kind == "role"}
+    assert "lawyer" not in shown
+    assert len(shown) == 1  # the next smallest too, or the lawyers could be told from the whole
+    assert proof.suppressed["role"] == 2
+
+
+def test_a_policy_beyond_the_log_is_said_to_be_so(make_decided) -> None:
+    decided = make_decided(n=600)
+    mu = decided.learning.propensity.copy()
+    chosen = np.where(decided.learning.arm == 2, 0, decided.learning.arm)
+    mu[:, 0] += mu[:, 2]
+    mu[:, 2] = 0
+    decided = replace(decided, learning=replace(decided.learning, propensity=mu, arm=chosen))
+
+    proof = prove(decided, {"everyone": lambda of: np.tile([0.0, 0.0, 1.0], (len(of), 1))})
+
+    assert "peer_champion" in proof.policies[1].why
+    assert proof.policies[1].against_none is None
+
+
+def test_without_a_holdout_nothing_is_said_against_it(make_decided) -> None:
+    proof = prove(make_decided(n=600, held=10), {})
+
+    assert proof.holdout is None
+    assert any("holdout" in note for note in proof.notes)
+
+
+def test_nothing_matured_is_nothing_to_prove(make_decided) -> None:
+    decided = make_decided(n=50)
+    waiting = replace(decided, learning=replace(decided.learning, kept=np.full(50, np.nan)))
+
+    with pytest.raises(ValueError, match="none of 50 decisions"):
+        prove(waiting, {})
+
+
+def test_an_unknown_incumbent_is_refused(make_decided) -> None:
+    with pytest.raises(ValueError, match="came 'nobody'"):
+        prove(make_decided(n=50), {}, incumbent="nobody")
+
+
+def test_cost_per_kept_licence_has_no_bound_where_nothing_may_be_kept() -> None:
+    sure, unsure = cost_per_kept(2.0, Value(0.1, 0.05, 0.2)), cost_per_kept(2.0, Value(0.1, -0.05, 0.2))
+
+    assert (sure.value, sure.low, sure.high) == pytest.approx((20, 10, 40))
+    assert np.isnan(unsure.high)
+    assert cost_per_kept(2.0, Value(-0.1, -0.2, 0.1)) is None
