@@ -1,6 +1,6 @@
 """Features from the log as it is: the peers of a day, the features of some seats now, a sweep over all of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +26,7 @@ class Refresher:
     log: EventLog
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
+    pushed: Callable[[pl.DataFrame], None] = lambda features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: Peers | None = field(default=None, init=False)
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
@@ -45,8 +46,15 @@ class Refresher:
             snapshots, events=events, roster=roster, sources=sources, tools=self.tools, peers=self.peers(as_of)
         )
         self.store.push(features)
+        self._erase_gone(seats)
         self.log.touched.finish(claim, later=_due_again(features, events, as_of))
+        self.pushed(features)
         return len(claim)
+
+    def _erase_gone(self, seats: Sequence[str]) -> None:
+        """Who was erased while their features were computed must not come back with them."""
+        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
+        self.store.erase(sorted(gone))
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers of the last midnight: kept ones, else observed now and kept."""
@@ -85,7 +93,10 @@ class Refresher:
             threads=threads,
         )
         for block in blocks:
-            yield self.store.push(block)
+            count = self.store.push(block)
+            self.pushed(block)
+            yield count
+        self._erase_gone(seats.column("seat_id").to_pylist())
         self.log.touched.finish(waiting)
 
 
