@@ -142,9 +142,7 @@ class Keys:
                 raise ValueError(f"there is no key {key_id!r}; see `rekindle keys list`")
             if known.revoked_at is not None:
                 return False
-            connection.execute(
-                sa.update(_keys).where(_keys.c.key_id == key_id).values(revoked_at=to_microseconds(now))
-            )
+            connection.execute(sa.update(_keys).where(_keys.c.key_id == key_id).values(revoked_at=to_microseconds(now)))
         return True
 
     def used(self, last_used: dict[str, datetime]) -> None:

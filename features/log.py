@@ -261,6 +261,14 @@ class EventLog:
         table = pa.concat_tables(tables) if tables else ROSTER_SCHEMA.empty_table()
         return table.sort_by([("seat_id", "ascending"), ("known_at", "ascending")])
 
+    def seat_ids(self, *, organization: str | None, after: str, limit: int) -> list[str]:
+        """The first `limit` seats of an organisation (None: of all) that come after `after`, ascending."""
+        query = sa.select(_seats.c.seat_id).distinct().where(_seats.c.seat_id > after)
+        if organization is not None:
+            query = query.where(_seats.c.organization == organization)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.order_by(_seats.c.seat_id).limit(limit)).scalars())
+
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
@@ -445,7 +453,7 @@ class EventLog:
             return events, ()
         is_missing = pc.is_in(events.column("seat_id"), value_set=missing)
         rejected = tuple(
-            Rejected(f"event {event_id}", "seat_id", f"seat {seat_id} was never assigned; send the seat first")
+            Rejected(f"event {event_id}", "seat_id", never_assigned(seat_id))
             for event_id, seat_id in zip(
                 *(events.filter(is_missing).column(name).to_pylist() for name in ("event_id", "seat_id")), strict=True
             )
@@ -525,6 +533,11 @@ class EventLog:
             result = connection.execution_options(stream_results=True).execute(query)
             tables = [_as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def never_assigned(seat_id: str) -> str:
+    """Why an event of a seat that is not in the roster is refused."""
+    return f"seat {seat_id} was never assigned; send the seat first"
 
 
 def latest_seats(roster: pa.Table) -> pa.Table:

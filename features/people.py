@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -92,9 +91,7 @@ class People:
     def withdraw_objection(self, person_id: str) -> bool:
         """The person takes the objection back; returns whether there was one."""
         with self._database.write() as connection:
-            return bool(
-                connection.execute(sa.delete(_objections).where(_objections.c.person_id == person_id)).rowcount
-            )
+            return bool(connection.execute(sa.delete(_objections).where(_objections.c.person_id == person_id)).rowcount)
 
     def has_objected(self, person_ids: Collection[str]) -> frozenset[str]:
         """Those of the persons who objected to decisions."""
@@ -117,12 +114,12 @@ class People:
         with self._database.write() as connection:
             seat_ids = _seats_of(connection, person_id)
             bury(connection, [person_id, *seat_ids], now=now)
-            events = _delete(connection, _events.c.seat_id, seat_ids)
-            served = _delete(connection, _served.c.seat_id, seat_ids)
+            events = _delete(connection, _events, "seat_id", seat_ids)
+            served = _delete(connection, _served, "seat_id", seat_ids)
             decisions = _deidentify(connection, person_id, seat_ids)
-            for column in (_touched.c.seat_id, _deliveries.c.seat_id, _told.c.seat_id, _seats.c.seat_id):
-                _delete(connection, column, seat_ids)
-            _delete(connection, _objections.c.person_id, [person_id])
+            for table in (_touched, _deliveries, _told, _seats):
+                _delete(connection, table, "seat_id", seat_ids)
+            _delete(connection, _objections, "person_id", [person_id])
             connection.execute(
                 sa.update(_seats).where(_seats.c.manager_person_id == person_id).values(manager_person_id=None)
             )
@@ -140,18 +137,18 @@ class People:
         logs_before = to_microseconds(now - max(older_than, KEPT_LOGS))
         with self._database.write() as connection:
 
-            def older(column: sa.ColumnClause[Any], instant: int) -> int:
-                return int(connection.execute(sa.delete(column.table).where(column < instant)).rowcount)
+            def older(table: sa.TableClause, column: str, instant: int) -> int:
+                return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
 
             counts = {
-                "events": older(_events.c.occurred_at, before),
-                "served": older(_served.c.served_at, before),
-                "decisions": older(_decisions.c.decided_at, logs_before),
-                "reads": older(_audit.c.at, logs_before),
-                "set_aside": older(_set_aside.c.at, before),
+                "events": older(_events, "occurred_at", before),
+                "served": older(_served, "served_at", before),
+                "decisions": older(_decisions, "decided_at", logs_before),
+                "reads": older(_audit, "at", logs_before),
+                "set_aside": older(_set_aside, "at", before),
             }
-            older(_answers.c.begun_at, to_microseconds(now - timedelta(days=1)))
-            older(_deliveries.c.created_at, before)
+            older(_answers, "begun_at", to_microseconds(now - timedelta(days=1)))
+            older(_deliveries, "created_at", before)
         return Retained(**counts, offline_rows=store.retain(since=now - older_than))
 
 
@@ -160,9 +157,10 @@ def _seats_of(connection: sa.Connection, person_id: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _delete(connection: sa.Connection, column: sa.ColumnClause[Any], values: Sequence[str]) -> int:
+def _delete(connection: sa.Connection, table: sa.TableClause, column: str, values: Sequence[str]) -> int:
     return sum(
-        int(connection.execute(sa.delete(column.table).where(column.in_(chunk))).rowcount) for chunk in _chunks(values)
+        int(connection.execute(sa.delete(table).where(table.c[column].in_(chunk))).rowcount)
+        for chunk in _chunks(values)
     )
 
 

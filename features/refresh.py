@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.catalogue import FEATURES
-from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, seat_blocks
+from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
 from features.history import Integers
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.log import EventLog
 from features.peers import DEPTH_DAYS, Peers, days_needed, observe
-from features.store import FeatureStore
+from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
 
 
@@ -26,7 +26,7 @@ class Refresher:
     log: EventLog
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
-    pushed: Callable[[pl.DataFrame], None] = lambda features: None  # told `seat_id`, `as_of` and FEATURES of each push
+    pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: Peers | None = field(default=None, init=False)
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
@@ -40,16 +40,31 @@ class Refresher:
         as_of = clock()
         seats = pc.unique(self.log.seats(list(claim.tokens)).column("seat_id")).to_pylist()
         events = self.log.events(seats)
-        roster, sources = self.log.roster(seats), self.log.sources()
-        snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
-        features = compute_features(
-            snapshots, events=events, roster=roster, sources=sources, tools=self.tools, peers=self.peers(as_of)
-        )
+        features = self._computed(seats, events, as_of)
         self.store.push(features)
         self._erase_gone(seats)
         self.log.touched.finish(claim, later=_due_again(features, events, as_of))
         self.pushed(features)
         return len(claim)
+
+    def rows(self, seats: Sequence[str], *, as_of: datetime) -> list[OnlineRow]:
+        """The online rows that the seats would have, computed from the log and not stored. seats: of the roster."""
+        features = self._computed(seats, self.log.events(seats), as_of)
+        vectors, categories = pack(features)
+        return [
+            OnlineRow(seat, as_of, np.asarray(vector, np.float64), tuple(names), is_from_log=True)
+            for seat, vector, names in zip(features["seat_id"], vectors, categories, strict=True)
+        ]
+
+    def _computed(self, seats: Sequence[str], events: pa.Table, as_of: datetime) -> pl.DataFrame:
+        return compute_features(
+            pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA),
+            events=events,
+            roster=self.log.roster(seats),
+            sources=self.log.sources(),
+            tools=self.tools,
+            peers=self.peers(as_of),
+        )
 
     def _erase_gone(self, seats: Sequence[str]) -> None:
         """Who was erased while their features were computed must not come back with them."""

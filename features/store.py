@@ -43,12 +43,16 @@ STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every sea
 
 @dataclass(frozen=True)
 class OnlineRow:
-    """The latest features of a seat. vector: (n_numeric,) in catalogue order; categories: their names in order."""
+    """The latest features of a seat. vector: (n_numeric,) in catalogue order; categories: their names in order.
+
+    is_from_log: computed when they were asked for, not read from the online store.
+    """
 
     seat_id: str
     as_of: datetime
     vector: npt.NDArray[np.float64]
     categories: tuple[str, ...]
+    is_from_log: bool = False
 
     def age_seconds(self, now: datetime) -> float:
         """Seconds since the features were computed."""

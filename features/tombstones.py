@@ -23,7 +23,9 @@ def erased(connection: sa.Connection, identifiers: Collection[str]) -> frozenset
     found: set[str] = set()
     for start in range(0, len(digests), CHUNK):
         chunk = digests[start : start + CHUNK]
-        found.update(connection.execute(sa.select(_tombstones.c.digest).where(_tombstones.c.digest.in_(chunk))).scalars())
+        found.update(
+            connection.execute(sa.select(_tombstones.c.digest).where(_tombstones.c.digest.in_(chunk))).scalars()
+        )
     return frozenset(by_digest[digest] for digest in found)
 
 

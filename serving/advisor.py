@@ -2,22 +2,28 @@
 
 import hashlib
 import hmac
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
 import numpy as np
 
+from features.audit import Read, Reader
 from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
 from features.decisions import Decision
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
+from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
 from features.refresh import Refresher
-from features.store import CatalogueMismatch, FeatureStore, OnlineRow
+from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
 from features.tools import ToolProfile, load_tools
+from serving.degrading import FROM_LOG_MOST, flags
 from serving.facts import FactBook, Seat
+from serving.groups import Groups
 from serving.ledger import Ledger
 from serving.meters import Meters
 from serving.model import Champion
@@ -27,6 +33,9 @@ from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+RECORDS_AT_ONCE = 64  # requests whose rows are written together
+COMMAND_LINE = Reader("command-line", "score", "operations")
+_log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -51,6 +60,11 @@ class Advisor:
         self._store = FeatureStore(settings.home, redis=settings.redis)
         self._store.apply()
         self._store_lock = threading.Lock()  # Feast's SQLite store has one connection for all threads
+        self._from_log = self.refresher()
+        self._from_log_lock = threading.Lock()
+        self._records: Groups[tuple[Sequence[Served], Sequence[Read]], None] = Groups(
+            "records", self._write_records, most=RECORDS_AT_ONCE
+        )
         self._decide_lock = threading.Lock()  # the next decision must see what the last one used of cooldown, capacity
         # derived, so that the key that hides names is not the one that draws; rotating it starts a new holdout
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
@@ -63,18 +77,53 @@ class Advisor:
         return Refresher(self.log, FeatureStore(self.settings.home, redis=self.settings.redis), self._tools)
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Write what waits and give back every connection."""
+        self._records.close()
         self.log.close()
         self._ledger.close()
 
-    def score(self, seat_ids: Sequence[str], *, explain: bool) -> tuple[datetime, list[Score | Problem]]:
-        """When, and the risk of each seat or why there is none, in the order given; logged as served."""
+    @property
+    def now(self) -> datetime:
+        """The time, aware."""
+        return self._clock()
+
+    def score(
+        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader = COMMAND_LINE
+    ) -> tuple[datetime, list[Score | Problem]]:
+        """When, and the risk of each seat or why there is none, in the order given; logged as served and as read."""
+        now, scores, recorded = self.begin_score(seat_ids, explain=explain, reader=reader)
+        recorded.result()
+        return now, scores
+
+    def begin_score(
+        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader
+    ) -> "tuple[datetime, list[Score | Problem], Future[None]]":
+        """As `score`, without waiting for the log: the answer must not leave before the future has come."""
         now = self._clock()
         rows = self._rows(seat_ids)
         scores = self._scored(rows, explain=explain)
-        self._record_served(scores, now=now)
+        recorded = self._put_served(scores, [Read(now, reader, score.row.seat_id) for score in scores], now=now)
         by_seat = {score.row.seat_id: score for score in scores}
-        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
+        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows], recorded
+
+    def record_reads(self, seat_ids: Sequence[str], reader: Reader) -> "Future[None]":
+        """Audit that somebody reads what is known of the seats."""
+        now = self._clock()
+        return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
+
+    def erase(self, person_id: str) -> Erased:
+        """Take out everything that names the person (features.people)."""
+        with self._from_log_lock:
+            return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+
+    @property
+    def tools(self) -> Mapping[str, ToolProfile]:
+        """The profiles of the tools that were rolled out."""
+        return self._tools
+
+    def unknown_seat(self, seat_id: str) -> Problem:
+        """The problem of a seat that does not exist, or not for the caller."""
+        return self._missing(seat_id, is_known=False)
 
     def decide(self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None) -> list[Decision | Problem]:
         """A decision for each seat or why there is none, in the order given; logged before it is returned."""
@@ -113,12 +162,24 @@ class Advisor:
                 rows: list[OnlineRow | Problem | None] = [*self._store.online(seat_ids)]
         except CatalogueMismatch:
             rows = [self._row(seat_id) for seat_id in seat_ids]
+        except (StoreFailure, OSError) as error:  # OSError: what a server that is away makes its client raise
+            _log.warning("the online store does not answer (%s); features come from the log", type(error).__name__)
+            rows = [None] * len(seat_ids)
+        if None not in rows:
+            return [row for row in rows if row is not None]
         missing = [seat_id for seat_id, row in zip(seat_ids, rows, strict=True) if row is None]
-        known = set(self.log.seats(missing).column("seat_id").to_pylist()) if missing else set()
+        known = self.log.seats(missing).column("seat_id").to_pylist()
+        computed = {row.seat_id: row for row in self._rows_from_log(known[:FROM_LOG_MOST])}
         return [
-            self._missing(seat_id, is_known=seat_id in known) if row is None else row
+            computed.get(seat_id) or self._missing(seat_id, is_known=seat_id in set(known)) if row is None else row
             for seat_id, row in zip(seat_ids, rows, strict=True)
         ]
+
+    def _rows_from_log(self, seat_ids: Sequence[str]) -> list[OnlineRow]:
+        if not seat_ids:
+            return []
+        with self._from_log_lock:
+            return self._from_log.rows(seat_ids, as_of=self._clock())
 
     def _row(self, seat_id: str) -> OnlineRow | Problem | None:
         try:
@@ -190,20 +251,31 @@ class Advisor:
         return decisions
 
     def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
-        self.log.record_served(
-            [
-                Served(
-                    seat_id=score.row.seat_id,
-                    served_at=now,
-                    as_of=score.row.as_of,
-                    model=score.model.label,
-                    catalogue_hash=catalogue_hash(),
-                    risk=dict(score.risk),
-                    vector=score.row.vector,
-                    categories=score.row.categories,
-                )
-                for score in scores
-            ]
-        )
+        self._put_served(scores, (), now=now).result()
+
+    def _put_served(self, scores: Sequence[Score], reads: Sequence[Read], *, now: datetime) -> "Future[None]":
         for score in scores:
-            self.meters.scored(score.method, is_stale=is_stale(score.row.age_seconds(now)))
+            age_s = score.row.age_seconds(now)
+            self.meters.scored(score.method, is_stale=is_stale(age_s))
+            for how in flags(score, age_s=age_s, refusal=self.champion.refusal):
+                self.meters.degraded(how)
+        served = [
+            Served(
+                seat_id=score.row.seat_id,
+                served_at=now,
+                as_of=score.row.as_of,
+                model=score.model.label,
+                catalogue_hash=catalogue_hash(),
+                risk=dict(score.risk),
+                vector=score.row.vector,
+                categories=score.row.categories,
+            )
+            for score in scores
+        ]
+        return self._records.put((served, reads))
+
+    def _write_records(self, waiting: Sequence[tuple[Sequence[Served], Sequence[Read]]]) -> list[None]:
+        """What was served and read by several requests, in one transaction."""
+        served = [row for rows, _ in waiting for row in rows]
+        self.log.record_reads(served, [read for _, reads in waiting for read in reads])
+        return [None] * len(waiting)

@@ -1,6 +1,7 @@
 """The BentoML service: the API mounted in it, the watch over the registry, and how to start both."""
 
 import gc
+import logging
 import os
 import socket
 import sys
@@ -15,6 +16,7 @@ from serving.settings import Settings
 REQUEST_TIMEOUT_S = 60  # our choice: 1 000 seats with reasons take a few seconds
 # BentoML answers these itself, before any mounted application, in plain text and knowing nothing of our parts.
 PROBES = frozenset({"/livez", "/readyz"})
+_log = logging.getLogger(__name__)
 
 
 async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,12 +70,19 @@ class RekindleService:
     def _watch_champion(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             self.advisor.champion.refresh()
+            try:
+                self.app.state.gate.flush()
+            except (
+                Exception
+            ) as error:  # databases raise their own; when a key was last used is worth no more than a line
+                _log.warning("the last use of keys could not be written: %s", type(error).__name__)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml is untyped here
     def stop(self) -> None:
         """End the watch and give back every connection."""
         self._stopped.set()
         self._watch.join()
+        self.app.state.desk.close()
         self.intake.close()
         self.freshness.close()
         self.advisor.close()
