@@ -16,6 +16,7 @@ KEY = "key"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 GUARDED = (401, 403, 429)  # of every call that needs a key
 JSON = "application/json"
+ITEMS = {("EventsRequest", "events"): "EventIn", ("SeatsRequest", "seats"): "SeatIn"}
 
 
 def body(models: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +79,8 @@ def describe(app: FastAPI, models: Iterable[type[BaseModel]]) -> None:
             for name, definition in schema.pop("$defs", {}).items():
                 schemas.setdefault(name, definition)
             schemas.setdefault(model.__name__, schema)
+        for (model_name, field), item in ITEMS.items():  # checked one by one, so that their model does not say it
+            schemas[model_name]["properties"][field]["items"] = {"$ref": f"#/components/schemas/{item}"}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending it

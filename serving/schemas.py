@@ -12,9 +12,6 @@ from features.scorer import Method
 from serving.intake import Status
 from serving.problems import FieldError, Problem
 
-EVENT_SCHEMA_REF = "#/components/schemas/EventIn"
-SEAT_SCHEMA_REF = "#/components/schemas/SeatIn"
-
 Bounds = Annotated[tuple[float, float], Field(description="Lower and upper bound, 95 %.")]
 ByHorizon = Annotated[
     dict[str, float],
@@ -84,7 +81,6 @@ class EventsRequest(BaseModel):
     events: list[Any] = Field(
         min_length=1,
         description="Objects of the form EventIn.",
-        json_schema_extra={"items": {"$ref": EVENT_SCHEMA_REF}},
     )
 
 
@@ -274,7 +270,6 @@ class SeatsRequest(BaseModel):
     seats: list[Any] = Field(
         min_length=1,
         description="Objects of the form SeatIn.",
-        json_schema_extra={"items": {"$ref": SEAT_SCHEMA_REF}},
     )
 
 

@@ -15,6 +15,7 @@ from serving.settings import Settings
 
 REQUEST_TIMEOUT_S = 60  # our choice: 1 000 seats with reasons take a few seconds
 # BentoML answers these itself, before any mounted application, in plain text and knowing nothing of our parts.
+WORKERS_VARIABLE = "REKINDLE_WORKERS"
 PROBES = frozenset({"/livez", "/readyz"})
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class OwnProbes:
 
 @bentoml.service(
     name="rekindle",
-    workers=1,
+    workers=int(os.environ.get(WORKERS_VARIABLE, "1")),  # BentoML takes it from here alone; Settings checks it
     traffic={"timeout": REQUEST_TIMEOUT_S},
     logging={"access": {"enabled": False}},  # it costs 30 % of the throughput; our own meters count requests
     metrics={"enabled": False},  # ours are at /metrics
