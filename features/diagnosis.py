@@ -90,16 +90,19 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
     return strengths
 
 
-def diagnose(vector: Floats, *, at_least: float = 0.5) -> list[Finding]:
+def diagnose(
+    vector: Floats, *, at_least: float = 0.5, strengths: Mapping[FailureMode, float] | None = None
+) -> list[Finding]:
     """The failure modes that show at one seat with at least that strength, the strongest first.
 
-    vector: (n_numeric,) in catalogue order.
+    vector: (n_numeric,) in catalogue order; strengths: `mode_strengths` of it, where many are computed at once.
     """
-    strengths = mode_strengths(vector[None, :])
+    if strengths is None:
+        strengths = {mode: float(strength[0]) for mode, strength in mode_strengths(vector[None, :]).items()}
     findings = [
-        Finding(mode, float(strength[0]), evidence([sign.feature for sign in SIGNS[mode]], vector))
+        Finding(mode, strength, evidence([sign.feature for sign in SIGNS[mode]], vector))
         for mode, strength in strengths.items()
-        if strength[0] >= at_least
+        if strength >= at_least
     ]
     return sorted(findings, key=lambda finding: -finding.strength)
 
@@ -136,5 +139,5 @@ def reasons(vector: Floats, contributions: Mapping[str, float], *, at_most: int 
 
 def evidence(names: Sequence[str], vector: Floats) -> str:
     """What the named features say of the seat, in words: "6 sessions in 7 days, 5 …"; empty where they say nothing."""
-    phrases = (say(BY_NAME[name], vector[_COLUMN[name]]) for name in names if name in _COLUMN)
+    phrases = (say(BY_NAME[name], float(vector[_COLUMN[name]])) for name in names if name in _COLUMN)
     return ", ".join([phrase for phrase in phrases if phrase][:MAX_EVIDENCE])
