@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from serving.advisor import Advisor
     from serving.scores import Score
     from serving.settings import Settings
+    from serving.watch import Watch
+    from serving.webhooks import Webhooks
     from training.evaluate import Estimate
     from training.train import Trained
 
@@ -65,9 +67,11 @@ app = typer.Typer(
 ingest_app = typer.Typer(help="Take in events and seats.", no_args_is_help=True)
 features_app = typer.Typer(help="Build, push and show features.", no_args_is_help=True)
 keys_app = typer.Typer(help="Keys of the API.", no_args_is_help=True)
+webhooks_app = typer.Typer(help="Who is told when something begins at a seat.", no_args_is_help=True)
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(features_app, name="features")
 app.add_typer(keys_app, name="keys")
+app.add_typer(webhooks_app, name="webhooks")
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,23 @@ class State:
             yield advisor
         finally:
             advisor.close()
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """Who wants to be told what."""
+        from serving.webhooks import Webhooks
+
+        return Webhooks(self.log.database, key=self.pseudonym_key())
+
+    def watch(self) -> "Watch":
+        """What tells webhooks of seats whose features changed."""
+        from serving.meters import Meters
+        from serving.model import Champion
+        from serving.watch import Watch
+
+        champion = Champion(self.home, Meters())
+        champion.refresh()
+        return Watch(self.webhooks, self.log.database, champion, at_risk_from=self.settings().at_risk_threshold)
 
     def pseudonym_key(self) -> bytes:
         """The key of the pseudonyms."""
@@ -471,6 +492,8 @@ def _sweep(state: State, as_of: datetime, *, threads: int = 1) -> int:
     seats = _known_seats(state).num_rows
     with _progress("refreshing every seat", unit="seats", total=seats) as advance:
         pushed = 0
+        if state.webhooks.all():  # silence begins where nothing happens: the sweep sees it, an event cannot
+            state.refresher.pushed = state.watch().look
         for part in state.refresher.sweep(as_of, threads=threads):
             pushed += part
             advance(part)
@@ -975,6 +998,56 @@ def keys_revoke(key_id: str, as_json: AsJson = False) -> None:
     was_valid = Keys(open_state().log.database).revoke(key_id, now=_now())
     sentence = f"Key {key_id} opens nothing any more." if was_valid else f"Key {key_id} was revoked before."
     _say({"key_id": key_id, "revoked": was_valid}, sentence, as_json=as_json)
+
+
+@webhooks_app.command("add")
+def webhooks_add(
+    url: str,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="seat.at_risk, seat.struggling, decision.matured; all by default.")
+    ] = None,
+    organization: Annotated[str | None, typer.Option(help="Of whose seats; of all where it is left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a receiver, by signed POST (Standard Webhooks). Prints the secret that it checks signatures with."""
+    from serving.webhooks import Topic
+
+    state = open_state()
+    unknown = [one for one in topic or () if one not in set(Topic)]
+    if unknown:
+        raise ValueError(f"--topic: expected some of {', '.join(Topic)}, came {unknown[0]!r}")
+    webhook = state.webhooks.add(url, topics=map(Topic, topic or Topic), organization=organization, now=_now())
+    secret = state.webhooks.secret(webhook.webhook_id)
+    _say(
+        {"webhook_id": webhook.webhook_id, "secret": secret},
+        f"Webhook {webhook.webhook_id}; its secret: {secret}",
+        as_json=as_json,
+    )
+
+
+@webhooks_app.command("list")
+def webhooks_list(as_json: AsJson = False) -> None:
+    """Every webhook, and the deliveries that were given up."""
+    from serving.webhooks import State as Delivery
+
+    webhooks = open_state().webhooks
+    dead = webhooks.deliveries(state=Delivery.DEAD)
+    if as_json:
+        rows = [{**asdict(one), "topics": sorted(one.topics)} for one in webhooks.all()]
+        _print_json({"webhooks": rows, "dead": [asdict(one) for one in dead]})
+        return
+    table = Table("webhook", "url", "organisation", "topics", "given up")
+    for one in webhooks.all():
+        lost = sum(delivery.webhook_id == one.webhook_id for delivery in dead)
+        table.add_row(one.webhook_id, one.url, one.organization or "all", ", ".join(sorted(one.topics)), str(lost))
+    out.print(table)
+
+
+@webhooks_app.command("remove")
+def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
+    """End a webhook; what waits for it is dropped."""
+    open_state().webhooks.remove(webhook_id)
+    _say({"webhook_id": webhook_id}, f"Webhook {webhook_id} is told nothing any more.", as_json=as_json)
 
 
 @app.command("erase")

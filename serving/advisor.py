@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from serving.policy import Snapshot, decide, expert_effects, generator, in_holdo
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
+from serving.watch import Watch
+from serving.webhooks import Webhooks
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
 RECORDS_AT_ONCE = 64  # requests whose rows are written together
@@ -71,6 +73,8 @@ class Advisor:
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
         self.champion = Champion(settings.home, self.meters)
         self.champion.refresh()
+        self.webhooks = Webhooks(self.log.database, key=pseudonym_key)
+        self.watch = Watch(self.webhooks, self.log.database, self.champion, at_risk_from=settings.at_risk_threshold)
 
     def refresher(self) -> Refresher:
         """What refreshes online features; with a store of its own, so that reading never waits for it."""
@@ -115,6 +119,12 @@ class Advisor:
         """Take out everything that names the person (features.people)."""
         with self._from_log_lock:
             return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+
+    def mature(self) -> int:
+        """Tell webhooks of decisions whose outcome can be judged by now; returns how many there were."""
+        silence = max((tool.silence_days for tool in self._tools.values()), default=0)
+        slowest = max((source.lag for source in self.log.sources()), default=timedelta(0))
+        return self.watch.mature(now=self._clock(), silence=timedelta(days=silence), slowest=slowest)
 
     @property
     def tools(self) -> Mapping[str, ToolProfile]:

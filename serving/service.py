@@ -55,13 +55,17 @@ class RekindleService:
         from serving.app import create_app
         from serving.freshness import Freshness
         from serving.intake import Intake
+        from serving.watch import Courier
 
         settings = Settings.from_environment(os.environ)
         self.advisor = Advisor(settings)
-        self.freshness = Freshness(self.advisor.refresher(), clock=utc_now, meters=self.advisor.meters)
+        refresher = self.advisor.refresher()
+        refresher.pushed = self.advisor.watch.look
+        self.freshness = Freshness(refresher, clock=utc_now, meters=self.advisor.meters)
         self.intake = Intake(self.advisor.log, clock=utc_now, stored=self.freshness.wake)
         self.app = create_app(self.advisor, self.intake)
         self.freshness.start()
+        self.courier = Courier(self.advisor.webhooks, self.advisor.mature, clock=utc_now, meters=self.advisor.meters)
         self._stopped = threading.Event()
         self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
         self._watch.start()
@@ -83,6 +87,7 @@ class RekindleService:
         """End the watch and give back every connection."""
         self._stopped.set()
         self._watch.join()
+        self.courier.close()
         self.app.state.desk.close()
         self.intake.close()
         self.freshness.close()

@@ -167,8 +167,9 @@ class Client:
 
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[[Advisor], FastAPI]]:
+def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Advisor], FastAPI]]:
     """The API over an advisor; whatever it takes in, at the test's fixed time, is written when it answers."""
+    monkeypatch.setattr("serving.access.NEW_SECONDS", 0.0)  # tests make keys and use them at once
     made: list[Intake] = []
     apps: list[FastAPI] = []
 
