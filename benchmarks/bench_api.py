@@ -96,7 +96,7 @@ def write_script(folder: Path, key: str, seats: list[str], n: int) -> Path:
     return path
 
 
-def train(home: Path, environ: dict[str, str]) -> None:
+def train(environ: dict[str, str]) -> None:
     """Snapshots, a model, its promotion; by the same commands as anybody's."""
     for command in (["features", "build"], ["train"]):
         subprocess.run(
@@ -122,8 +122,8 @@ def measure_ours(home: Path, seats: list[str], wrk: str, *, workers: int, second
 
 
 def measure_peer(home: Path, wrk: str, *, seconds: int, rows: list[list[str]]) -> None:
-    """`mlflow models serve` of the promoted model, one row at a time. It has two workers by its own default of one each."""
-    environ = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}", "PYTHONPATH": os.getcwd()}
+    """`mlflow models serve` of the promoted model, one row at a time.."""
+    environ = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}", "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/rekindle-risk@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(PEER_PORT)]
     url = f"http://127.0.0.1:{PEER_PORT}"
@@ -170,7 +170,7 @@ def main() -> None:
         environ = {**os.environ, "REKINDLE_HOME": str(home)}
         if arguments.home is None:
             seats = prepare(home, arguments.seats, 180)
-            train(home, environ)
+            train(environ)
         else:
             log = EventLog(f"sqlite:///{home / 'log.db'}")
             seats = log.seats().column("seat_id").to_pylist()

@@ -22,7 +22,7 @@ from serving.advisor import Advisor
 from serving.answers import json_answer
 from serving.degrading import flags
 from serving.desk import Asked, Desk
-from serving.documents import JSON, body, describe, problems, purpose, retry_key
+from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
 from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
@@ -152,7 +152,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         response_model=EventsResponse,
         responses={
             **problems(400, 409, 413, 415, 503),
-            422: {"description": "No event could be taken; each item says why", "model": EventsResponse | Problem},
+            **items_or_problem(
+                "No event could be taken; each item says why, or the body is wrong", EventsResponse, 422
+            ),
         },
         openapi_extra={
             **body(
@@ -396,7 +398,4 @@ def _answer(items: list[dict[str, Any]]) -> Response:
 
 
 def _none_answered(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"description": "No seat could be answered; each item says why", "model": model}
-        for status in (404, 409)
-    }
+    return items_or_problem("No seat could be answered; each item says why", model, 404, 409)

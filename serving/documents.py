@@ -30,6 +30,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}} for status in statuses}
 
 
+def items_or_problem(description: str, model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a batch call: the items where none could be answered, or the problem of the whole."""
+    content = {JSON: {"schema": _schema(model)}, MEDIA_TYPE: {"schema": _PROBLEM}}
+    return {status: {"description": description, "content": content} for status in statuses}
+
+
 def purpose() -> dict[str, Any]:
     """The header that says what a score is read for."""
     return {

@@ -10,7 +10,7 @@ from features.people import People
 from serving.access import caller_of, needs
 from serving.advisor import Advisor
 from serving.answers import json_answer
-from serving.documents import JSON, body, problems, retry_key
+from serving.documents import JSON, body, items_or_problem, problems, retry_key
 from serving.problems import ProblemError, invalid, read_body, unknown_seat
 from serving.roster import MAX_PAGE, MAX_SEATS, PAGE, RosterDesk, Stored
 from serving.schemas import (
@@ -33,7 +33,7 @@ def add_roster_calls(app: FastAPI, advisor: Advisor) -> None:
         response_model=SeatsResponse,
         responses={
             **problems(400, 409, 413, 415, 503),
-            422: {"description": "No seat could be taken; each item says why", "model": SeatsResponse},
+            **items_or_problem("No seat could be taken; each item says why, or the body is wrong", SeatsResponse, 422),
         },
         openapi_extra={**body({JSON: SeatsRequest}), "parameters": [retry_key()]},
         tags=["roster"],
