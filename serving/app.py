@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
@@ -255,7 +256,7 @@ def _add_probes(app: FastAPI, advisor: Advisor) -> None:
         readiness = readiness_of(advisor)
         return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
     def metrics() -> Response:
         """Counters and times, for Prometheus."""
         return Response(advisor.meters.render(), media_type=CONTENT_TYPE_LATEST)

@@ -26,15 +26,17 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class OwnProbes:
-    """ASGI middleware that lets the API answer the probes."""
+    """ASGI middleware that lets the API answer the probes, and paths with a line break, which BentoML's mount cannot match
+    and would answer in plain text.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, probes to the API."""
-        is_probe = scope["type"] == "http" and scope["path"] in PROBES
-        await (mounted if is_probe else self._app)(scope, receive, send)
+        is_ours = scope["type"] == "http" and (scope["path"] in PROBES or "\n" in scope["path"])
+        await (mounted if is_ours else self._app)(scope, receive, send)
 
 
 @bentoml.service(
