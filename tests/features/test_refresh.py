@@ -141,6 +141,30 @@ def test_a_sweep_does_not_take_off_the_mark_of_what_came_during_it(refresher: Re
     assert_online_is_batch(refresher, [seat], later + timedelta(seconds=1))
 
 
+def test_a_sweep_does_not_write_over_what_the_service_refreshed_while_it_was_writing(
+    refresher: Refresher, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes an event in and refreshes its seat just when the sweep has begun to push the block."""
+    seat = all_seats(refresher)[12]
+    at = AS_OF + timedelta(minutes=35)
+    drain(refresher, at)
+    service = Refresher(refresher.log, FeatureStore(home), TOOLS)
+    waiting = [prompt(seat, "just-now", at)]
+
+    def meanwhile(block: pl.DataFrame) -> tuple[np.ndarray, list[list[str]]]:
+        if waiting:
+            refresher.log.receive(events_table([waiting.pop()]), now=at)
+            drain(service, at + timedelta(seconds=1))
+        return pack(block)
+
+    monkeypatch.setattr("features.store.pack", meanwhile)
+    swept = list(refresher.sweep(at))
+
+    assert sum(swept) == len(all_seats(refresher)) - 1
+    assert not refresher.log.touched.is_any_due(now=at + timedelta(seconds=1))
+    assert_online_is_batch(refresher, [seat], at + timedelta(seconds=1))
+
+
 def test_a_struggle_that_is_over_fades_although_a_sweep_came_between(refresher: Refresher) -> None:
     seat = all_seats(refresher)[13]
     at = AS_OF + timedelta(minutes=40)
