@@ -851,7 +851,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
-    return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
+    return score_rows(rows, champion.current, note=champion.note, explain=True, now=_now()), unanswered
 
 
 # ---------------------------------------------------------------- learn, prove, plan
