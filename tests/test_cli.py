@@ -293,7 +293,7 @@ def test_show_tells_what_is_missing_from_what_is_withheld_and_what_it_rests_on(p
     nulls = {name for name, value in document.items() if value is None}
     assert nulls == {*document["missing"], *document["withheld"]}
     (source,) = document["sources"]
-    assert (source["source"], source["lag_hours"]) == ("git", 0)
+    assert (source["source"].partition(":")[0], source["lag_hours"]) == ("git", 0)
     assert datetime.fromisoformat(document["window_end"]) == datetime.fromisoformat(document["as_of"])
     assert document["events"] >= len(document["last_events"]) > 0
     assert {event["kind"] for event in document["last_events"]} <= {"task", "work"}
