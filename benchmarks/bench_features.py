@@ -206,7 +206,7 @@ def _windows_of_duckdb(snapshots: pl.DataFrame, events: pl.DataFrame) -> np.ndar
     connection = duckdb.connect()
     connection.register("snapshots", snapshots.to_arrow())
     connection.register("events", events.to_arrow())
-    result = connection.execute(query).to_arrow_table()
+    result = connection.sql(query).to_arrow_table()
     return np.column_stack([np.asarray(column, np.float64) for column in result.columns[2:]])
 
 
