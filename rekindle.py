@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from serving.advisor import Advisor
     from serving.scores import Score
     from serving.settings import Settings
+    from serving.watch import Watch
+    from serving.webhooks import Webhooks
     from training.decided import Decided
     from training.evaluate import Estimate
     from training.train import Trained
@@ -68,10 +70,14 @@ app = typer.Typer(
 )
 ingest_app = typer.Typer(help="Take in events and seats.", no_args_is_help=True)
 features_app = typer.Typer(help="Build, push and show features.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys of the API.", no_args_is_help=True)
+webhooks_app = typer.Typer(help="Who is told when something begins at a seat.", no_args_is_help=True)
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(features_app, name="features")
 decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=True)
 app.add_typer(decisions_app, name="decisions")
+app.add_typer(keys_app, name="keys")
+app.add_typer(webhooks_app, name="webhooks")
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,23 @@ class State:
             yield advisor
         finally:
             advisor.close()
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """Who wants to be told what."""
+        from serving.webhooks import Webhooks
+
+        return Webhooks(self.log.database, key=self.pseudonym_key())
+
+    def watch(self) -> "Watch":
+        """What tells webhooks of seats whose features changed."""
+        from serving.meters import Meters
+        from serving.model import Champion
+        from serving.watch import Watch
+
+        champion = Champion(self.home, Meters())
+        champion.refresh()
+        return Watch(self.webhooks, self.log.database, champion, at_risk_from=self.settings().at_risk_threshold)
 
     def pseudonym_key(self) -> bytes:
         """The key of the pseudonyms."""
@@ -485,6 +508,8 @@ def _sweep(state: State, as_of: datetime, *, threads: int = 2) -> int:
     seats = _known_seats(state).num_rows
     with _progress("refreshing every seat", unit="seats", total=seats) as advance:
         pushed = 0
+        if state.webhooks.all():  # silence begins where nothing happens: the sweep sees it, an event cannot
+            state.refresher.pushed = state.watch().look
         for part in state.refresher.sweep(as_of, threads=threads):
             pushed += part
             advance(part)
@@ -1147,8 +1172,185 @@ def serve_command(
     state = open_state()
     settings = state.settings()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    _print_first_key(state)
     err.print(f"Serving http://{settings.host}:{settings.port} (docs at /docs); stop with Ctrl-C", highlight=False)
     serve(settings)
+
+
+def _print_first_key(state: State) -> None:
+    """At the first start there is no key, and nobody could call: one for everything is made, and told this once."""
+    from features.keys import Keys
+
+    text = Keys(state.log.database).create_first(now=_now())
+    state.log.close()
+    if text is not None:
+        err.print("The first key, for every call and organisation; it is not told again (`rekindle keys create`):")
+        err.print(f"export REKINDLE_KEY={text}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------- keys, people
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="Who or what it is for.")],
+    scope: Annotated[list[str], typer.Option(help="ingest, score, decide, read or admin; repeat it for several.")],
+    organization: Annotated[
+        str | None, typer.Option(help="The only organisation that it sees; all where it is left out.")
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never where it is left out.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Calls per second; 600 by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A new key of the API, told this once."""
+    from features.events import checked_organization
+    from features.keys import DEFAULT_RATE, Keys, Scope
+
+    unknown = [one for one in scope if one not in set(Scope)]
+    if unknown:
+        raise ValueError(f"--scope: expected some of {', '.join(Scope)}, came {unknown[0]!r}")
+    if organization is not None:
+        checked_organization(organization)
+    now = _now()
+    key, text = Keys(open_state().log.database).create(
+        name=name,
+        scopes=map(Scope, scope),
+        now=now,
+        organization=organization,
+        expires_at=None if days is None else now + timedelta(days=days),
+        rate_per_second=DEFAULT_RATE if rate is None else rate,
+    )
+    if as_json:
+        _print_json({"key_id": key.key_id, "key": text})
+        return
+    err.print("Keep it now: it is not told again.")
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@keys_app.command("list")
+def keys_list(as_json: AsJson = False) -> None:
+    """Every key without its secret: what it is for, until when, when it was last used."""
+    from features.keys import Keys
+
+    now = _now()
+    keys = Keys(open_state().log.database).all()
+    if as_json:
+        hidden = {"digest", "scopes"}
+        _print_json(
+            [
+                {
+                    **{name: value for name, value in asdict(key).items() if name not in hidden},
+                    "scopes": sorted(key.scopes),
+                    "is_valid": key.is_valid(now),
+                }
+                for key in keys
+            ]
+        )
+        return
+    table = Table("key", "for", "organisation", "scopes", "calls/s", "expires", "last used", "valid")
+    for key in keys:
+        table.add_row(
+            key.key_id,
+            key.name,
+            key.organization or "all",
+            ", ".join(sorted(key.scopes)),
+            f"{key.rate_per_second:g}",
+            "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d}",
+            "never" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:%M}",
+            "yes" if key.is_valid(now) else "no",
+        )
+    out.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: str, as_json: AsJson = False) -> None:
+    """End a key, within two seconds. KEY_ID: as `keys list` shows it."""
+    from features.keys import Keys
+
+    was_valid = Keys(open_state().log.database).revoke(key_id, now=_now())
+    sentence = f"Key {key_id} opens nothing any more." if was_valid else f"Key {key_id} was revoked before."
+    _say({"key_id": key_id, "revoked": was_valid}, sentence, as_json=as_json)
+
+
+@webhooks_app.command("add")
+def webhooks_add(
+    url: str,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="seat.at_risk, seat.struggling, decision.matured; all by default.")
+    ] = None,
+    organization: Annotated[str | None, typer.Option(help="Of whose seats; of all where it is left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a receiver, by signed POST (Standard Webhooks). Prints the secret that it checks signatures with."""
+    from serving.webhooks import Topic
+
+    state = open_state()
+    unknown = [one for one in topic or () if one not in set(Topic)]
+    if unknown:
+        raise ValueError(f"--topic: expected some of {', '.join(Topic)}, came {unknown[0]!r}")
+    webhook = state.webhooks.add(url, topics=map(Topic, topic or Topic), organization=organization, now=_now())
+    secret = state.webhooks.secret(webhook.webhook_id)
+    _say(
+        {"webhook_id": webhook.webhook_id, "secret": secret},
+        f"Webhook {webhook.webhook_id}; its secret: {secret}",
+        as_json=as_json,
+    )
+
+
+@webhooks_app.command("list")
+def webhooks_list(as_json: AsJson = False) -> None:
+    """Every webhook, and the deliveries that were given up."""
+    from serving.webhooks import State as Delivery
+
+    webhooks = open_state().webhooks
+    dead = webhooks.deliveries(state=Delivery.DEAD)
+    if as_json:
+        rows = [{**asdict(one), "topics": sorted(one.topics)} for one in webhooks.all()]
+        _print_json({"webhooks": rows, "dead": [asdict(one) for one in dead]})
+        return
+    table = Table("webhook", "url", "organisation", "topics", "given up")
+    for one in webhooks.all():
+        lost = sum(delivery.webhook_id == one.webhook_id for delivery in dead)
+        table.add_row(one.webhook_id, one.url, one.organization or "all", ", ".join(sorted(one.topics)), str(lost))
+    out.print(table)
+
+
+@webhooks_app.command("remove")
+def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
+    """End a webhook; what waits for it is dropped."""
+    open_state().webhooks.remove(webhook_id)
+    _say({"webhook_id": webhook_id}, f"Webhook {webhook_id} is told nothing any more.", as_json=as_json)
+
+
+@app.command("erase")
+def erase_command(person_id: str, as_json: AsJson = False) -> None:
+    """Take out everything that names a person (`organization/person`), and keep it out; see docs/people.md."""
+    from features.people import People
+
+    state = open_state()
+    people = People(state.log.database)
+    if not people.is_known(person_id):
+        raise ValueError(f"there is no person {person_id!r} in the roster; expected `organization/person`")
+    erased = people.erase(person_id, store=state.store, now=_now())
+    sentence = (
+        f"Erased {erased.seats} seats, {erased.events:,} events, {erased.served:,} served scores, "
+        f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are."
+    )
+    _say(asdict(erased), sentence, as_json=as_json)
+
+
+@app.command("retain")
+def retain_command(
+    older_than: Annotated[int, typer.Option(min=1, help="Days; what happened longer ago is taken out.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take out what is older than is kept; decisions and the audit of reads stay for 183 days at least."""
+    from features.people import People
+
+    state = open_state()
+    retained = People(state.log.database).retain(older_than=timedelta(days=older_than), store=state.store, now=_now())
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in asdict(retained).items())
+    _say(asdict(retained), f"Taken out, older than {older_than} days: {counts}.", as_json=as_json)
 
 
 @app.command("monitor")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -646,6 +647,7 @@ CATEGORIES = tuple(feature for feature in FEATURES if feature.is_category)
 BY_NAME = {feature.name: feature for feature in FEATURES}
 
 
+@cache
 def catalogue_hash() -> str:
     """Identifies what the vector means: names, order, units and definitions. Travels with every vector and model."""
     described = "\n".join(f"{f.name}|{f.dtype}|{f.unit}|{f.meaning}|{f.missing}" for f in FEATURES)

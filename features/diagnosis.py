@@ -177,16 +177,19 @@ def combined(signs: Sequence[Sign | AnyOf], vectors: Floats) -> Floats:
     return np.asarray(strength)
 
 
-def diagnose(vector: Floats, *, at_least: float = SHOWS_FROM) -> list[Finding]:
+def diagnose(
+    vector: Floats, *, at_least: float = SHOWS_FROM, strengths: Mapping[FailureMode, float] | None = None
+) -> list[Finding]:
     """The failure modes that show at one seat with at least that strength, the strongest first.
 
-    vector: (n_numeric,) in catalogue order.
+    vector: (n_numeric,) in catalogue order; strengths: `mode_strengths` of it, where many are computed at once.
     """
-    strengths = mode_strengths(vector[None, :])
+    if strengths is None:
+        strengths = {mode: float(strength[0]) for mode, strength in mode_strengths(vector[None, :]).items()}
     findings = [
-        Finding(mode, float(strength[0]), _evidence_of(mode, vector))
+        Finding(mode, strength, _evidence_of(mode, vector))
         for mode, strength in strengths.items()
-        if strength[0] >= at_least
+        if strength >= at_least
     ]
     return sorted(findings, key=lambda finding: -finding.strength)
 
@@ -238,5 +241,5 @@ def reasons(vector: Floats, contributions: Mapping[str, float], *, at_most: int 
 
 def evidence(names: Sequence[str], vector: Floats) -> str:
     """What the named features say of the seat, in words: "6 sessions in 7 days, 5 …"; empty where they say nothing."""
-    phrases = (say(BY_NAME[name], vector[COLUMN[name]]) for name in names if name in COLUMN)
+    phrases = (say(BY_NAME[name], float(vector[COLUMN[name]])) for name in names if name in COLUMN)
     return ", ".join([phrase for phrase in phrases if phrase][:MAX_EVIDENCE])

@@ -35,5 +35,6 @@ def live_strength(vectors: Floats) -> Floats:
 
 def live_friction(vector: Floats) -> LiveFriction:
     """What the features of one seat say of the last hour. vector: (n_numeric,) in catalogue order."""
-    quick, failed, errors = (int(np.nan_to_num(vector[column])) for column in _COLUMN.values())
-    return LiveFriction(quick, failed, errors, bool(live_strength(vector[None, :])[0] >= 1))
+    values = [float(vector[column]) for column in _COLUMN.values()]
+    quick, failed, errors = (0 if value != value else int(value) for value in values)
+    return LiveFriction(quick, failed, errors, max(quick, failed) + errors >= SEVERAL)

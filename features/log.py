@@ -2,7 +2,7 @@
 
 One SQL database, SQLite embedded or PostgreSQL, through SQLAlchemy Core. Instants are stored as microseconds since
 1970 UTC. Nothing is ever updated in place but a source's watermark: a roster change is a new version of the seat, so
-that a past snapshot still sees the role that was known then.
+that a past snapshot still sees the role that was known then. Erasure alone takes out what was there (features.people).
 """
 
 import json
@@ -25,12 +25,15 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.audit import Read, record_reads
 from features.columnar import read_columns
+from features.database import Database
 from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
+from features.tombstones import PERSONAL, erased
 from features.touched import TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
@@ -151,8 +154,11 @@ class EventLog:
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer at a time; who comes second sleeps and polls there, while here it is woken
         self._turn: AbstractContextManager[object] = threading.Lock() if self._is_sqlite else nullcontext()
+        self._soon_engine = self._engine
         if self._is_sqlite:
             _make_sqlite_durable(self._engine)
+            self._soon_engine = _engine_of(url)
+            _make_sqlite_durable(self._soon_engine, synchronous="NORMAL")
         try:
             self._migrate()
             this = (datetime.now(UTC).year, datetime.now(UTC).month)
@@ -165,6 +171,12 @@ class EventLog:
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
+        self._soon_engine.dispose()
+
+    @property
+    def database(self) -> Database:
+        """The database, for the tables beside the log."""
+        return Database(self._write, self._engine.connect, self._write_soon)
 
     def append(self, batch: Batch, *, now: datetime, source: str = "") -> Appended:
         """Store a batch: known events are skipped, events of unassigned seats are set aside, the rest goes in.
@@ -187,6 +199,11 @@ class EventLog:
         }
         reason = {item.where.removeprefix("event "): item.reason for item in appended.rejected}
         return Received(frozenset(new), {key: reason[key[0]] for key in unknown if key[0] in reason})
+
+    def receive_seats(self, seats: pa.Table, *, now: datetime) -> Mapping[str, Rejected]:
+        """Store seats of a sender, SEAT_SCHEMA, as `append` does; by seat id, those that were refused and why."""
+        appended, _ = self._append(Batch(seats, EVENT_SCHEMA.empty_table()), now=now, source=None)
+        return {item.where.removeprefix("seat "): item for item in appended.rejected}
 
     def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
         self._ensure_months("events", months_of(batch.events.column("occurred_at")))
@@ -232,6 +249,10 @@ class EventLog:
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
+        self.record_reads(served, ())
+
+    def record_reads(self, served: Sequence[Served], reads: Sequence[Read]) -> None:
+        """Store what was served and who read it, in one transaction that does not wait for the disk (Database)."""
         rows = [
             {
                 **{name: getattr(item, name) for name in ("seat_id", "model", "catalogue_hash")},
@@ -243,10 +264,12 @@ class EventLog:
             }
             for item in served
         ]
-        if rows:
+        if rows or reads:
             self._ensure_months("served", months_of([item.served_at for item in served]))
-            with self._write() as connection:
-                connection.execute(sa.insert(_served), rows)
+            with self._write_soon() as connection:
+                if rows:
+                    connection.execute(sa.insert(_served), rows)
+                record_reads(connection, reads)
 
     def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
         """What was served in [since, until), oldest first; the latest `limit` of it where a limit is given."""
@@ -268,6 +291,14 @@ class EventLog:
         ]
         table = pa.concat_tables(tables) if tables else ROSTER_SCHEMA.empty_table()
         return table.sort_by([("seat_id", "ascending"), ("known_at", "ascending")])
+
+    def seat_ids(self, *, organization: str | None, after: str, limit: int) -> list[str]:
+        """The first `limit` seats of an organisation (None: of all) that come after `after`, ascending."""
+        query = sa.select(_seats.c.seat_id).distinct().where(_seats.c.seat_id > after)
+        if organization is not None:
+            query = query.where(_seats.c.organization == organization)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.order_by(_seats.c.seat_id).limit(limit)).scalars())
 
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
@@ -408,6 +439,14 @@ class EventLog:
         with self._turn, self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
+    @contextmanager
+    def _write_soon(self) -> Iterator[sa.Connection]:
+        engine = self._soon_engine
+        with self._turn, engine.connect().execution_options(writes=True) as connection, connection.begin():
+            if not self._is_sqlite:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
+            yield connection
+
     def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
@@ -466,7 +505,16 @@ class EventLog:
     ) -> tuple[list[dict[str, Any]], tuple[Rejected, ...]]:
         known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
         rows, rejected = [], []
-        for seat in seats.to_pylist():
+        everyone = seats.to_pylist()
+        buried = erased(connection, {seat[name] for seat in everyone for name in PERSONAL if seat[name] is not None})
+        for seat in everyone:
+            if seat["person_id"] in buried or seat["seat_id"] in buried:
+                field = "person_id" if seat["person_id"] in buried else "seat_id"
+                reason = "was erased on request and is not taken in again"
+                rejected.append(Rejected(f"seat {seat['seat_id']}", field, reason))
+                continue
+            if seat["manager_person_id"] in buried:
+                seat["manager_person_id"] = None
             before = known.get(seat["seat_id"])
             if before is not None and before["tool"] != seat["tool"]:
                 reason = f"a seat never changes its tool ({before['tool']}), came {seat['tool']}; send a new seat"
@@ -498,7 +546,7 @@ class EventLog:
             return events, ()
         is_missing = pc.is_in(events.column("seat_id"), value_set=missing)
         rejected = tuple(
-            Rejected(f"event {event_id}", "seat_id", f"seat {seat_id} was never assigned; send the seat first")
+            Rejected(f"event {event_id}", "seat_id", never_assigned(seat_id))
             for event_id, seat_id in zip(
                 *(events.filter(is_missing).column(name).to_pylist() for name in ("event_id", "seat_id")), strict=True
             )
@@ -587,6 +635,11 @@ def _engine_of(url: str) -> sa.Engine:
     # a connection that an outage broke is found out before it is used: the log heals by itself
     waits = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_SECONDS}
     return sa.create_engine(address, pool_pre_ping=True, connect_args=waits)
+
+
+def never_assigned(seat_id: str) -> str:
+    """Why an event of a seat that is not in the roster is refused."""
+    return f"seat {seat_id} was never assigned; send the seat first"
 
 
 def latest_seats(roster: pa.Table) -> pa.Table:
@@ -696,14 +749,17 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
 
 
-def _make_sqlite_durable(engine: sa.Engine) -> None:
-    """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing."""
+def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> None:
+    """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing.
+
+    synchronous: NORMAL leaves the sync to the next commit that asks for it; what a dead process wrote is there all the same.
+    """
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", "synchronous=FULL"):
+        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}"):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()

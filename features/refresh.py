@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 
 from features.catalogue import FEATURES
 from features.coding import CODED_COLUMNS
-from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, seat_blocks
+from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
 from features.events import MICROSECONDS_PER_DAY
 from features.history import Integers
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.log import EventLog
 from features.parallel import in_order
 from features.peers import DEPTH_DAYS, Peers, days_needed, observe
-from features.store import FeatureStore
+from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
 
 
@@ -29,6 +29,7 @@ class Refresher:
     log: EventLog
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
+    pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: Peers | None = field(default=None, init=False)
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
@@ -51,13 +52,35 @@ class Refresher:
         """Compute and push the features of the seats; which must come again, and when."""
         seats = pc.unique(self.log.seats(wanted).column("seat_id")).to_pylist()
         events = self.log.events(seats, columns=CODED_COLUMNS)
-        roster, sources = self.log.roster(seats), self.log.sources()
-        snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
-        features = compute_features(
-            snapshots, events=events, roster=roster, sources=sources, tools=self.tools, peers=self.peers(as_of)
-        )
+        features = self._computed(seats, events, as_of)
         self.store.push(features)
+        self._erase_gone(seats)
+        self.pushed(features)
         return _due_again(features, events, as_of)
+
+    def rows(self, seats: Sequence[str], *, as_of: datetime) -> list[OnlineRow]:
+        """The online rows that the seats would have, computed from the log and not stored. seats: of the roster."""
+        features = self._computed(seats, self.log.events(seats, columns=CODED_COLUMNS), as_of)
+        vectors, categories = pack(features)
+        return [
+            OnlineRow(seat, as_of, np.asarray(vector, np.float64), tuple(names), is_from_log=True)
+            for seat, vector, names in zip(features["seat_id"], vectors, categories, strict=True)
+        ]
+
+    def _computed(self, seats: Sequence[str], events: pa.Table, as_of: datetime) -> pl.DataFrame:
+        return compute_features(
+            pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA),
+            events=events,
+            roster=self.log.roster(seats),
+            sources=self.log.sources(),
+            tools=self.tools,
+            peers=self.peers(as_of),
+        )
+
+    def _erase_gone(self, seats: Sequence[str]) -> None:
+        """Who was erased while their features were computed must not come back with them."""
+        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
+        self.store.erase(sorted(gone))
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers of the last midnight: kept ones, else observed now and kept."""
@@ -96,10 +119,12 @@ class Refresher:
             threads=threads,
         )
         for block in blocks:
-            pushed = self.store.push(block)
+            count = self.store.push(block)
+            self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
-            yield pushed
+            yield count
+        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:

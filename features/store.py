@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
 
 import feast
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
@@ -42,12 +43,16 @@ STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every sea
 
 @dataclass(frozen=True)
 class OnlineRow:
-    """The latest features of a seat. vector: (n_numeric,) in catalogue order; categories: their names in order."""
+    """The latest features of a seat. vector: (n_numeric,) in catalogue order; categories: their names in order.
+
+    is_from_log: computed when they were asked for, not read from the online store.
+    """
 
     seat_id: str
     as_of: datetime
     vector: npt.NDArray[np.float64]
     categories: tuple[str, ...]
+    is_from_log: bool = False
 
     def age_seconds(self, now: datetime) -> float:
         """Seconds since the features were computed."""
@@ -216,6 +221,71 @@ class FeatureStore:
         rows = provider.online_read(self._feast.config, self._online_view, keys, list(ONLINE_COLUMNS))
         # an unknown entity is None on SQLite, a row of empty values on Redis
         return [values if values and values["catalogue"].string_val else None for _, values in rows]
+
+    @_named
+    def erase(self, seat_ids: Sequence[str]) -> int:
+        """Take the seats out, online and offline; returns how many offline rows went."""
+        if not seat_ids:
+            return 0
+        self._erase_online(seat_ids)
+        return self._keep_offline(~pl.col("seat_id").is_in(list(seat_ids)))
+
+    @_named
+    def retain(self, *, since: datetime) -> int:
+        """Take out the offline rows of snapshots before `since`; returns how many."""
+        return self._keep_offline(pl.col("as_of") >= since)
+
+    def _erase_online(self, seat_ids: Sequence[str]) -> None:
+        """Feast has no deletion by entity: a row without a catalogue is none to `_read`, on every online store."""
+        now = datetime.now(UTC)
+        blank = pl.DataFrame({"seat_id": list(seat_ids)}).with_columns(
+            pl.lit(now).alias("as_of"),
+            pl.lit(now).alias("created_at"),
+            pl.lit([], dtype=pl.List(pl.Float64)).alias("vector"),
+            pl.lit([], dtype=pl.List(pl.String)).alias("categories"),
+            pl.lit("").alias("catalogue"),
+            pl.lit(0, dtype=pl.Int64).alias("as_of_microseconds"),
+        )
+        self._feast.write_to_online_store(ONLINE_VIEW, df=blank.to_pandas(), allow_registry_cache=True)
+        if isinstance(self._feast.config.online_store, SqliteOnlineStoreConfig):
+            self._delete_online(seat_ids)
+
+    def _delete_online(self, seat_ids: Sequence[str]) -> None:
+        """The embedded store can do better than blank: the rows go, and with them the pseudonym in their key."""
+        version = self._feast.config.entity_key_serialization_version
+        keys = [
+            serialize_entity_key(
+                EntityKey(join_keys=["seat_id"], entity_values=[Value(string_val=seat)]),
+                entity_key_serialization_version=version,
+            )
+            for seat in seat_ids
+        ]
+        table = f"{self._feast.config.project}_{ONLINE_VIEW}"
+        with closing(sqlite3.connect(self._feast.config.online_store.path, timeout=30)) as online, online:
+            online.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(key,) for key in keys])
+
+    def _keep_offline(self, condition: pl.Expr) -> int:
+        """Rewrite every offline file with the rows that are to stay, each whole or not at all; returns how many went."""
+        gone = 0
+        for view in (*map(str, Group), ONLINE_VIEW):
+            path = offline_path(self.home, view) / SNAPSHOTS
+            if not path.exists():
+                continue
+            file = pq.ParquetFile(path)
+            removed = 0
+            with pq.ParquetWriter(path.with_name(PARTIAL), file.schema_arrow) as writer:
+                for batch in file.iter_batches():
+                    table = pa.Table.from_batches([batch])
+                    keys = pl.DataFrame(pl.from_arrow(table.select(["seat_id", "as_of"])))
+                    stays = keys.select(condition.alias("stays"))["stays"]
+                    removed += int((~stays).sum())
+                    writer.write_table(table.filter(pa.array(stays.to_list(), pa.bool_())))
+            if removed:
+                path.with_name(PARTIAL).replace(path)
+            else:
+                path.with_name(PARTIAL).unlink()
+            gone += removed
+        return gone
 
     def forget(self) -> None:
         """Drop every online row and the registry's objects of this store."""

@@ -2,33 +2,44 @@
 
 import hashlib
 import hmac
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from features.audit import Read, Reader
 from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
 from features.champions import Champions, read_champions
 from features.decisions import Decision
 from features.estimates import EffectEstimator, Estimates, ExpertEstimator
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
+from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
 from features.refresh import Refresher
-from features.store import CatalogueMismatch, FeatureStore, OnlineRow
+from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
 from features.tools import ToolProfile, load_tools
-from serving.facts import FactBook, Objected, Seat, nobody
+from serving.degrading import FROM_LOG_MOST, flags
+from serving.facts import FactBook, Objected, Seat
+from serving.groups import Groups
 from serving.meters import Meters
 from serving.model import Champion
 from serving.policy import Facts, Snapshot, decide, generator, in_holdout, key_id, policy_name, removal, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
+from serving.watch import Watch
+from serving.webhooks import Webhooks
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+RECORDS_AT_ONCE = 64  # requests whose rows are written together
+COMMAND_LINE = Reader("command-line", "score", "operations")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,12 @@ class Advisor:
         settings: Settings,
         *,
         clock: Callable[[], datetime] = utc_now,
-        objected: Objected = nobody,
+        objected: Objected | None = None,
         effects: EffectEstimator | None = None,
     ) -> None:
         """Opens the log and the feature store of the home folder, making them where they are not there.
 
-        objected: those of some persons who object to decisions; effects: who tells them, the experts by default.
+        objected: those of some persons who object to decisions, by default those who said so; effects: who tells them, the experts by default.
         """
         settings.home.mkdir(parents=True, exist_ok=True)
         self.settings = settings
@@ -68,13 +79,18 @@ class Advisor:
         own = settings.home / "interventions.yaml"
         self.catalogue: tuple[Intervention, ...] = load_interventions(own if own.exists() else SHIPPED)
         self.log = EventLog(settings.database_url)
-        self._objected = objected
+        self._objected = objected or People(self.log.database).has_objected
         self.effects: EffectEstimator = effects or ExpertEstimator()
         self._champions = Champions()
         self._completions = self.log.completions()
         self._store = FeatureStore(settings.home, redis=settings.redis)
         self._store.apply()
         self._store_lock = threading.Lock()  # Feast's SQLite store has one connection for all threads
+        self._from_log = self.refresher()
+        self._from_log_lock = threading.Lock()
+        self._records: Groups[tuple[Sequence[Served], Sequence[Read]], None] = Groups(
+            "records", self._write_records, most=RECORDS_AT_ONCE
+        )
         # derived, so that the key that hides names is not the one that draws; rotating it starts a new holdout
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
@@ -82,13 +98,16 @@ class Advisor:
         self._policy = policy_name(self.catalogue, settings.terms, effects_model=self.effects.label)
         self.champion = Champion(settings.home, self.meters)
         self.champion.refresh()
+        self.webhooks = Webhooks(self.log.database, key=pseudonym_key)
+        self.watch = Watch(self.webhooks, self.log.database, self.champion, at_risk_from=settings.at_risk_threshold)
 
     def refresher(self) -> Refresher:
         """What refreshes online features; with a store of its own, so that reading never waits for it."""
         return Refresher(self.log, FeatureStore(self.settings.home, redis=self.settings.redis), self._tools)
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Write what waits and give back every connection."""
+        self._records.close()
         self.log.close()
 
     @property
@@ -96,14 +115,49 @@ class Advisor:
         """The time, aware."""
         return self._clock()
 
-    def score(self, seat_ids: Sequence[str], *, explain: bool) -> tuple[datetime, list[Score | Problem]]:
-        """When, and the risk of each seat or why there is none, in the order given; logged as served."""
+    def score(
+        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader = COMMAND_LINE
+    ) -> tuple[datetime, list[Score | Problem]]:
+        """When, and the risk of each seat or why there is none, in the order given; logged as served and as read."""
+        now, scores, recorded = self.begin_score(seat_ids, explain=explain, reader=reader)
+        recorded.result()
+        return now, scores
+
+    def begin_score(
+        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader
+    ) -> "tuple[datetime, list[Score | Problem], Future[None]]":
+        """As `score`, without waiting for the log: the answer must not leave before the future has come."""
         now = self._clock()
         rows = self._rows(seat_ids)
         scores = self._scored(rows, explain=explain)
-        self._record_served(scores, now=now)
+        recorded = self._put_served(scores, [Read(now, reader, score.row.seat_id) for score in scores], now=now)
         by_seat = {score.row.seat_id: score for score in scores}
-        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
+        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows], recorded
+
+    def record_reads(self, seat_ids: Sequence[str], reader: Reader) -> "Future[None]":
+        """Audit that somebody reads what is known of the seats."""
+        now = self._clock()
+        return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
+
+    def erase(self, person_id: str) -> Erased:
+        """Take out everything that names the person (features.people)."""
+        with self._from_log_lock:
+            return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+
+    def mature(self) -> int:
+        """Tell webhooks of decisions whose outcome can be judged by now; returns how many there were."""
+        silence = max((tool.silence_days for tool in self._tools.values()), default=0)
+        slowest = max((source.lag for source in self.log.sources()), default=timedelta(0))
+        return self.watch.mature(now=self._clock(), silence=timedelta(days=silence), slowest=slowest)
+
+    @property
+    def tools(self) -> Mapping[str, ToolProfile]:
+        """The profiles of the tools that were rolled out."""
+        return self._tools
+
+    def unknown_seat(self, seat_id: str) -> Problem:
+        """The problem of a seat that does not exist, or not for the caller."""
+        return self._missing(seat_id, is_known=False)
 
     def decide(self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None) -> list[Decision | Problem]:
         """A decision for each seat or why there is none, in the order given; logged before it is returned."""
@@ -170,12 +224,24 @@ class Advisor:
                 rows: list[OnlineRow | Problem | None] = [*self._store.online(seat_ids)]
         except CatalogueMismatch:
             rows = [self._row(seat_id) for seat_id in seat_ids]
+        except (StoreFailure, OSError) as error:  # OSError: what a server that is away makes its client raise
+            _log.warning("the online store does not answer (%s); features come from the log", type(error).__name__)
+            rows = [None] * len(seat_ids)
+        if None not in rows:
+            return [row for row in rows if row is not None]
         missing = [seat_id for seat_id, row in zip(seat_ids, rows, strict=True) if row is None]
-        known = set(self.log.seats(missing).column("seat_id").to_pylist()) if missing else set()
+        known = self.log.seats(missing).column("seat_id").to_pylist()
+        computed = {row.seat_id: row for row in self._rows_from_log(known[:FROM_LOG_MOST])}
         return [
-            self._missing(seat_id, is_known=seat_id in known) if row is None else row
+            computed.get(seat_id) or self._missing(seat_id, is_known=seat_id in set(known)) if row is None else row
             for seat_id, row in zip(seat_ids, rows, strict=True)
         ]
+
+    def _rows_from_log(self, seat_ids: Sequence[str]) -> list[OnlineRow]:
+        if not seat_ids:
+            return []
+        with self._from_log_lock:
+            return self._from_log.rows(seat_ids, as_of=self._clock())
 
     def _row(self, seat_id: str) -> OnlineRow | Problem | None:
         try:
@@ -286,20 +352,31 @@ class Advisor:
         return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
     def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
-        self.log.record_served(
-            [
-                Served(
-                    seat_id=score.row.seat_id,
-                    served_at=now,
-                    as_of=score.row.as_of,
-                    model=score.model.label,
-                    catalogue_hash=catalogue_hash(),
-                    risk=dict(score.risk),
-                    vector=score.row.vector,
-                    categories=score.row.categories,
-                )
-                for score in scores
-            ]
-        )
+        self._put_served(scores, (), now=now).result()
+
+    def _put_served(self, scores: Sequence[Score], reads: Sequence[Read], *, now: datetime) -> "Future[None]":
         for score in scores:
-            self.meters.scored(score.method, is_stale=is_stale(score.row.age_seconds(now)))
+            age_s = score.row.age_seconds(now)
+            self.meters.scored(score.method, is_stale=is_stale(age_s))
+            for how in flags(score, age_s=age_s, refusal=self.champion.refusal):
+                self.meters.degraded(how)
+        served = [
+            Served(
+                seat_id=score.row.seat_id,
+                served_at=now,
+                as_of=score.row.as_of,
+                model=score.model.label,
+                catalogue_hash=catalogue_hash(),
+                risk=dict(score.risk),
+                vector=score.row.vector,
+                categories=score.row.categories,
+            )
+            for score in scores
+        ]
+        return self._records.put((served, reads))
+
+    def _write_records(self, waiting: Sequence[tuple[Sequence[Served], Sequence[Read]]]) -> list[None]:
+        """What was served and read by several requests, in one transaction."""
+        served = [row for rows, _ in waiting for row in rows]
+        self.log.record_reads(served, [read for _, reads in waiting for read in reads])
+        return [None] * len(waiting)

@@ -1,25 +1,48 @@
 """The API: routes, their documentation, and how a score or a decision looks from outside."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-import orjson
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
 from features.estimates import EffectEstimate
+from features.events import InvalidItem
+from features.keys import Keys, Scope
 from features.live import live_friction
+from serving import cloudevents
+from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
+from serving.answers import json_answer
+from serving.degrading import flags
+from serving.desk import Asked, Desk
+from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
 from serving.feedback import add_feedback, logged
+from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
-from serving.problems import MEDIA_TYPE, LimitedBody, Problem, ProblemError, install, invalid
+from serving.problems import (
+    LimitedBody,
+    Problem,
+    ProblemError,
+    install,
+    invalid,
+    media_type_of,
+    parse_body,
+    read_body,
+    wrong_media_type,
+)
+from serving.roster_calls import add_people_calls, add_roster_calls
 from serving.schemas import (
+    CloudEventIn,
     DecideRequest,
     DecideResponse,
     DecisionOut,
@@ -30,114 +53,180 @@ from serving.schemas import (
     Replay,
     ScoreRequest,
     ScoreResponse,
+    SeatFields,
+    SeatIn,
+    SeatsRequest,
 )
 from serving.scores import Score, is_stale
 
 MAX_EVENTS = 1_000
+# Our choice: so few are done in the event loop, within about 10 ms; handing them to a thread would cost more than they do.
+IN_LOOP_SEATS, IN_LOOP_EVENTS = 100, 50
+AnyJson = RootModel[Any]
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
 most likely to keep them.
 
 Seats are named `organization/seat_id`. A request names at most {max_batch} seats and is at most {max_body_bytes} bytes.
-Errors are `application/problem+json` (RFC 9457) with the path of each field. A seat of a batch that cannot be answered
+Every call but the probes needs a key (`Authorization: Bearer rk_…`, made by `rekindle keys create`); a seat of an
+organisation that is not the key's does not exist for it. Errors are `application/problem+json` (RFC 9457) with the path of each field. A seat of a batch that cannot be answered
 has a `problem` in its place; the others are answered. Scores are not for appraising people.
 """
 
 
 def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
-    """The API over an advisor, and over what takes in events."""
+    """The API over an advisor, and over what takes in events. `state.gate` and `state.desk` are to be flushed and closed."""
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
     app = FastAPI(title="Rekindle", version="1", description=DESCRIPTION.format(**limits), redoc_url=None)
     install(app)
+    database, meters = advisor.log.database, advisor.meters
+    keys = Keys(database)
+    gate = Gate(keys, clock=lambda: advisor.now, workers=settings.workers)
+    desk = Desk(advisor)
+    app.state.keys, app.state.gate, app.state.desk = keys, gate, desk
+    app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Timed, meters=advisor.meters)
+    app.add_middleware(Guard, gate=gate, meters=meters)
+    app.add_middleware(Timed, meters=meters)
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
     @app.post(
         "/v1/score",
         response_model=ScoreResponse,
-        responses={**_problems(400, 413, 422, 503), **_none_answered(ScoreResponse)},
+        responses={**problems(400, 413, 415, 422, 503), **_none_answered(ScoreResponse)},
+        openapi_extra={**body({JSON: ScoreRequest}), "parameters": [purpose()]},
         tags=["seats"],
     )
-    def score(request: ScoreRequest) -> Response:
+    @needs(Scope.SCORE)
+    async def score(request: Request) -> Response:
         """The risk of each seat at each horizon, with its interval, its evidence and the age of its features."""
-        _check_batch(request.seats, settings.max_batch)
-        now, scores = advisor.score(request.seats, explain=request.reasons == "shap")
-        items = [
-            _seat_problem(seat_id, score) if isinstance(score, Problem) else _score_item(score, now)
-            for seat_id, score in zip(request.seats, scores, strict=True)
-        ]
-        return _answer(items)
+        wanted = await read_body(request, ScoreRequest)
+        _check_batch(wanted.seats, settings.max_batch)
+        reader = reader_of(request, "score")
+        seats, explain = _own(wanted.seats, caller_of(request)), wanted.reasons == "shap"
+        if len(seats) <= IN_LOOP_SEATS and not explain and settings.redis is None:
+            now, scores, recorded = advisor.begin_score(seats, explain=False, reader=reader)
+        else:
+            now, scores, recorded = await run_in_threadpool(advisor.begin_score, seats, explain=explain, reader=reader)
+        refusal = advisor.champion.refusal
+        by_seat = {
+            seat_id: _seat_problem(seat_id, score) if isinstance(score, Problem) else _score_item(score, now, refusal)
+            for seat_id, score in zip(seats, scores, strict=True)
+        }
+        await asyncio.wrap_future(recorded)
+        return _answer(_completed(by_seat, wanted.seats, advisor))
 
     @app.post(
         "/v1/decide",
         response_model=DecideResponse,
-        responses={**_problems(400, 413, 422, 503), **_none_answered(DecideResponse)},
+        responses={**problems(400, 413, 415, 422, 503), **_none_answered(DecideResponse)},
+        openapi_extra={**body({JSON: DecideRequest}), "parameters": [purpose(), retry_key()]},
         tags=["seats"],
     )
-    def decide(request: DecideRequest) -> Response:
+    @needs(Scope.DECIDE)
+    async def decide(request: Request) -> Response:
         """One intervention for each seat, or none; durably logged before it is answered."""
-        _check_batch(request.seats, settings.max_batch)
-        for position, name in enumerate(request.interventions or ()):
+        asked = await read_body(request, DecideRequest)
+        _check_batch(asked.seats, settings.max_batch)
+        for position, name in enumerate(asked.interventions or ()):
             if name not in titles:
                 raise invalid(f"interventions[{position}]", f"expected one of {', '.join(titles)}; came {name[:64]!r}")
-        wanted = None if request.interventions is None else frozenset(request.interventions)
-        items = [
-            _seat_problem(seat_id, decision)
+        reader = reader_of(request, "decide")
+        seats = _own(asked.seats, caller_of(request))
+        wanted = None if asked.interventions is None else frozenset(asked.interventions)
+        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted))) if seats else []
+        if isinstance(decided, Exception):
+            raise decided
+        read = [item.seat_id for item in decided if isinstance(item, Decision)]
+        recorded = advisor.record_reads(read, reader)
+        by_seat = {
+            seat_id: _seat_problem(seat_id, decision)
             if isinstance(decision, Problem)
             else _decision_item(decision, titles, advisor.use_case(decision))
-            for seat_id, decision in zip(request.seats, advisor.decide(request.seats, wanted=wanted), strict=True)
-        ]
-        return _answer(items)
+            for seat_id, decision in zip(seats, decided, strict=True)
+        }
+        await asyncio.wrap_future(recorded)
+        return _answer(_completed(by_seat, asked.seats, advisor))
 
     @app.post(
         "/v1/events",
         status_code=202,
         response_model=EventsResponse,
         responses={
-            **_problems(400, 413, 503),
-            422: {"description": "No event could be taken; each item says why", "model": EventsResponse | Problem},
+            **problems(400, 409, 413, 415, 503),
+            **items_or_problem(
+                "No event could be taken; each item says why, or the body is wrong", EventsResponse, 422
+            ),
+        },
+        openapi_extra={
+            **body(
+                {
+                    JSON: EventsRequest,
+                    cloudevents.BATCH: {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"$ref": "#/components/schemas/CloudEventIn"},
+                    },
+                    cloudevents.SINGLE: CloudEventIn,
+                }
+            ),
+            "parameters": [retry_key()],
         },
         tags=["events"],
     )
-    def events(request: EventsRequest) -> Response:
-        """Takes in events. The answer comes when they are durable; features follow within seconds."""
-        if len(request.events) > MAX_EVENTS:
-            raise invalid("events", f"expected at most {MAX_EVENTS} events, came {len(request.events)}")
-        outcomes = intake.take(request.events)
+    @needs(Scope.INGEST)
+    async def events(request: Request) -> Response:
+        """Takes in events, ours or CloudEvents. The answer comes when they are durable; features follow in seconds."""
+        items = await _read_events(request)
+        if len(items) > MAX_EVENTS:
+            raise invalid("events", f"expected at most {MAX_EVENTS} events, came {len(items)}")
+        organization = caller_of(request).organization
+        if len(items) <= IN_LOOP_EVENTS:
+            begun = intake.begin(items, organization=organization)
+        else:
+            begun = await run_in_threadpool(intake.begin, items, organization=organization)
+        outcomes = begun.outcomes(await asyncio.wrap_future(begun.answer))
         counts = {status: sum(outcome.status is status for outcome in outcomes) for status in Status}
         for status, number in counts.items():
-            advisor.meters.received(str(status), number)
+            meters.received(str(status), number)
         document = {
             "accepted": counts[Status.ACCEPTED],
             "duplicates": counts[Status.DUPLICATE],
             "rejected": counts[Status.REJECTED],
             "items": [_event_item(outcome) for outcome in outcomes],
         }
-        return _json(document, status=422 if counts[Status.REJECTED] == len(outcomes) else 202)
+        return json_answer(document, status=422 if counts[Status.REJECTED] == len(outcomes) else 202)
 
     @app.get(
-        "/v1/decisions/{decision_id}", response_model=DecisionOut, responses=_problems(404, 422, 503), tags=["log"]
+        "/v1/decisions/{decision_id}",
+        response_model=DecisionOut,
+        responses=problems(404, 422, 503),
+        openapi_extra={"parameters": [purpose()]},
+        tags=["log"],
     )
-    def receipt(decision_id: str) -> Response:
+    @needs(Scope.READ)
+    def receipt(request: Request, decision_id: str) -> Response:
         """The decision as it was logged: what was done, why, and with which probability."""
-        decision = logged(advisor, decision_id)
-        return _json(_decision_item(decision, titles, advisor.use_case(decision)))
+        reader = reader_of(request, "receipt")
+        decision = logged(advisor, decision_id, caller_of(request))
+        advisor.record_reads([decision.seat_id], reader).result()
+        return json_answer(_decision_item(decision, titles, advisor.use_case(decision)))
 
     @app.post(
         "/v1/decisions/{decision_id}/replay",
         response_model=Replay,
-        responses=_problems(404, 409, 422, 503),
+        responses=problems(404, 409, 413, 422, 503),
         tags=["log"],
     )
-    def replay(decision_id: str) -> Response:
+    @needs(Scope.READ)
+    def replay(request: Request, decision_id: str) -> Response:
         """Computes the decision again from what was logged with it, and says whether the result is identical."""
-        decision = logged(advisor, decision_id)
+        decision = logged(advisor, decision_id, caller_of(request))
         try:
             again = advisor.replay(decision)
         except ValueError as error:
             raise ProblemError(409, "other-policy", "Another policy made this decision", str(error)) from None
-        return _json(
+        return json_answer(
             {
                 "decision_id": decision_id,
                 "identical": again == decision,
@@ -147,41 +236,63 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         )
 
     add_feedback(app, advisor)
+    add_roster_calls(app, advisor)
+    add_people_calls(app, advisor)
+    _add_probes(app, advisor)
+    describe(
+        app,
+        (EventIn, CloudEventIn, EventsRequest, ScoreRequest, DecideRequest, SeatsRequest, SeatIn, SeatFields, Problem),
+    )
+    return app
 
+
+def _add_probes(app: FastAPI, advisor: Advisor) -> None:
     @app.get("/livez", tags=["operations"])
     def livez() -> Response:
         """Answers while the process lives."""
-        return _json({"alive": True})
+        return json_answer({"alive": True})
 
     @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, tags=["operations"])
     def readyz() -> Response:
         """Whether the log and the features can be read, and what scores."""
         readiness = readiness_of(advisor)
-        return _json(readiness.model_dump(), status=200 if readiness.ready else 503)
+        return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
     def metrics() -> Response:
         """Counters and times, for Prometheus."""
         return Response(advisor.meters.render(), media_type=CONTENT_TYPE_LATEST)
 
-    _describe(app, EventIn)
-    return app
+
+async def _read_events(request: Request) -> list[Any]:
+    """The items of the body, ours or CloudEvents; one that cannot be read is an InvalidItem, for itself."""
+    sent_as = media_type_of(request)
+    if sent_as in ("", JSON):
+        return (await read_body(request, EventsRequest)).events
+    if sent_as not in cloudevents.MEDIA_TYPES:
+        raise wrong_media_type(sent_as, JSON, *cloudevents.MEDIA_TYPES)
+    content = parse_body(await request.body(), AnyJson).root
+    if sent_as == cloudevents.SINGLE:
+        return [_plain(content)]
+    if not isinstance(content, list) or not content:
+        raise invalid("", "expected a JSON array of at least one CloudEvent")
+    return [_plain(item) for item in content]
 
 
-def _describe(app: FastAPI, model: type[BaseModel]) -> None:
-    """Puts a model into the OpenAPI document that no route has as its own: items that are checked one by one."""
-    document_of = app.openapi
+def _plain(cloud_event: Any) -> dict[str, Any] | InvalidItem:
+    try:
+        return cloudevents.plain(cloud_event)
+    except InvalidItem as error:
+        return error
 
-    def openapi() -> dict[str, Any]:
-        document = document_of()
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for name, definition in schema.pop("$defs", {}).items():
-            schemas.setdefault(name, definition)
-        schemas.setdefault(model.__name__, schema)
-        return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending it
+def _own(seats: list[str], caller: Caller) -> list[str]:
+    return [seat for seat in seats if caller.sees(seat)]
+
+
+def _completed(by_seat: Mapping[str, dict[str, Any]], seats: list[str], advisor: Advisor) -> list[dict[str, Any]]:
+    """The items in the order asked; a seat that the caller does not see is one that is not there."""
+    return [by_seat.get(seat) or _seat_problem(seat, advisor.unknown_seat(seat)) for seat in seats]
 
 
 def readiness_of(advisor: Advisor) -> Readiness:
@@ -218,9 +329,10 @@ def _freshness(as_of: datetime, now: datetime) -> dict[str, Any]:
     return {"as_of": as_of, "age_s": age_s, "stale": is_stale(age_s)}
 
 
-def _score_item(score: Score, now: datetime) -> dict[str, Any]:
+def _score_item(score: Score, now: datetime, refusal: str) -> dict[str, Any]:
     item = {
         "seat_id": score.row.seat_id,
+        "degraded": flags(score, age_s=score.row.age_seconds(now), refusal=refusal),
         "stratum": score.stratum,
         "risk": score.risk,
         "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
@@ -277,23 +389,11 @@ def _effect(decision: Decision, name: str) -> dict[str, Any]:
     return {"effect": mean, "interval": EffectEstimate(mean, deviation).interval}
 
 
-def _json(content: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type="application/json")
-
-
 def _answer(items: list[dict[str, Any]]) -> Response:
     """The items; with the status of the first one's problem where no seat could be answered."""
     problems = [item["problem"]["status"] for item in items if "problem" in item]
-    return _json({"items": items}, status=problems[0] if len(problems) == len(items) else 200)
+    return json_answer({"items": items}, status=problems[0] if len(problems) == len(items) else 200)
 
 
 def _none_answered(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"description": "No seat could be answered; each item says why", "model": model}
-        for status in (404, 409)
-    }
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+    return items_or_problem("No seat could be answered; each item says why", model, 404, 409)

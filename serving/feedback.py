@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 
-import orjson
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
 from features.decisions import NONE, Decision, Stage
@@ -13,9 +12,13 @@ from features.estimates import EffectEstimate
 from features.events import CLOCK_SKEW
 from features.feedback import ContradictingOutcome, Outcome
 from features.interventions import Intervention
+from features.keys import Scope
 from features.scorer import PRODUCT_HORIZON_DAYS
+from serving.access import Caller, caller_of, needs, reader_of
 from serving.advisor import Advisor
-from serving.problems import MEDIA_TYPE, ProblemError, invalid
+from serving.answers import json_answer
+from serving.documents import problems, purpose, retry_key
+from serving.problems import ProblemError, invalid
 
 MOST_ITEMS = 1_000
 _PRODUCT = str(PRODUCT_HORIZON_DAYS)
@@ -95,12 +98,14 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     @app.post(
         "/v1/decisions/{decision_id}/reactions",
         response_model=ReactionOut,
-        responses=_problems(400, 404, 409, 413, 422, 503),
+        responses=problems(400, 404, 409, 413, 422, 503),
+        openapi_extra={"parameters": [retry_key()]},
         tags=["log"],
     )
-    def react(decision_id: str, reaction: ReactionIn) -> Response:
+    @needs(Scope.DECIDE)
+    def react(request: Request, decision_id: str, reaction: ReactionIn) -> Response:
         """How far the person followed it: each stage once, late and in any order."""
-        decision = logged(advisor, decision_id)
+        decision = logged(advisor, decision_id, caller_of(request))
         if decision.intervention == NONE:
             raise ProblemError(409, "nothing-was-done", "Nothing was done", f"{decision_id} chose {NONE!r}")
         now = advisor.now
@@ -108,17 +113,19 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
         is_new = advisor.log.feedback.react(decision, reaction.stage, at=at, now=now)
         stored = advisor.log.feedback.reactions([decision])[decision_id][reaction.stage]
         status = "accepted" if is_new else "duplicate"
-        return _json({"decision_id": decision_id, "stage": reaction.stage, "at": stored, "status": status})
+        return json_answer({"decision_id": decision_id, "stage": reaction.stage, "at": stored, "status": status})
 
     @app.post(
         "/v1/decisions/{decision_id}/outcome",
         response_model=OutcomeOut,
-        responses=_problems(400, 404, 409, 413, 422, 503),
+        responses=problems(400, 404, 409, 413, 422, 503),
+        openapi_extra={"parameters": [retry_key()]},
         tags=["log"],
     )
-    def report(decision_id: str, outcome: OutcomeIn) -> Response:
+    @needs(Scope.DECIDE)
+    def report(request: Request, decision_id: str, outcome: OutcomeIn) -> Response:
         """What came of it, as it is known outside. Events speak first; this fills what they leave unknown."""
-        decision = logged(advisor, decision_id)
+        decision = logged(advisor, decision_id, caller_of(request))
         now = advisor.now
         due = decision.decided_at + timedelta(days=outcome.horizon_days)
         if now < due:
@@ -132,23 +139,49 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
             raise ProblemError(409, "contradicting-outcome", "The contrary was reported before", str(error)) from None
         status = "accepted" if is_new else "duplicate"
         answer = {"decision_id": decision_id, "horizon_days": told.horizon_days, "kept": told.kept, "status": status}
-        return _json(answer)
+        return json_answer(answer)
 
-    @app.get("/v1/worklist", response_model=Worklist, responses=_problems(422, 503), tags=["log"])
+    @app.get(
+        "/v1/worklist",
+        response_model=Worklist,
+        responses=problems(403, 422, 503),
+        openapi_extra={"parameters": [purpose()]},
+        tags=["log"],
+    )
+    @needs(Scope.READ)
     def worklist(
-        organization: Annotated[str, Query(pattern=r"^[^/\s]{1,128}$")],
+        request: Request,
+        organization: Annotated[
+            str | None,
+            Query(pattern=r"^[^/\s]{1,128}$", description="The key's own where it is left out."),
+        ] = None,
         day: Annotated[date | None, Query(description="UTC; today where it is left out.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 100,
     ) -> Response:
         """The day's seats at risk with what was decided to be done, the greatest risk first. Decides nothing itself."""
-        now = advisor.now
-        return _json(worklist_of(advisor, catalogue, organization, day or now.date(), limit=limit, now=now))
+        reader, now = reader_of(request, "worklist"), advisor.now
+        wanted = _organization(organization, caller_of(request))
+        found = worklist_of(advisor, catalogue, wanted, day or now.date(), limit=limit, now=now)
+        advisor.record_reads([item["seat_id"] for item in found["items"]], reader).result()
+        return json_answer(found)
 
 
-def logged(advisor: Advisor, decision_id: str) -> Decision:
-    """The decision of that id. Raises ProblemError 404 where there is none."""
+def _organization(asked: str | None, caller: Caller) -> str:
+    """Whose worklist is read: the key's own organisation, or the one that a key of all organisations names."""
+    if caller.organization is None:
+        if asked is None:
+            raise invalid("organization", "expected the name of an organization: this key is for all of them")
+        return asked
+    if asked not in (None, caller.organization):
+        detail = f"expected the key's own organization, {caller.organization!r}, or none"
+        raise ProblemError(403, "other-organization", "The key is not for this organization", detail)
+    return caller.organization
+
+
+def logged(advisor: Advisor, decision_id: str, caller: Caller) -> Decision:
+    """The decision of that id. Raises ProblemError 404 where there is none, or none for the caller."""
     decision = advisor.log.decision(decision_id)
-    if decision is None:
+    if decision is None or not caller.sees(decision.seat_id):
         raise ProblemError(404, "unknown-decision", "There is no such decision", f"no decision {decision_id[:128]!r}")
     return decision
 
@@ -221,12 +254,3 @@ def _reacted_at(at: datetime, decision: Decision, *, now: datetime) -> datetime:
         decided = decision.decided_at.isoformat()
         raise invalid("at", f"expected no earlier than the decision ({decided}), came {at.isoformat()}")
     return max(at, decision.decided_at)  # a sender's clock may run behind
-
-
-def _json(content: Mapping[str, Any]) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), media_type="application/json")
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}

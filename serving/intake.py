@@ -9,8 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from features.events import Event, InvalidItem, events_table, organization_of, parse_event
-from features.log import EventLog, Received
+from features.events import Event, InvalidItem, events_table, organization_of, parse_event, qualify
+from features.log import EventLog, Received, never_assigned
 
 SOURCE = "api"
 GROUP_EVENTS = 5_000  # our choice: a group is written in well under a second
@@ -42,6 +42,19 @@ class _Waiting:
     answer: "Future[Received]"
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Events on their way into the log. answer: comes when they are there."""
+
+    parsed: Sequence[Event | Outcome]
+    answer: "Future[Received]"
+
+    def outcomes(self, received: Received) -> list[Outcome]:
+        """What became of each, in order."""
+        seen: set[str] = set()
+        return [event if isinstance(event, Outcome) else _outcome(event, received, seen) for event in self.parsed]
+
+
 class Intake:
     """One writer for all requests of a process: what waits is written together, in one transaction."""
 
@@ -57,20 +70,25 @@ class Intake:
         self._queue.put(_END)
         self._writer.join()
 
-    def take(self, items: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    def take(self, items: Sequence[Any], *, organization: str | None = None) -> list[Outcome]:
         """What became of each event, in order, after everything accepted is durable. Raises what the database raises:
         then nothing of it was accepted.
+
+        organization: the only one whose seats there are for the sender, and of seats that name none; None for all.
         """
+        begun = self.begin(items, organization=organization)
+        return begun.outcomes(begun.answer.result())
+
+    def begin(self, items: Sequence[Any], *, organization: str | None = None) -> "Begun":
+        """As `take`, without waiting."""
         now = self._clock()
-        parsed = [_parsed(item, now) for item in items]
-        events = [event for event in parsed if isinstance(event, Event)]
-        if not events:
-            return [outcome for outcome in parsed if isinstance(outcome, Outcome)]
-        answer: Future[Received] = Future()
-        self._queue.put(_Waiting(events, now, answer))
-        received = answer.result()
-        seen: set[str] = set()
-        return [event if isinstance(event, Outcome) else _outcome(event, received, seen) for event in parsed]
+        begun = Begun([_parsed(item, now, organization) for item in items], Future())
+        events = [event for event in begun.parsed if isinstance(event, Event)]
+        if events:
+            self._queue.put(_Waiting(events, now, begun.answer))
+        else:
+            begun.answer.set_result(Received(frozenset(), {}))
+        return begun
 
     def _write(self) -> None:
         is_open = True
@@ -109,25 +127,31 @@ class Intake:
         self._stored()
 
 
-def _parsed(item: Mapping[str, Any], now: datetime) -> Event | Outcome:
+def _parsed(item: Any, now: datetime, organization: str | None) -> Event | Outcome:
+    if isinstance(item, InvalidItem):
+        return Outcome(None, Status.REJECTED, item.field, item.reason)
     event_id = item.get("event_id") if isinstance(item, Mapping) else None
     shown = event_id if isinstance(event_id, str) else None
     try:
-        return _event(item, now)
+        event = _event(item, now, organization)
+        if organization is not None and organization_of(event.seat_id) != organization:
+            raise InvalidItem("seat_id", never_assigned(event.seat_id))
     except InvalidItem as error:
         return Outcome(shown, Status.REJECTED, error.field, error.reason)
+    return event
 
 
-def _event(item: Mapping[str, Any], now: datetime) -> Event:
+def _event(item: Any, now: datetime, organization: str | None) -> Event:
     if not isinstance(item, Mapping):
         raise InvalidItem("", f"expected an object, came {type(item).__name__}")
     if "available_at" in item:
         raise InvalidItem("available_at", "is set here, to the time of receipt; leave it out")
     seat_id = item.get("seat_id")
+    if organization is not None:
+        seat_id = qualify(organization, seat_id)
     if not isinstance(seat_id, str) or "/" not in seat_id:
         raise InvalidItem("seat_id", "expected `organization/seat`")
-    organization = organization_of(seat_id)
-    early = parse_event(item, organization=organization, source=SOURCE, now=now)
+    early = parse_event({**item, "seat_id": seat_id}, organization=organization_of(seat_id), source=SOURCE, now=now)
     return early.model_copy(update={"available_at": max(now, early.occurred_at)})
 
 

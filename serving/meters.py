@@ -46,6 +46,14 @@ class Meters:
         self._refresh_failures = Counter(
             "rekindle_refresh_failures", "Times that refreshing features failed; the seats wait.", registry=ours
         )
+        self._turned_away = Counter(
+            "rekindle_turned_away", "Calls without a valid key, or above their rate.", ("status",), registry=ours
+        )
+        self._replayed = Counter("rekindle_replayed", "Calls answered as before, by Idempotency-Key.", registry=ours)
+        self._degraded = Counter(
+            "rekindle_degraded", "Answers that rest on less than they should (docs/api.md).", ("how",), registry=ours
+        )
+        self._deliveries = Counter("rekindle_deliveries", "Webhook deliveries tried.", ("outcome",), registry=ours)
         self._rule = Gauge(
             "rekindle_rule_serves",
             "1 while the rule serves for want of a model.",
@@ -81,6 +89,22 @@ class Meters:
     def refresh_failed(self) -> None:
         """Refreshing failed; the seats wait."""
         self._refresh_failures.inc()
+
+    def turned_away(self, status: int) -> None:
+        """A call came without a valid key, or above its rate."""
+        self._turned_away.labels(str(status)).inc()
+
+    def replayed(self) -> None:
+        """A call was answered as before."""
+        self._replayed.inc()
+
+    def degraded(self, how: str, times: int = 1) -> None:
+        """Answers were given that rest on less than they should."""
+        self._degraded.labels(how).inc(times)
+
+    def delivery(self, outcome: str) -> None:
+        """A webhook delivery was tried."""
+        self._deliveries.labels(outcome).inc()
 
     def model_loaded(self, method: Method) -> None:
         """Another model serves."""

@@ -1,6 +1,6 @@
 """What callers send and get: the JSON of the API."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,8 +11,6 @@ from features.rules import Stratum
 from features.scorer import Method
 from serving.intake import Status
 from serving.problems import FieldError, Problem
-
-EVENT_SCHEMA_REF = "#/components/schemas/EventIn"
 
 Bounds = Annotated[tuple[float, float], Field(description="Lower and upper bound, 95 %.")]
 ByHorizon = Annotated[
@@ -83,8 +81,19 @@ class EventsRequest(BaseModel):
     events: list[Any] = Field(
         min_length=1,
         description="Objects of the form EventIn.",
-        json_schema_extra={"items": {"$ref": EVENT_SCHEMA_REF}},
     )
+
+
+class CloudEventIn(BaseModel):
+    """A CloudEvent 1.0 in structured mode; docs/api.md says how it is read."""
+
+    specversion: Literal["1.0"]
+    id: str = Field(description="Sent twice it counts once.", examples=["e-17"])
+    source: str = Field(examples=["/coaching/web"])
+    type: str = Field(description="Its last part, before a version, is the kind.", examples=["com.example.session.v1"])
+    subject: str = Field(description="The seat.", examples=["acme/s-1"])
+    time: datetime = Field(description="When it happened.")
+    data: dict[str, Any] | None = Field(default=None, examples=[{"value": 6, "completed": False}])
 
 
 class EventOut(BaseModel):
@@ -152,6 +161,7 @@ class ScoreItem(Freshness):
     """The risk of one seat."""
 
     seat_id: str
+    degraded: list[str] = Field(description="What it rests on less than it should; docs/api.md. Usually empty.")
     stratum: Stratum
     risk: ByHorizon
     interval: dict[str, Bounds] = Field(description="By horizon.")
@@ -229,6 +239,87 @@ class Replay(BaseModel):
     identical: bool
     intervention: str
     probabilities: dict[str, float]
+
+
+class SeatFields(BaseModel):
+    """What the roster says of a seat; docs/events.md. Identifiers are pseudonyms, `organization/…` or your own part."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    person_id: str = Field(description="Whose it is; one person may hold several.", examples=["acme/p-1"])
+    tool: str = Field(description="One with a profile.", examples=["m365_copilot"])
+    assigned_at: datetime = Field(examples=["2026-03-02T08:00:00Z"])
+    role: str | None = Field(default=None, examples=["analyst"])
+    function: str | None = None
+    team: str | None = Field(default=None, examples=["finance-1"])
+    manager_person_id: str | None = None
+    region: str | None = None
+    hired_on: date | None = None
+    removed_at: datetime | None = Field(default=None, description="When the licence was taken back.")
+
+
+class SeatIn(SeatFields):
+    """A seat with its name."""
+
+    seat_id: str = Field(description="As `organization/seat_id`.", examples=["acme/s-1"])
+    organization: str | None = Field(default=None, description="Where the identifiers do not say it.")
+
+
+class SeatsRequest(BaseModel):
+    """Seats of the roster, each checked by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seats: list[Any] = Field(
+        min_length=1,
+        description="Objects of the form SeatIn.",
+    )
+
+
+class SeatStored(BaseModel):
+    """What became of a seat."""
+
+    seat_id: str | None = Field(description="Qualified by the organisation; null where none could be read.")
+    status: Literal["stored", "rejected"]
+    problem: FieldError | None = Field(default=None, description="Why it was rejected.")
+
+
+class SeatsResponse(BaseModel):
+    """One item per seat, in the order sent. A changed seat is a new version; the old one stays for past snapshots."""
+
+    stored: int
+    rejected: int
+    items: list[SeatStored]
+
+
+class SeatOut(SeatFields):
+    """A seat as the roster has it now."""
+
+    seat_id: str
+    organization: str
+
+
+class SeatsPage(BaseModel):
+    """Seats by name."""
+
+    seats: list[SeatOut]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+class ErasedOut(BaseModel):
+    """What was taken out."""
+
+    person_id: str
+    seats: int
+    events: int
+    served: int = Field(description="Scores that were served.")
+    decisions: int = Field(description="They stay, without whose they are.")
+    offline_rows: int
+
+
+class ObjectionOut(BaseModel):
+    """Whether decisions are made about the person."""
+
+    person_id: str
+    objected: bool
 
 
 class Readiness(BaseModel):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.diagnosis import Finding, Reason, diagnose, reasons
+from features.diagnosis import Finding, Reason, diagnose, mode_strengths, reasons
 from features.rules import strata
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method
 from features.store import STALE_AFTER_HOURS, OnlineRow
@@ -40,6 +40,7 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
     risk = model.scorer.score(vectors, categories)
     is_learned, stratum = model.scorer.speaks_for(vectors), strata(vectors)
     voices = model.scorer.voices(vectors)
+    strengths = {mode: values.tolist() for mode, values in mode_strengths(vectors).items()}
     parts = model.scorer.contributions(vectors, categories) if explain and is_learned.any() else {}
     return [
         Score(
@@ -52,7 +53,7 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
             model=model,
             method=voices[n].method,
             note=_both(voices[n].note, note),
-            failure_modes=diagnose(row.vector),
+            failure_modes=diagnose(row.vector, strengths={mode: values[n] for mode, values in strengths.items()}),
             reasons=_reasons(row, parts, n, is_learned=bool(is_learned[n])) if explain else None,
         )
         for n, row in enumerate(rows)

@@ -1,6 +1,7 @@
 """The BentoML service: the API mounted in it, the watch over the registry, and how to start both."""
 
 import gc
+import logging
 import os
 import socket
 import sys
@@ -14,7 +15,9 @@ from serving.settings import Settings
 
 REQUEST_TIMEOUT_S = 60  # our choice: 1 000 seats with reasons take a few seconds
 # BentoML answers these itself, before any mounted application, in plain text and knowing nothing of our parts.
+WORKERS_VARIABLE = "REKINDLE_WORKERS"
 PROBES = frozenset({"/livez", "/readyz"})
+_log = logging.getLogger(__name__)
 
 
 async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,20 +26,22 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class OwnProbes:
-    """ASGI middleware that lets the API answer the probes."""
+    """ASGI middleware that lets the API answer the probes, and paths with a line break, which BentoML's mount cannot match
+    and would answer in plain text.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, probes to the API."""
-        is_probe = scope["type"] == "http" and scope["path"] in PROBES
-        await (mounted if is_probe else self._app)(scope, receive, send)
+        is_ours = scope["type"] == "http" and (scope["path"] in PROBES or "\n" in scope["path"])
+        await (mounted if is_ours else self._app)(scope, receive, send)
 
 
 @bentoml.service(
     name="rekindle",
-    workers=1,
+    workers=int(os.environ.get(WORKERS_VARIABLE, "1")),  # BentoML takes it from here alone; Settings checks it
     traffic={"timeout": REQUEST_TIMEOUT_S},
     logging={"access": {"enabled": False}},  # it costs 30 % of the throughput; our own meters count requests
     metrics={"enabled": False},  # ours are at /metrics
@@ -52,13 +57,17 @@ class RekindleService:
         from serving.app import create_app
         from serving.freshness import Freshness
         from serving.intake import Intake
+        from serving.watch import Courier
 
         settings = Settings.from_environment(os.environ)
         self.advisor = Advisor(settings)
-        self.freshness = Freshness(self.advisor.refresher(), clock=utc_now, meters=self.advisor.meters)
+        refresher = self.advisor.refresher()
+        refresher.pushed = self.advisor.watch.look
+        self.freshness = Freshness(refresher, clock=utc_now, meters=self.advisor.meters)
         self.intake = Intake(self.advisor.log, clock=utc_now, stored=self.freshness.wake)
         self.app = create_app(self.advisor, self.intake)
         self.freshness.start()
+        self.courier = Courier(self.advisor.webhooks, self.advisor.mature, clock=utc_now, meters=self.advisor.meters)
         self._stopped = threading.Event()
         self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
         self._watch.start()
@@ -68,12 +77,20 @@ class RekindleService:
     def _watch_champion(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             self.advisor.champion.refresh()
+            try:
+                self.app.state.gate.flush()
+            except (
+                Exception
+            ) as error:  # databases raise their own; when a key was last used is worth no more than a line
+                _log.warning("the last use of keys could not be written: %s", type(error).__name__)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml is untyped here
     def stop(self) -> None:
         """End the watch and give back every connection."""
         self._stopped.set()
         self._watch.join()
+        self.courier.close()
+        self.app.state.desk.close()
         self.intake.close()
         self.freshness.close()
         self.advisor.close()

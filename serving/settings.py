@@ -94,6 +94,8 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "max_body_bytes": _count,
     "poll_seconds": _amount,
     "pseudonym_key": _text,
+    "workers": _count,
+    "at_risk_threshold": _exploration,
 }
 
 
@@ -115,6 +117,8 @@ class Settings:
     max_batch: int = 1000  # seats in one request
     max_body_bytes: int = 1_000_000
     poll_seconds: float = 5.0  # how often the registry is asked for a new champion
+    workers: int = 1  # processes that answer; they share the log and the online store
+    at_risk_threshold: float = 0.5  # our choice: `seat.at_risk` is told where the 28-day risk rises to this
     pseudonym_key: str | None = field(default=None, repr=False)  # none: the key file in the home folder
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
+from features.keys import Scope
 from features.log import EventLog
 from features.peers import days_needed
 from features.refresh import observed
@@ -141,10 +142,14 @@ def advisor(settings: Settings, make_advisor: Callable[[Settings], Advisor]) -> 
 
 
 class Client:
-    """Calls an application in this process, without a server."""
+    """Calls an application in this process, without a server, with a key of its own: for everything, unless told."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, *, key: str | None = None, **key_fields: Any) -> None:
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        if key is None:
+            fields = {"name": "test", "scopes": tuple(Scope), "now": ASSIGNED, "rate_per_second": 1e6, **key_fields}
+            key = app.state.keys.create(**fields)[1]
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
@@ -155,23 +160,29 @@ class Client:
     def request(self, method: str, path: str, **fields: Any) -> httpx.Response:
         async def answer() -> httpx.Response:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://rekindle") as client:
-                return await client.request(method, path, **fields)
+                headers = {**self.headers, **fields.pop("headers", {})}
+                return await client.request(method, path, headers=headers, **fields)
 
         return asyncio.run(answer())
 
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[[Advisor], FastAPI]]:
+def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Advisor], FastAPI]]:
     """The API over an advisor; whatever it takes in, at the test's fixed time, is written when it answers."""
+    monkeypatch.setattr("serving.access.NEW_SECONDS", 0.0)  # tests make keys and use them at once
     made: list[Intake] = []
+    apps: list[FastAPI] = []
 
     def make(advisor: Advisor) -> FastAPI:
         made.append(Intake(advisor.log, clock=lambda: NOW, stored=lambda: None))
-        return create_app(advisor, made[-1])
+        apps.append(create_app(advisor, made[-1]))
+        return apps[-1]
 
     yield make
     for intake in made:
         intake.close()
+    for app in apps:
+        app.state.desk.close()
 
 
 @pytest.fixture
@@ -252,5 +263,5 @@ def make_event() -> Callable[..., Event]:
 
 
 @pytest.fixture
-def make_client() -> Callable[[FastAPI], Client]:
+def make_client() -> type[Client]:
     return Client

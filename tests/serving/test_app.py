@@ -86,7 +86,7 @@ def test_a_seat_that_cannot_be_scored_does_not_spoil_the_batch(client: Any) -> N
     assert [item["seat_id"] for item in items] == [UNKNOWN, BUSY, NEW]
     assert (items[0]["problem"]["status"], items[0]["problem"]["type"]) == (404, "urn:rekindle:problem:unknown-seat")
     assert "risk" in items[1]
-    assert (items[2]["problem"]["status"], items[2]["problem"]["type"]) == (409, "urn:rekindle:problem:no-features")
+    assert items[2]["degraded"] == ["features_from_log", "rule_serves"]
 
 
 def test_features_of_another_catalogue_are_a_problem_of_their_seat(
@@ -345,7 +345,7 @@ def test_no_traceback_reaches_a_caller(client: Any, advisor: Advisor, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a secret detail")
 
-    monkeypatch.setattr(advisor, "score", fail)
+    monkeypatch.setattr(advisor, "begin_score", fail)
 
     answer = client.post("/v1/score", json={"seats": [BUSY]})
 
@@ -412,6 +412,10 @@ def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> N
         "/v1/decisions/{decision_id}/reactions",
         "/v1/decisions/{decision_id}/outcome",
         "/v1/worklist",
+        "/v1/seats",
+        "/v1/seats/{seat_id}",
+        "/v1/people/{person_id}",
+        "/v1/people/{person_id}/objection",
         "/livez",
         "/readyz",
         "/metrics",

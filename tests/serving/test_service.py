@@ -1,11 +1,15 @@
 """The BentoML service as it is deployed: another process, real HTTP, any working directory."""
 
+import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from features.keys import Keys
+from features.log import EventLog
 from features.scorer import Scorer
 from serving.settings import Settings
 
@@ -27,7 +33,18 @@ START += "serve(Settings.from_environment(os.environ))"
 
 
 @pytest.fixture
-def server(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
+def key(settings: Settings) -> str:
+    log = EventLog(settings.database_url)
+    text = Keys(log.database).create_first(now=datetime.now(UTC))
+    log.close()
+    assert text is not None
+    return text
+
+
+@pytest.fixture(params=[1])
+def server(settings: Settings, tmp_path: Path, key: str, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """The service, with as many workers as the parameter says."""
+    settings = replace(settings, workers=request.param)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,7 +60,8 @@ def server(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
         try:
             wait_for(lambda: answers(client, process), seconds=90)
             yield client
@@ -102,6 +120,127 @@ def test_the_deployed_service_decides_swaps_its_model_and_answers_by_our_own_rou
     assert server.post("/v1/score", content=b"{").json()["errors"][0]["field"] == ""
     assert "Rekindle" in server.get("/docs").text
     assert sorted(path.name for path in home.iterdir() if path.suffix == ".key") == []
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+def test_two_workers_answer_alike_and_a_promoted_model_is_live_within_ten_seconds_under_load(
+    server: httpx.Client, registry: Any, noted: Callable[[str], Scorer]
+) -> None:
+    """Every answer is a whole one, of the old or the new version, and its risk is that version's."""
+    seat = "acme/s-busy"
+    registry.promote(registry.register(noted("old")))
+    stop, promoted_at = threading.Event(), [float("inf")]
+    seen: list[tuple[float, str, float]] = []
+    wrong: list[str] = []
+
+    def load() -> None:
+        with httpx.Client(base_url=server.base_url, headers=server.headers, timeout=60) as client:
+            while not stop.is_set():
+                answer = client.post("/v1/score", json={"seats": [seat]})
+                if answer.status_code != 200:
+                    wrong.append(answer.text)
+                    continue
+                item = answer.json()["items"][0]
+                seen.append((time.monotonic(), item["model"]["version"], item["risk"]["28"]))
+
+    wait_for(
+        lambda: server.post("/v1/score", json={"seats": [seat]}).json()["items"][0]["model"]["version"] == "1",
+        seconds=30,
+    )
+    time.sleep(1)  # the other worker polls ten times a second
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(load) for _ in range(4)]
+        time.sleep(1)
+        registry.promote(registry.register(noted("new")))
+        promoted_at[0] = time.monotonic()
+        time.sleep(8)
+        stop.set()
+        for sender in senders:
+            sender.result()
+
+    assert wrong == []
+    assert {version for _, version, _ in seen} == {"1", "2"}
+    assert len({(version, risk) for _, version, risk in seen}) == 2
+    last_old = max(at for at, version, _ in seen if version == "1")
+    assert last_old - promoted_at[0] < 10
+    assert {version for at, version, _ in seen if at > promoted_at[0] + 6} == {"2"}
+
+
+def test_the_three_minute_example_runs_against_the_service(server: httpx.Client, key: str) -> None:
+    environ = {
+        **os.environ,
+        "REKINDLE_URL": str(server.base_url),
+        "REKINDLE_KEY": key,
+        "PYTHONPATH": str(ROOT / "examples"),
+    }
+
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "three_minutes.py")], env=environ, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "['accepted', 'accepted', 'accepted']" in done.stdout
+    assert "next step: " in done.stdout
+
+
+def test_what_was_begun_is_answered_when_the_service_is_told_to_stop(server: httpx.Client, settings: Settings) -> None:
+    """Events that were acknowledged are in the log, those whose connection broke may be; nothing is half there."""
+    pid = next(
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and str(settings.home).encode() in _environment(entry) and b"--fd" in _command(entry)
+    )
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def send(sender: int) -> None:
+        with httpx.Client(base_url=server.base_url, headers=server.headers, timeout=60) as client:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                now = datetime.now(UTC).isoformat()
+                event = {
+                    "event_id": f"d-{sender}-{number}",
+                    "seat_id": "acme/s-busy",
+                    "kind": "prompt",
+                    "occurred_at": now,
+                }
+                try:
+                    answer = client.post("/v1/events", json={"events": [event]})
+                except httpx.TransportError:
+                    return
+                if answer.status_code != 202:
+                    return
+                acknowledged.append(f"acme/{event['event_id']}")
+
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(send, number) for number in range(4)]
+        time.sleep(1.5)
+        os.kill(pid, signal.SIGTERM)  # its supervisor starts another one
+        time.sleep(3)
+        stop.set()
+        for sender in senders:
+            sender.result()
+
+    log = EventLog(settings.database_url)
+    stored = set(log.events(["acme/s-busy"]).column("event_id").to_pylist())
+    log.close()
+    assert len(acknowledged) > 10
+    assert set(acknowledged) <= stored
+
+
+def _environment(entry: Path) -> bytes:
+    try:
+        return (entry / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _command(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_bentoml_takes_the_configuration(tmp_path: Path) -> None:

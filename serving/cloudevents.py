@@ -1,0 +1,74 @@
+"""CloudEvents 1.0 as they are sent: one, or a batch, to items as our own format has them."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from features.events import InvalidItem, Kind
+
+SINGLE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+MEDIA_TYPES = (SINGLE, BATCH)
+OWN = frozenset({"workflow", "value", "count", "completed", "scores", "category", "guided"})  # what `data` may carry
+_VERSION = re.compile(r"^v\d+$")
+_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,128}$")
+_SOURCE = re.compile(r"[^A-Za-z0-9._:/~ -]")
+
+
+def plain(cloud_event: object) -> dict[str, Any]:
+    """The item of a CloudEvent: `type` says the kind, `subject` the seat, `time` when, `data` the rest.
+
+    type: its last part is the kind, a version after it is left out: `com.example.session`, `io.rekindle.task.v1`.
+    Raises InvalidItem naming the attribute.
+    """
+    if not isinstance(cloud_event, Mapping):
+        raise InvalidItem("", f"expected an object, came {type(cloud_event).__name__}")
+    if cloud_event.get("specversion") != "1.0":
+        raise InvalidItem("specversion", "expected 1.0")
+    texts = {name: _text(cloud_event, name) for name in ("id", "source", "type", "subject")}
+    data = cloud_event.get("data")
+    if data is None:
+        data = {}
+    if "data_base64" in cloud_event or not isinstance(data, Mapping):
+        raise InvalidItem("data", "expected a JSON object")
+    unknown = sorted(str(name) for name in data if name not in OWN)
+    if unknown:
+        raise InvalidItem(
+            f"data.{unknown[0][:64]}", f"there is no such field; expected some of {', '.join(sorted(OWN))}"
+        )
+    if "time" not in cloud_event:
+        raise InvalidItem("time", "is required: when it happened")
+    return {
+        **data,
+        "event_id": event_id(texts["source"], texts["id"]),
+        "seat_id": texts["subject"],
+        "kind": kind_of(texts["type"]),
+        "occurred_at": cloud_event["time"],
+        "source": _SOURCE.sub("-", texts["source"])[:64],
+    }
+
+
+def kind_of(event_type: str) -> str:
+    """The kind that a type names. Raises InvalidItem for none of ours."""
+    names = event_type.lower().split(".")
+    if len(names) > 1 and _VERSION.match(names[-1]):
+        names.pop()
+    if names[-1] not in set(Kind):
+        raise InvalidItem("type", f"expected its last part to be a kind ({', '.join(Kind)})")
+    return names[-1]
+
+
+def event_id(source: str, identifier: str) -> str:
+    """Our id of an event: its own, where it can be one of ours; else a digest of its source and its id."""
+    if _ID.match(identifier):
+        return identifier
+    both = f"{source}\x1f{identifier}".encode("utf-8", "surrogatepass")
+    return f"ce-{hashlib.sha256(both).hexdigest()[:40]}"
+
+
+def _text(cloud_event: Mapping[str, Any], name: str) -> str:
+    value = cloud_event.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidItem(name, "expected a text")
+    return value

@@ -1,0 +1,207 @@
+"""Idempotency-Key: a call that writes, sent again with the same key and body, gets the answer that it got."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from features.database import Database
+from features.instants import to_microseconds
+from serving.access import caller_of
+from serving.meters import Meters
+from serving.problems import ProblemError, http_problem, invalid, log_unavailable, respond
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+RETENTION = timedelta(hours=24)  # our choice, and the custom: a client that retries does so within a day
+IN_FLIGHT = timedelta(seconds=60)  # the longest that a call may take (service.py); then its holder is dead
+MAX_LENGTH = 255
+TIDY_EVERY = 256  # calls between two removals of what is older than RETENTION
+_READS = ("/v1/score",)  # POSTs that store nothing a second call could double
+_READ_SUFFIX = "/replay"
+
+_answers = sa.table(
+    "answers",
+    *(sa.column(name) for name in ("key_id", "idempotency_key", "fingerprint", "claim", "status", "media_type")),
+    sa.column("begun_at", sa.BigInteger()),
+    sa.column("body", sa.LargeBinary()),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one key. fingerprint: a digest of what was asked."""
+
+    key_id: str
+    idempotency_key: str
+    fingerprint: str
+
+    @property
+    def where(self) -> sa.ColumnElement[bool]:
+        """Its row."""
+        return (_answers.c.key_id == self.key_id) & (_answers.c.idempotency_key == self.idempotency_key)
+
+
+class Answers:
+    """The answers kept for retries, in one database."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self._database, self._clock = database, clock
+        self._begun = 0
+
+    def begin(self, call: Call) -> Answer | str:
+        """The answer that the call had before; else a claim on making it.
+
+        Raises ProblemError: 422 where the key came with another body, 409 while the first call is being answered.
+        """
+        now = self._clock()
+        row = {
+            "key_id": call.key_id,
+            "idempotency_key": call.idempotency_key,
+            "fingerprint": call.fingerprint,
+            "begun_at": to_microseconds(now),
+            "claim": secrets.token_hex(16),
+            "status": None,
+            "media_type": None,
+            "body": None,
+        }
+        with self._database.write_soon() as connection:
+            self._tidy(connection, now)
+            known = connection.execute(sa.select(_answers).where(call.where)).first()
+            if known is not None and known.begun_at > to_microseconds(now - RETENTION):
+                if known.fingerprint != call.fingerprint:
+                    raise invalid(HEADER, "was used before with another body or call; use a new one for a new call")
+                if known.status is not None:
+                    return Answer(known.status, known.media_type, bytes(known.body))
+                if known.begun_at > to_microseconds(now - IN_FLIGHT):
+                    detail = f"the first call with this {HEADER} is still being answered"
+                    raise ProblemError(409, "in-flight", "Not answered yet", detail, headers={"Retry-After": "1"})
+            connection.execute(sa.delete(_answers).where(call.where))
+            connection.execute(sa.insert(_answers), [row])
+        return str(row["claim"])
+
+    def finish(self, call: Call, claim: str, answer: Answer) -> None:
+        """Keep the answer, durably: it is sent only then."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_answers)
+                .where(call.where, _answers.c.claim == claim)
+                .values(status=answer.status, media_type=answer.media_type, body=answer.body)
+            )
+
+    def abandon(self, call: Call, claim: str) -> None:
+        """Nothing came of it: the next call may try."""
+        with self._database.write_soon() as connection:
+            connection.execute(sa.delete(_answers).where(call.where, _answers.c.claim == claim))
+
+    def _tidy(self, connection: sa.Connection, now: datetime) -> None:
+        if self._begun % TIDY_EVERY == 0:
+            connection.execute(sa.delete(_answers).where(_answers.c.begun_at <= to_microseconds(now - RETENTION)))
+        self._begun += 1
+
+
+class Idempotent:
+    """ASGI middleware: honours Idempotency-Key on every POST that writes."""
+
+    def __init__(self, app: ASGIApp, answers: Answers, meters: Meters) -> None:
+        self._app, self._answers, self._meters = app, answers, meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it as before."""
+        idempotency_key = None if scope["type"] != "http" else _wanted(scope)
+        if idempotency_key is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._once(idempotency_key, scope, receive, send)
+        except ProblemError as error:
+            await respond(error.problem, error.headers)(scope, receive, send)
+        except HTTPException as error:  # a body over the limit
+            await http_problem(error)(scope, receive, send)
+        except SQLAlchemyError as error:
+            await log_unavailable(scope["path"], error)(scope, receive, send)
+
+    async def _once(self, idempotency_key: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if not (
+            1 <= len(idempotency_key) <= MAX_LENGTH and idempotency_key.isascii() and idempotency_key.isprintable()
+        ):
+            raise invalid(HEADER, f"expected 1 to {MAX_LENGTH} printable ASCII characters")
+        body = await Request(scope, receive).body()
+        told = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+        fingerprint = hashlib.sha256("\n".join(told).encode() + b"\n" + body).hexdigest()
+        call = Call(caller_of(Request(scope)).key_id, idempotency_key, fingerprint)
+        begun = await run_in_threadpool(self._answers.begin, call)
+        if isinstance(begun, Answer):
+            self._meters.replayed()
+            headers = {REPLAYED: "true"}
+            await Response(begun.body, begun.status, headers, media_type=begun.media_type)(scope, receive, send)
+            return
+        captured = _Captured()
+        try:
+            await self._app(scope, _again(body), captured.send)
+        except BaseException:
+            await run_in_threadpool(self._answers.abandon, call, begun)
+            raise
+        if captured.status >= 500:
+            await run_in_threadpool(self._answers.abandon, call, begun)
+        else:
+            await run_in_threadpool(self._answers.finish, call, begun, captured.answer)
+        for message in captured.messages:
+            await send(message)
+
+
+class _Captured:
+    """The messages of an answer, held back until it is kept."""
+
+    def __init__(self) -> None:
+        self.messages: list[MutableMapping[str, Any]] = []
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def answer(self) -> Answer:
+        headers = dict(self.messages[0]["headers"])
+        body = b"".join(message.get("body", b"") for message in self.messages[1:])
+        return Answer(self.status, headers.get(b"content-type", b"application/json").decode("latin-1"), body)
+
+
+def _wanted(scope: Scope) -> str | None:
+    path = scope["path"]
+    if scope["method"] != "POST" or not path.startswith("/v1/") or path in _READS or path.endswith(_READ_SUFFIX):
+        return None
+    name = HEADER.lower().encode()
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def _again(body: bytes) -> Receive:
+    """The body, once more for who comes after us."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    return receive

@@ -1,0 +1,82 @@
+"""Malformed bodies get a 4xx that names a field, never an error of ours; concurrent answers are the sequential ones."""
+
+import json
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+BODIES = int(os.environ.get("REKINDLE_FUZZ_BODIES", "400"))  # 10 000 before a release: twenty minutes of a busy core
+SEAT = "acme/s-busy"
+GOOD: dict[str, dict[str, Any]] = {
+    "/v1/score": {"seats": [SEAT], "reasons": "none"},
+    "/v1/decide": {"seats": [SEAT], "interventions": ["none"]},
+    "/v1/events": {
+        "events": [
+            {
+                "event_id": "e",
+                "seat_id": SEAT,
+                "kind": "session",
+                "occurred_at": "2026-06-01T05:00:00Z",
+                "value": 3,
+                "completed": False,
+            }
+        ]
+    },
+    "/v1/seats": {
+        "seats": [{"seat_id": SEAT, "person_id": "acme/p", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}]
+    },
+}
+ODD = (None, True, -1, 2**70, 1e308, "", "\x00", "é" * 300, "a" * 5_000, [], {}, [[]], {"a": {}}, "\ud800", "' OR 1=1")
+
+
+def broken(chance: random.Random, value: Any) -> Any:
+    """The value with one thing in it replaced by something odd, removed or added."""
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        name = chance.choice([*value])
+        if chance.random() < 0.2:
+            return {other: kept for other, kept in value.items() if other != name}
+        if chance.random() < 0.15:
+            return {**value, "odd": chance.choice(ODD)}
+        return {**value, name: broken(chance, value[name])}
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        return [broken(chance, value[0]), *value[1:]]
+    return chance.choice(ODD)
+
+
+def text_of(chance: random.Random, body: Any) -> bytes:
+    text = json.dumps(body).encode()
+    kind = chance.random()
+    if kind < 0.1:
+        return text[: chance.randrange(len(text))]
+    if kind < 0.15:
+        return chance.randbytes(chance.randrange(1, 60))
+    return text
+
+
+def test_malformed_bodies_get_4xx_with_the_path_of_a_field(client: Any) -> None:
+    chance = random.Random(11)
+    headers = {"content-type": "application/json"}
+    for _ in range(BODIES):
+        path = chance.choice([*GOOD])
+        content = text_of(chance, broken(chance, GOOD[path]))
+
+        answer = client.post(path, content=content, headers=headers)
+
+        assert answer.status_code < 500, (path, content, answer.text)
+        document = answer.json()
+        if answer.status_code >= 400:
+            problems = [item["problem"] for item in document.get("items", []) if "problem" in item] or [document]
+            named = [error["field"] for one in problems for error in one.get("errors", [])]
+            named += [one["field"] for one in problems if "field" in one]
+            assert named or document.get("items"), (path, content, answer.text)
+
+
+def test_concurrent_answers_equal_sequential_ones(client: Any) -> None:
+    seats = ["acme/s-busy", "acme/s-quiet", "acme/s-old", "acme/nobody"]
+    sequential = [client.post("/v1/score", json={"seats": [seat]}).json() for seat in seats]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seat: client.post("/v1/score", json={"seats": [seat]}).json(), seats * 8))
+
+    assert together == sequential * 8

@@ -1,0 +1,95 @@
+"""Idempotency-Key: the same call gets the same answer, another body is refused, two at once do the work once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from serving.advisor import Advisor
+from serving.idempotency import Answer, Answers, Call
+from serving.problems import ProblemError
+
+SEAT = "acme/s-quiet"
+KEY = {"idempotency-key": "one"}
+
+
+def test_a_decision_sent_again_is_the_same_decision(client: Any, advisor: Advisor) -> None:
+    first = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+    again = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+    other = client.post("/v1/decide", json={"seats": ["acme/s-busy"]}, headers=KEY)
+
+    assert first.status_code == again.status_code == 200
+    assert first.content == again.content
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    assert len(advisor.log.decisions([SEAT])) == 1
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+
+
+def test_events_and_seats_sent_again_are_answered_as_before(client: Any) -> None:
+    event = {"event_id": "e", "seat_id": SEAT, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
+    seat = {"seat_id": "acme/s-9", "person_id": "p-9", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}
+    for path, body in (("/v1/events", {"events": [event]}), ("/v1/seats", {"seats": [seat]})):
+        headers = {"idempotency-key": path}
+        first, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+        assert (first.status_code, first.content) == (again.status_code, again.content)
+        assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_another_key_of_the_api_has_its_own_answers(advisor: Advisor, make_app: Any, make_client: Any) -> None:
+    app = make_app(advisor)
+    answers = [make_client(app).post("/v1/decide", json={"seats": [SEAT]}, headers=KEY) for _ in range(2)]
+
+    ids = [answer.json()["items"][0]["decision_id"] for answer in answers]
+    assert ids[0] != ids[1]
+
+
+def test_many_at_once_with_one_key_decide_once(client: Any, advisor: Advisor) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(lambda _: client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY), range(8))]
+
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    assert len({answer.content for answer in answers if answer.status_code == 200}) == 1
+    assert len(advisor.log.decisions([SEAT])) == 1
+
+
+def test_in_flight_is_a_conflict_until_its_holder_is_given_up(advisor: Advisor) -> None:
+    now = [advisor.now]
+    answers = Answers(advisor.log.database, clock=lambda: now[0])
+    call = Call("k", "one", "body")
+    claim = answers.begin(call)
+    with pytest.raises(ProblemError) as refused:
+        answers.begin(call)
+    assert (refused.value.problem.status, refused.value.headers) == (409, {"Retry-After": "1"})
+
+    now[0] += timedelta(seconds=61)
+    later = answers.begin(call)
+    assert isinstance(claim, str)
+    assert isinstance(later, str)
+    answers.finish(call, claim, Answer(200, "text/plain", b"of the dead"))  # whoever comes back late changes nothing
+    answers.finish(call, later, Answer(200, "text/plain", b"done"))
+
+    assert answers.begin(call) == Answer(200, "text/plain", b"done")
+    now[0] += timedelta(days=2)
+    assert isinstance(answers.begin(call), str)
+
+
+def test_an_answer_that_failed_is_not_kept(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide = advisor.decide
+
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(advisor, "decide", fail)
+    broken = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+    monkeypatch.setattr(advisor, "decide", decide)
+    mended = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+
+    assert (broken.status_code, mended.status_code) == (500, 200)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside"])
+def test_a_key_that_cannot_be_one_is_named(client: Any, key: str) -> None:
+    answer = client.post("/v1/decide", json={"seats": [SEAT]}, headers={"idempotency-key": key})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
