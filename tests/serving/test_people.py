@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from features.audit import reads_of
 from features.catalogue import FEATURES
@@ -17,6 +18,12 @@ from serving.cloudevents import plain
 BUSY, QUIET = "acme/s-busy", "acme/s-quiet"
 PERSON = "acme/p-quiet"
 FIELDS = {"person_id": "p-9", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
 def test_seats_are_put_checked_one_by_one_and_paged(client: Any) -> None:
@@ -99,8 +106,7 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     assert (answer.json()["seats"], answer.json()["decisions"]) == (1, 1)
     assert answer.json()["events"] > 10
     with advisor.log.database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        for (table,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all():
+        for table in sa.inspect(connection).get_table_names():
             for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all():
                 assert "-quiet" not in str(row), table
     assert store.online([QUIET, BUSY])[0] is None

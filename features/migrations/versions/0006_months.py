@@ -45,6 +45,7 @@ def upgrade() -> None:
     op.execute("CREATE TABLE events_rest PARTITION OF events DEFAULT")
     op.execute("CREATE INDEX events_by_seat ON events (seat_id, occurred_at)")
     op.execute("CREATE INDEX events_of_reactions ON events (event_id) WHERE kind = 'reaction'")
+    op.execute("CREATE INDEX events_by_time ON events USING brin (occurred_at)")
     op.execute("CREATE TABLE event_keys (event_id varchar(260) PRIMARY KEY, occurred_at bigint NOT NULL)")
     op.execute("CREATE INDEX event_keys_by_time ON event_keys USING brin (occurred_at)")
     op.execute("ALTER TABLE served RENAME TO served_before")
