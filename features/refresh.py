@@ -15,7 +15,7 @@ from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compu
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
-from features.log import EventLog
+from features.log import EventLog, Source
 from features.parallel import in_order
 from features.peers import DEPTH_DAYS, Peers, days_needed, observe
 from features.store import FeatureStore, OnlineRow
