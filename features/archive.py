@@ -9,9 +9,10 @@ A block of seats is a range of their ids, so reading it touches the few groups o
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ from features.log import ROSTER_SCHEMA, EventLog, Source
 from features.runs import write_whole
 
 MANIFEST = "manifest.json"
+DATABASE_VARIABLE = "REKINDLE_DATABASE"
 GROUP_ROWS = 20_000  # our choice: of so many rows a block of seats reads few that it does not want
 TEXTS = ("seat_id", "kind", "source", "workflow", "category")
 
@@ -55,9 +57,11 @@ class EventReader(Protocol):
 
 @dataclass(frozen=True)
 class LogReader:
-    """Reads from the log. url: SQLAlchemy's, of a database that every worker reaches."""
+    """Reads from the log. url: SQLAlchemy's, of a file that every worker sees; None: each worker's own REKINDLE_DATABASE,
+    so that no password travels with a task.
+    """
 
-    url: str = field(repr=False)  # it may hold a password
+    url: str | None
 
     def events(
         self,
@@ -68,7 +72,9 @@ class LogReader:
         columns: Sequence[str],
     ) -> pa.Table:
         """The events of the seats."""
-        return _opened(self.url).events(seat_ids, since=since, kinds=kinds, columns=columns)
+        return _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
+            seat_ids, since=since, kinds=kinds, columns=columns
+        )
 
 
 @lru_cache(maxsize=1)

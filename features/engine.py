@@ -44,8 +44,8 @@ class Inputs:
     version: str
 
     @staticmethod
-    def of_log(log: EventLog, url: str, tools: Mapping[str, ToolProfile]) -> "Inputs":
-        """The log as it is. url: by which the workers reach it."""
+    def of_log(log: EventLog, url: str | None, tools: Mapping[str, ToolProfile]) -> "Inputs":
+        """The log as it is. url: by which the workers reach it (LogReader)."""
         roster, sources = log.roster(), log.sources()
         mark = hashlib.sha256(pl.DataFrame(pl.from_arrow(roster)).hash_rows(seed=1).to_numpy().tobytes())
         mark.update(f"{log.event_count()} {sources}".encode())
