@@ -119,7 +119,7 @@ def open_cluster(address: str | None = None, *, workers: int = 2, memory: str = 
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=memory,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
                 ) as local,
                 Client(local) as client,

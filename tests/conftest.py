@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from features.cluster import Cluster, open_cluster
+
 REQUIRED = "REKINDLE_TEST_SERVERS"  # set to `required` where a server that does not start is a failure, not a skip
 
 
@@ -79,3 +81,10 @@ def _administer(address: str, statement: str) -> None:
     engine = sa.create_engine(address, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(statement)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two worker processes of this machine."""
+    with open_cluster(workers=2) as opened:
+        yield opened
