@@ -34,7 +34,7 @@ from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.tombstones import PERSONAL, erased
-from features.touched import TouchedSeats, mark
+from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
 
@@ -183,7 +183,7 @@ class EventLog:
 
         One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
         """
-        return self._append(batch, now=now, source=source)[0]
+        return self._append(batch, now=now, source=source, queue=Queue.BULK)[0]
 
     def receive(self, events: pa.Table, *, now: datetime) -> Received:
         """Store events of a sender, EVENT_SCHEMA, as `append` does; says of each what became of it. Nothing is set
@@ -205,7 +205,9 @@ class EventLog:
         appended, _ = self._append(Batch(seats, EVENT_SCHEMA.empty_table()), now=now, source=None)
         return {item.where.removeprefix("seat "): item for item in appended.rejected}
 
-    def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
+    def _append(
+        self, batch: Batch, *, now: datetime, source: str | None, queue: Queue = Queue.LIVE
+    ) -> tuple[Appended, set[str]]:
         self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
             altered, changed = self._append_seats(connection, batch.seats, now)
@@ -217,7 +219,7 @@ class EventLog:
             self._advance_sources(connection, events, batch)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
-            mark(connection, told, now=now)
+            mark(connection, told, now=now, queue=queue)
             rejected = batch.rejected + changed + unknown
             if source is not None:
                 self._set_aside_rows(connection, rejected, now=now, source=source)
@@ -359,10 +361,15 @@ class EventLog:
         return None if body is None else bytes(body)
 
     def keep_peers(self, day: int, body: bytes) -> None:
-        """Keep the day's counts in place of those of earlier days (and of what was there for this one)."""
+        """Keep the day's counts in place of what was there for it; those of the day before stay, older ones go.
+
+        Several processes may keep the same day at once: the last one's stays.
+        """
+        insert: Any = sqlite.insert(_peers) if self._is_sqlite else postgresql.insert(_peers)
+        again = insert.on_conflict_do_update(index_elements=["day"], set_={"body": insert.excluded.body})
         with self._write() as connection:
-            connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
-            connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
+            connection.execute(sa.delete(_peers).where(_peers.c.day < day - 1))
+            connection.execute(again, [{"day": day, "body": body}])
 
     def decisions(
         self,

@@ -131,7 +131,7 @@ def test_a_log_of_before_the_months_keeps_everything(bare_postgres_url):
     opened = EventLog(bare_postgres_url)
     append(opened, [event(1, NOW - 40 * DAY, value=0.1 + 0.2), event(2)], [seat()])
     before = opened.events().sort_by("event_id")
-    for revision in ("0004", "head"):
+    for revision in ("0005", "head"):
         _migrate(opened, revision)
     assert opened.events().sort_by("event_id").equals(before)
     assert ask(opened, "SELECT count(*) FROM events_rest") == 0
