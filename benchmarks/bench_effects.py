@@ -29,6 +29,7 @@ from features.effects import Seen, answers, seen
 from features.expert import even_risk_slope
 from features.interventions import SHIPPED, load_interventions
 from features.log import ROSTER_SCHEMA, Source
+from features.peers import days_needed, observe
 from features.tools import load_tools
 from training.decided import DecisionData, joined
 from training.effects import CANDIDATES, fit_effects, lesson_of
@@ -60,13 +61,12 @@ def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
         ]  # fmt: skip
         made = [decision for decision in batch.decisions if not decision.holdout]
         at = {"seat_id": [one.seat_id for one in made], "as_of": [one.decided_at for one in made]}
-        features = compute_features(
-            pl.DataFrame(at, schema=SNAPSHOT_SCHEMA),
-            events=batch.events,
-            roster=batch.seats.append_column("known_at", batch.seats.column("assigned_at")).cast(ROSTER_SCHEMA),
-            sources=sources,
-            tools=tools,
-        )
+        snapshots = pl.DataFrame(at, schema=SNAPSHOT_SCHEMA)
+        roster = batch.seats.append_column("known_at", batch.seats.column("assigned_at")).cast(ROSTER_SCHEMA)
+        days = days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy())
+        known = {"roster": roster, "sources": sources, "tools": tools}
+        peers = observe([batch.events], days=days, **known)  # batches are whole teams; roles are counted within them
+        features = compute_features(snapshots, events=batch.events, peers=peers, **known)
         true = pl.DataFrame({"decision_id": [one.decision_id for one in made]}).join(
             pl.DataFrame(pl.from_arrow(truth.decisions)), on="decision_id", how="left", maintain_order="left"
         )

@@ -363,6 +363,7 @@ def test_ready_says_what_scores(client: Any) -> None:
         "log": "reachable",
         "features": "readable",
         "model": "rule (rule): no model has been promoted yet",
+        "effects": "expert",
     }
 
 
