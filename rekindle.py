@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from features.tools import ToolProfile
     from monitoring.report import MonitorRun
     from serving.advisor import Advisor
+    from serving.planning import Drawn, Proposal
     from serving.scores import Score
     from serving.settings import Settings
     from serving.watch import Watch
@@ -997,12 +998,12 @@ def _planned(
     is_logged: bool,
 ) -> dict[str, Any]:
     """The plan of one organisation as plain values; in the decision log where `is_logged`."""
-    from serving.planning import Drawn, Proposal, log_plan, propose
+    from serving.planning import Drawn, log_plan, propose
     from training.plan import Plan, round_plan, solve_plan
 
     solved: list[Plan] = []
 
-    def solve(proposal: Proposal) -> Drawn:
+    def solve(proposal: "Proposal") -> Drawn:
         epsilon = advisor.settings.terms.epsilon
         plan = solve_plan(
             proposal.arms,
@@ -1018,7 +1019,7 @@ def _planned(
     left_out: tuple[str, ...] = ()
     already = 0
     if is_logged:
-        logged, proposal, drawn = log_plan(
+        logged, _, _ = log_plan(
             advisor,
             seats,
             organization=organization,
@@ -1028,18 +1029,15 @@ def _planned(
             solve=solve,
         )
         left_out, already = logged.left_out, logged.already
+        value = advisor.settings.terms.seat_value
+        rows = [
+            {"seat_id": one.seat_id, "intervention": one.intervention, "probability": one.probability,
+             "worth": one.effects[one.intervention] * value - one.costs[one.intervention]}
+            for one in logged.decisions
+        ]  # fmt: skip
     else:
         proposal = propose(advisor, seats, organization=organization, capacity=capacity, at_risk_from=at_risk_from)
-        drawn = None if proposal is None else solve(proposal)
-    rows: list[dict[str, Any]] = []
-    if proposal is not None and drawn is not None:
-        hidden = set(left_out)
-        rows = [
-            {"seat_id": seat, "intervention": proposal.arms[arm], "probability": float(drawn.marginals[number, arm]),
-             "worth": float(proposal.values[number, arm])}
-            for number, (seat, arm) in enumerate(zip(proposal.seat_ids, drawn.chosen.tolist(), strict=True))
-            if seat not in hidden
-        ]  # fmt: skip
+        rows = [] if proposal is None else _proposed(proposal, solve(proposal))
     last = solved[-1] if solved else None
     return {
         "organization": organization,
@@ -1052,6 +1050,14 @@ def _planned(
         "worth": 0.0 if last is None else last.worth,
         "notes": () if last is None else last.notes,
     }
+
+
+def _proposed(proposal: "Proposal", drawn: "Drawn") -> list[dict[str, Any]]:
+    return [
+        {"seat_id": seat, "intervention": proposal.arms[arm], "probability": float(drawn.marginals[row, arm]),
+         "worth": float(proposal.values[row, arm])}
+        for row, (seat, arm) in enumerate(zip(proposal.seat_ids, drawn.chosen.tolist(), strict=True))
+    ]  # fmt: skip
 
 
 def _per_hour(prices: Mapping[str, float], catalogue: "Iterable[Intervention]") -> dict[str, float]:
