@@ -120,8 +120,8 @@ def home(rollout: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(home: Path) -> Settings:
-    """No team held out and hardly any harm feared, so that every seat may be given something."""
-    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, harm_bound=0.99)
+    """No team held out, so that every seat may be given something."""
+    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1)
 
 
 @pytest.fixture

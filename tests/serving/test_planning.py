@@ -89,7 +89,7 @@ def test_the_same_plan_again_adds_nothing(advisor: Advisor) -> None:
 
 def test_a_plan_that_was_cut_off_is_completed_within_what_is_left_of_its_capacity(advisor: Advisor) -> None:
     first = log_plan(
-        advisor, SEATS[:1], organization="acme", capacity={"guided_start": 1}, at_risk_from=0.0, day=TODAY,
+        advisor, SEATS[1:2], organization="acme", capacity={"guided_start": 1}, at_risk_from=0.0, day=TODAY,
         solve=always("guided_start"),
     )[0]  # fmt: skip
     assert first.decisions[0].intervention == "guided_start"
