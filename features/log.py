@@ -405,6 +405,14 @@ class EventLog:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
 
+    def known_decisions(self, decision_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are in the log."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for condition in _conditions(_decisions.c.decision_id, decision_ids):
+                found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
+        return found
+
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
         with self._engine.connect() as connection:
