@@ -25,6 +25,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.aliases import aliases_in, keep
 from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
@@ -200,6 +201,7 @@ class EventLog:
 
     def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
         with self._write() as connection:
+            keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
@@ -294,6 +296,11 @@ class EventLog:
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
+
+    def aliases(self, organization: str) -> dict[str, str]:
+        """The pseudonyms of the organisation's people that stand for another one."""
+        with self._engine.connect() as connection:
+            return aliases_in(connection, organization)
 
     def events(
         self,
@@ -459,9 +466,21 @@ class EventLog:
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
             fresh = [row for identifier, row in chunk.items() if identifier not in known]
             if fresh:
-                connection.execute(self._insert_ignore(table), fresh)
+                self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
         return new
+
+    def _insert_many(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have the same fields. The statement is made once: SQLAlchemy's work on each row costs as much
+        as the database's own.
+        """
+        columns = list(rows[0])
+        if self._is_sqlite:
+            made = self._insert_ignore(table).compile(dialect=connection.dialect, column_keys=columns)
+            values = [tuple(row[name] for name in made.positiontup or columns) for row in rows]
+            connection.exec_driver_sql(str(made), values)
+        else:
+            connection.execute(self._insert_ignore(table), rows)
 
     def _append_seats(
         self, connection: sa.Connection, seats: pa.Table, now: datetime

@@ -11,13 +11,11 @@ import pyarrow.compute as pc
 
 from features.catalogue import FEATURES
 from features.coding import CODED_COLUMNS
-from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
-from features.events import MICROSECONDS_PER_DAY
-from features.history import Integers
-from features.instants import MICROSECOND, from_microseconds, to_microseconds
+from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
+from features.instants import MICROSECOND, to_microseconds
 from features.log import EventLog
-from features.parallel import in_order
-from features.peers import DEPTH_DAYS, Peers, days_needed, observe
+from features.observed import observed
+from features.peers import Peers, days_needed
 from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
 
@@ -150,18 +148,3 @@ def _is_live() -> pl.Expr:
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))
 LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be shown that is over
 _EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
-
-
-def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers, *, threads: int = 1) -> Peers:
-    """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
-    roster, sources = log.roster(), log.sources()
-    slowest = max((source.lag for source in sources), default=timedelta(0))
-    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
-    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
-    seats = pc.unique(roster.column("seat_id")).to_pylist()
-
-    def read(start: int) -> pa.Table:
-        return log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds, columns=CODED_COLUMNS)
-
-    tables = in_order(read, range(0, len(seats), BLOCK_SEATS), threads=threads)
-    return observe(tables, roster=roster, sources=sources, tools=tools, days=days)

@@ -22,8 +22,8 @@ from features.compute import compute_features
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
 from features.keys import Scope
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
