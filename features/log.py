@@ -41,6 +41,7 @@ from features.workflows import Completions
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -464,7 +465,7 @@ class EventLog:
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
-            fresh = [row for identifier, row in chunk.items() if identifier not in known]
+            fresh = [row for identifier, row in sorted(chunk.items()) if identifier not in known]  # in the index's order
             if fresh:
                 self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
@@ -735,7 +736,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}"):
+        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}", f"cache_size=-{CACHE_KIB}"):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()
