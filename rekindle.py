@@ -1506,7 +1506,7 @@ def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]"
     )
     with _progress("computing features", unit="seats") as advance:
         features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
-    return population, seat_modes(pl.concat(features), seat_ids)
+    return population, seat_modes(pl.concat(features), population.seats)
 
 
 @app.command("demo")

@@ -465,7 +465,9 @@ class EventLog:
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
-            fresh = [row for identifier, row in sorted(chunk.items()) if identifier not in known]  # in the index's order
+            fresh = [
+                row for identifier, row in sorted(chunk.items()) if identifier not in known
+            ]  # in the index's order
             if fresh:
                 self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
