@@ -181,12 +181,17 @@ def segment_findings(
     return sorted(found, key=lambda finding: -finding.strength)
 
 
+def is_led(modes: SeatModes, manager: Integers) -> Booleans:
+    """(n_seats,) whether the seat's use can be set beside its manager's."""
+    return np.asarray((manager >= 0) & ~np.isnan(modes.manager_used) & ~np.isnan(modes.used))
+
+
 def _leaders(modes: SeatModes, manager: Integers, chosen: Booleans, min_group_size: int) -> list[SegmentFinding]:
     """Whether use is clearly less common among the managers of the segment's seats than in their teams.
 
     Use of any kind: whether a leader is there at all is what their people see, and what a few leaders tell most surely.
     """
-    known = np.flatnonzero(chosen & (manager >= 0) & ~np.isnan(modes.manager_used) & ~np.isnan(modes.used))
+    known = np.flatnonzero(chosen & is_led(modes, manager))
     count = len(np.unique(manager[known]))
     if count < min_group_size:
         return []
