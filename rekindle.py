@@ -231,9 +231,6 @@ def ingest_auto(
     if not exports:
         raise ValueError(f"{', '.join(map(str, paths))}: no file of a known format; see `rekindle ingest formats`")
     recognised = {str(export.path): export.connector.name for export in exports}
-    if not as_json:
-        for name, file_format in recognised.items():
-            out.print(f"{name}: {file_format}", markup=False, highlight=False, soft_wrap=True)
     edge = Edge(
         organization,
         state.pseudonym_key(),
@@ -244,14 +241,19 @@ def ingest_auto(
         tool=tool,
         day=day.date() if day else None,
     )
-    batches = chain([set_aside(unknown)], open_exports(exports, edge, known=state.log.seats))
-    appended = _append(state, batches, source="auto")
+    known = state.log.aliases(organization)
+    batches = chain([set_aside(unknown)], open_exports(exports, edge, known=state.log.seats, aliases=known))
+    counts: dict[str, dict[str, int]] = {}
+    appended = _append(state, batches, source="auto", counts=counts)
     if not as_json:
+        for name, file_format in recognised.items():
+            said = ", ".join(f"{number:,} {what}" for what, number in counts[name].items())
+            out.print(f"{name}: {file_format} · {said}", markup=False, highlight=False, soft_wrap=True)
         for notice in notices[:SHOWN_NOTICES]:
             out.print(f"  {notice}", markup=False, highlight=False, soft_wrap=True)
         if len(notices) > SHOWN_NOTICES:
             out.print(f"  … and {len(notices) - SHOWN_NOTICES:,} more; --json lists all")
-    _finish_ingest(appended, as_json=as_json, more={"files": recognised, "notices": notices})
+    _finish_ingest(appended, as_json=as_json, more={"files": recognised, "counts": counts, "notices": notices})
 
 
 @ingest_app.command("formats")
@@ -355,14 +357,31 @@ def _start_of_rollout(state: State, rollout: "Rollout") -> datetime:
     return start
 
 
-def _append(state: State, batches: "Iterable[Batch]", *, source: str, show: bool = True) -> "Appended":
+def _append(
+    state: State,
+    batches: "Iterable[Batch]",
+    *,
+    source: str,
+    show: bool = True,
+    counts: dict[str, dict[str, int]] | None = None,
+) -> "Appended":
+    """counts: takes what became of each file, where the batches name theirs."""
     from features.log import Appended
 
     total = Appended()
     with _progress("storing", unit="events", show=show) as advance:
         for batch in batches:
-            total += state.log.append(batch, now=_now(), source=source)
+            stored = state.log.append(batch, now=_now(), source=source)
+            total += stored
             advance(batch.events.num_rows)
+            if counts is not None and batch.file:
+                of = counts.setdefault(
+                    batch.file, dict.fromkeys(("records", "new events", "known already", "set aside"), 0)
+                )
+                of["records"] += batch.records
+                of["new events"] += stored.accepted
+                of["known already"] += stored.duplicates
+                of["set aside"] += len(stored.rejected)
     return total
 
 
@@ -565,9 +584,9 @@ def _build(state: State, *, threads: int = 2) -> int:
     from features.compute import compute_blocks, seat_blocks
     from features.instants import to_microseconds
     from features.labels import weekly_snapshots
+    from features.observed import observed
     from features.parallel import reuse_memory
     from features.peers import days_needed
-    from features.refresh import observed
 
     seats, sources = _known_seats(state), state.log.sources()
     until = _complete_until(sources)
@@ -621,8 +640,8 @@ def _features_of(state: State, seat_ids: list[str], as_of: list[datetime]) -> "p
 
     from features.compute import SNAPSHOT_SCHEMA, compute_features
     from features.instants import to_microseconds
+    from features.observed import observed
     from features.peers import days_needed
-    from features.refresh import observed
 
     snapshots = pl.DataFrame({"seat_id": seat_ids, "as_of": as_of}, schema=SNAPSHOT_SCHEMA)
     return compute_features(
@@ -1730,9 +1749,9 @@ def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]"
 
     from features.compute import compute_blocks, seat_blocks
     from features.instants import to_microseconds
+    from features.observed import observed
     from features.peers import days_needed
     from features.population import latest_kept, read_population
-    from features.refresh import observed
     from features.segments import WINDOWS, seat_modes, window_snapshots
 
     sources, roster, read = state.log.sources(), state.log.roster(), latest_kept(state.log.events)
@@ -1755,7 +1774,7 @@ def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]"
     )
     with _progress("computing features", unit="seats") as advance:
         features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
-    return population, seat_modes(pl.concat(features), seat_ids)
+    return population, seat_modes(pl.concat(features), population.seats)
 
 
 @app.command("demo")

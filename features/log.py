@@ -25,6 +25,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.aliases import aliases_in, keep
 from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
@@ -43,6 +44,7 @@ CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 a
 READ_ROWS = 50_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
+CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -210,6 +212,7 @@ class EventLog:
     ) -> tuple[Appended, set[str]]:
         self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
+            keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
@@ -305,6 +308,11 @@ class EventLog:
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
+
+    def aliases(self, organization: str) -> dict[str, str]:
+        """The pseudonyms of the organisation's people that stand for another one."""
+        with self._engine.connect() as connection:
+            return aliases_in(connection, organization)
 
     def events(
         self,
@@ -497,11 +505,25 @@ class EventLog:
                 new.update(connection.execute(told, sorted(chunk.values(), key=lambda row: row[key.name])).scalars())
                 continue
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
-            fresh = [row for identifier, row in chunk.items() if identifier not in known]
+            fresh = [
+                row for identifier, row in sorted(chunk.items()) if identifier not in known
+            ]  # in the index's order
             if fresh:
-                connection.execute(self._insert_ignore(table), fresh)
+                self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
         return new
+
+    def _insert_many(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have the same fields. The statement is made once: SQLAlchemy's work on each row costs as much
+        as the database's own.
+        """
+        columns = list(rows[0])
+        if self._is_sqlite:
+            made = self._insert_ignore(table).compile(dialect=connection.dialect, column_keys=columns)
+            values = [tuple(row[name] for name in made.positiontup or columns) for row in rows]
+            connection.exec_driver_sql(str(made), values)
+        else:
+            connection.execute(self._insert_ignore(table), rows)
 
     def _append_seats(
         self, connection: sa.Connection, seats: pa.Table, now: datetime
@@ -774,7 +796,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}"):
+        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}", f"cache_size=-{CACHE_KIB}"):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()

@@ -15,13 +15,12 @@ import sqlalchemy as sa
 
 from features.catalogue import FEATURES
 from features.coding import CODED_COLUMNS
-from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
-from features.events import MICROSECONDS_PER_DAY, Kind
-from features.history import Integers
-from features.instants import MICROSECOND, from_microseconds, to_microseconds
-from features.log import EventLog, Source
-from features.parallel import in_order
-from features.peers import DEPTH_DAYS, Peers, midnight_of, observe
+from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
+from features.events import MICROSECONDS_PER_DAY
+from features.instants import MICROSECOND, to_microseconds
+from features.log import EventLog
+from features.observed import observed
+from features.peers import DEPTH_DAYS, Peers, midnight_of
 from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
 from features.touched import RENEW, Claim
@@ -198,26 +197,3 @@ def _is_live() -> pl.Expr:
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))
 LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be shown that is over
 _log = logging.getLogger(__name__)
-
-
-def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers, *, threads: int = 1) -> Peers:
-    """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
-    roster, sources = log.roster(), log.sources()
-    first, kinds = looked_at(roster, sources, tools, days)
-    seats = pc.unique(roster.column("seat_id")).to_pylist()
-
-    def read(start: int) -> pa.Table:
-        return log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds, columns=CODED_COLUMNS)
-
-    tables = in_order(read, range(0, len(seats), BLOCK_SEATS), threads=threads)
-    return observe(tables, roster=roster, sources=sources, tools=tools, days=days)
-
-
-def looked_at(
-    roster: pa.Table, sources: Sequence[Source], tools: Mapping[str, ToolProfile], days: Integers
-) -> tuple[datetime, set[Kind]]:
-    """From when on, and of which kinds, the events are that the peers of the midnights `days` are counted from."""
-    slowest = max((source.lag for source in sources), default=timedelta(0))
-    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
-    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
-    return first, kinds

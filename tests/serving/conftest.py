@@ -26,8 +26,8 @@ from features.events import Batch, Event, Kind, Seat, events_table, seats_table
 from features.interventions import SHIPPED, load_interventions
 from features.keys import Scope
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from features.audit import reads_of
 from features.catalogue import FEATURES
-from features.events import Batch, InvalidItem, events_table, seats_table
+from features.events import Batch, InvalidItem, Seat, events_table, seats_table
 from features.people import People
 from features.store import FeatureStore
 from serving.advisor import Advisor
@@ -127,6 +127,24 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     (busy,) = advisor.log.seats([BUSY]).to_pylist()
     assert busy == before[BUSY]
     assert client.request("DELETE", f"/v1/people/{PERSON}").status_code == 404
+
+
+def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(
+    client: Any, advisor: Advisor, now: Any
+) -> None:
+    login = "acme/p-login"
+    (quiet,) = advisor.log.seats([QUIET]).to_pylist()
+    own = {**quiet, "seat_id": "acme/s-login", "person_id": login}
+    seats = seats_table([Seat.model_validate(own)])
+    nothing = events_table([])
+    advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+
+    answer = client.request("DELETE", f"/v1/people/{login}")
+
+    assert (answer.status_code, answer.json()["seats"]) == (200, 2)
+    assert advisor.log.aliases("acme") == {}
+    again = advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+    assert (again.seats, advisor.log.aliases("acme")) == (0, {})
 
 
 def test_erasing_a_manager_frees_the_seats_that_name_them(client: Any, advisor: Advisor, now: Any) -> None:
