@@ -1026,7 +1026,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
-    return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
+    return score_rows(rows, champion.current, note=champion.note, explain=True, now=_now()), unanswered
 
 
 # ---------------------------------------------------------------- learn, prove, plan
@@ -1452,13 +1452,16 @@ def decisions_import(
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; 3000 by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer; one by default.")] = None,
 ) -> None:
     """Serve the API: POST /v1/score and /v1/decide; /docs describes it."""
     from serving.service import serve
 
     state = open_state()
     settings = state.settings()
-    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    settings = replace(
+        settings, host=host or settings.host, port=port or settings.port, workers=workers or settings.workers
+    )
     _print_first_key(state)
     err.print(f"Serving http://{settings.host}:{settings.port} (docs at /docs); stop with Ctrl-C", highlight=False)
     serve(settings)

@@ -291,7 +291,7 @@ class Advisor:
 
     def _scored(self, rows: Sequence[OnlineRow | Problem], *, explain: bool) -> list[Score]:
         found = [row for row in rows if isinstance(row, OnlineRow)]
-        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain)
+        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain, now=self._clock())
 
     def _decided(
         self, scores: Sequence[Score], seats: Mapping[str, Seat], *, wanted: frozenset[str] | None, now: datetime

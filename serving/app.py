@@ -17,7 +17,7 @@ from features.decisions import Decision
 from features.estimates import EffectEstimate
 from features.events import InvalidItem
 from features.keys import Keys, Scope
-from features.live import live_friction
+from features.live import is_current, live_friction
 from serving import cloudevents
 from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
@@ -339,7 +339,7 @@ def _score_item(score: Score, now: datetime, refusal: str) -> dict[str, Any]:
         "risk": score.risk,
         "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
         "expected_days": score.expected_days,
-        "live_friction": live_friction(score.row.vector),
+        "live_friction": live_friction(score.row.vector) if is_current(score.row.age_seconds(now)) else None,
         "failure_modes": score.failure_modes,
         **_freshness(score.row.as_of, now),
         "model": {
@@ -377,6 +377,7 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "risk": decision.risk,
         "live_friction": live_friction(np.asarray(decision.features))
         if decision.catalogue_hash == catalogue_hash()
+        and is_current((decision.decided_at - decision.as_of).total_seconds())
         else None,
         "policy": decision.policy,
         "model": decision.model,
