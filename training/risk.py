@@ -13,7 +13,7 @@ from features.calibration import Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES
 from features.events import MICROSECONDS_PER_DAY
 from features.rules import COLD_START_DAYS, EXPERT_RATES, EXPERT_RATES_ELSEWHERE, RuleRates, Stratum, ages, fit_rates
-from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, squash
+from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, period_rows, squash
 from training.calibration import (
     ENOUGH_TO_CALIBRATE,
     YOUNG_DRIFT,
@@ -359,8 +359,7 @@ def _fit_hazard(
 
 
 def _tree_rows(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> Floats:
-    inputs = np.column_stack((dataset.vectors, bare.codes(dataset.categories)))
-    return np.column_stack((inputs[rows.row], rows.period))
+    return period_rows(dataset.vectors[rows.row], bare.codes(dataset.categories)[rows.row], rows.period)
 
 
 def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:
