@@ -56,6 +56,7 @@ class Intervention(BaseModel):
     base_effect: Effect
     answers: dict[FailureMode, Effect]
     requires: tuple[Literal["manager", "champion", "role", "workflow"], ...] = ()
+    minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] | None = None  # of the time of whom it takes, by use
 
     @model_validator(mode="after")
     def _check(self) -> Self:

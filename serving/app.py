@@ -305,7 +305,9 @@ def readiness_of(advisor: Advisor) -> Readiness:
         features = f"not readable: {type(error).__name__}"
     model = advisor.champion.current
     said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
-    return Readiness(ready=(log, features) == ("reachable", "readable"), log=log, features=features, model=said)
+    effects = ": ".join(part for part in (advisor.effects.current.label, advisor.effects.refusal) if part)
+    is_ready = (log, features) == ("reachable", "readable")
+    return Readiness(ready=is_ready, log=log, features=features, model=said, effects=effects)
 
 
 def _check_batch(seats: list[str], max_batch: int) -> None:
@@ -378,6 +380,7 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         else None,
         "policy": decision.policy,
         "model": decision.model,
+        "effects_model": decision.effects_model,
         **_freshness(decision.as_of, decision.decided_at),
     }
 

@@ -79,6 +79,9 @@ class WorkItem(BaseModel):
     expires_at: datetime | None
     expired: bool
     reactions: dict[Stage, datetime]
+    policy: str = Field(
+        description="`greedy-…` where the seat was decided by itself, `plan-…` where in the plan of the day."
+    )
 
 
 class Worklist(BaseModel):
@@ -242,6 +245,7 @@ def _work_item(
         "decided_at": decision.decided_at,
         "expires_at": decision.expires_at,
         "expired": decision.expires_at is not None and decision.expires_at <= now,
+        "policy": decision.policy,
         "reactions": {str(stage): at for stage, at in reactions.get(decision.decision_id, {}).items()},
     }
 

@@ -223,7 +223,8 @@ class DecisionOut(Freshness):
     risk: ByHorizon
     live_friction: LiveFrictionOut | None = Field(description="Null where the decision was made on other features.")
     policy: str
-    model: str
+    model: str = Field(description="That told the risk, with its version.")
+    effects_model: str = Field(description="That told the effects: `expert`, or a learned model with its version.")
 
 
 class DecideResponse(BaseModel):
@@ -329,3 +330,4 @@ class Readiness(BaseModel):
     log: str
     features: str
     model: str
+    effects: str

@@ -72,19 +72,21 @@ def learn(home: Path, data: DecisionData, *, seat_value: float, seed: int = 7, t
 
 def _verdict(home: Path, fit: Fit, data: DecisionData, *, seat_value: float) -> Verdict:
     """The gate, the candidate's effects cross-fitted by team; the incumbent may have seen them, which favours it."""
-    incumbent = incumbent_effects(home, data.arms)
+    incumbent = incumbent_effects(home, data.arms, prior=data.prior)
     mine, theirs = (choose(data, effects, seat_value) for effects in (fit.told, incumbent.effects(data.seen).mean))
     net, q = net_of_cost(data, fit.outcome_model, seat_value)
     return promotion(net, mine, theirs, q)
 
 
-def incumbent_effects(home: Path, arms: tuple[str, ...]) -> EffectModel:
-    """The champion's effects; the experts' where there is none, or it knows other arms or features."""
+def incumbent_effects(home: Path, arms: tuple[str, ...], *, prior: str = "") -> EffectModel:
+    """The champion's effects; the experts' where there is none, or it knows other arms or features, as serving does."""
     try:
         loaded = registry.load_effects(home)
     except ValueError:
         loaded = None
-    return loaded[0] if loaded is not None and loaded[0].arms == arms else expert_model(arms)
+    if loaded is None or loaded[0].arms != arms or (prior and loaded[0].prior not in ("", prior)):
+        return expert_model(arms)
+    return loaded[0]
 
 
 def choose(data: DecisionData, effects: Floats, seat_value: float) -> Floats:
