@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features
 from features.diagnosis import mode_strengths
 from features.effects import BASIS_FEATURES, EFFECTS_ARTIFACT, REGISTERED_EFFECTS, EffectModel, Learner, prior_of
