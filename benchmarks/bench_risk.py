@@ -1,6 +1,6 @@
 """The risk model on a simulated rollout, beside what the simulator itself knows; how long a fit and a million scores take.
 
-    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--million]
+    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--why] [--million]
 
 Every figure is of simulated data. Trained on what was known at the cut, judged on later snapshots: of everyone, and of a third
 of the people, who are left out of training. Labels that an intervention left standing are weighted by the inverse of their
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -38,13 +39,13 @@ from features.log import EventLog
 from features.observed import observed
 from features.peers import days_needed
 from features.rules import Stratum
-from features.scorer import HORIZONS_DAYS, Scorer
+from features.scorer import HORIZONS_DAYS, Method, Scorer
 from features.tools import load_tools
 from training.baselines import baselines
-from training.dataset import Dataset, person_period_rows
+from training.dataset import Dataset, category_levels, person_period_rows
 from training.evaluate import METRICS, evaluate
 from training.judgement import reliability
-from training.risk import fit
+from training.risk import TREE_PARAMETERS, fit
 from training.train import datasets, default_cut, split_at
 
 Floats = npt.NDArray[np.float64]
@@ -74,11 +75,15 @@ def world(rollout: Rollout) -> tuple[dict[Stratum, Dataset], pl.DataFrame, pa.Ta
 
 @dataclass(frozen=True)
 class Truth:
-    """What the simulator knows of (n,) snapshots. known: (n, n_horizons) risk, NaN off the days of its truth."""
+    """What the simulator knows of (n,) snapshots. known: (n, n_horizons) risk, NaN off the days of its truth.
+
+    traits: (n, k) what a person is like and never changes: worry, skill, need, what leaves no trace, planted mode.
+    """
 
     known: Floats
     hazard: Floats
     is_silent: npt.NDArray[np.bool_]
+    traits: Floats
 
 
 def simulators_own(dataset: Dataset, weeks: pa.Table, rollout: Rollout) -> Truth:
@@ -101,10 +106,33 @@ def simulators_own(dataset: Dataset, weeks: pa.Table, rollout: Rollout) -> Truth
     daily = hazard(odds[latest, seat], came.lapsed[day, seat], boost.astype(np.float32))
     work = np.concatenate((np.zeros((1, len(group.number))), np.cumsum(odds > 0, axis=0)))
     ahead = work[np.minimum(day + KEPT_DAYS, len(odds)), seat] - work[day, seat]
-    return Truth(known, 1 - (1 - daily.astype(np.float64)) ** ahead, came.silent[day, seat])
+    traits = np.column_stack((group.worry, group.skill, group.need, group.untraced, group.is_champion, group.mode))
+    score = 1 - (1 - daily.astype(np.float64)) ** ahead
+    return Truth(known, score, came.silent[day, seat], traits[seat].astype(np.float64))
 
 
-def judge(rollout: Rollout) -> Scorer:
+def why(past: Dataset, later: Dataset, weeks: pa.Table, rollout: Rollout) -> None:
+    """What would be gained at 28 days by showing trees what no source shows: a classifier with and without it."""
+    horizon = HORIZONS_DAYS.index(28)
+    coder = Scorer(Method.LIGHTGBM, levels=category_levels(past))
+    parts = []
+    for part in (past, later):
+        own, label = simulators_own(part, weeks, rollout), part.abandoned()[:, horizon]
+        rows = np.flatnonzero(~np.isnan(label))
+        seen = np.column_stack((part.vectors, coder.codes(part.categories)))[rows]
+        hidden = {"silence begun": own.is_silent[rows, None], "traits": own.traits[rows]}
+        parts.append((seen, hidden, label[rows], part.horizon_weight()[rows, horizon]))
+    (seen, hidden, label, weight), (asked, asked_hidden, outcome, own_weight) = parts
+    print("\n| shown to the trees | AUC at 28 days |\n|---|---|")
+    for shown in ((), ("traits",), ("silence begun",), ("traits", "silence begun")):
+        data = lgb.Dataset(np.column_stack((seen, *(hidden[name] for name in shown))), label, weight=weight)
+        trees = lgb.train({**TREE_PARAMETERS, "learning_rate": 0.05, "seed": 7, "num_threads": 1}, data, 150)
+        score = trees.predict(np.column_stack((asked, *(asked_hidden[name] for name in shown))), num_threads=1)
+        found = METRICS["auc"](outcome, np.asarray(score), own_weight[None])[0]
+        print(f"| {' and '.join(('the features', *shown))} | {found:.3f} |", flush=True)
+
+
+def judge(rollout: Rollout, *, with_why: bool = False) -> Scorer:
     """Fit, judge, print; the scorer."""
     by_stratum, _, weeks = world(rollout)
     dataset = by_stratum[Stratum.IN_USE]
@@ -156,6 +184,8 @@ def judge(rollout: Rollout) -> Scorer:
         bins = reliability(label, scored.risk, scored.low, scored.high, weight=weight)
         inside = {days: sum(one.low <= one.observed <= one.high for one in found) for days, found in bins.items()}
         print(f"\nbins of ten whose observed share lies in their interval: {inside}\n", flush=True)
+    if with_why:
+        why(past, split.later, weeks, rollout)
     return fitted.scorer
 
 
@@ -184,9 +214,12 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=180)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
     parser.add_argument("--million", action="store_true", help="also score a million seats")
+    parser.add_argument(
+        "--why", action="store_true", help="also say what would be gained by knowing what no source shows"
+    )
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        scorer = judge(Rollout(seats=arguments.seats, days=arguments.days, seed=seed))
+        scorer = judge(Rollout(seats=arguments.seats, days=arguments.days, seed=seed), with_why=arguments.why)
     if arguments.million:
         million(scorer, Rollout(seats=2_000, days=arguments.days, seed=arguments.seeds[-1]))
 
