@@ -83,6 +83,7 @@ class Truth:
     known: Floats
     hazard: Floats
     is_silent: npt.NDArray[np.bool_]
+    is_holdout: npt.NDArray[np.bool_]
     traits: Floats
 
 
@@ -108,7 +109,18 @@ def simulators_own(dataset: Dataset, weeks: pa.Table, rollout: Rollout) -> Truth
     ahead = work[np.minimum(day + KEPT_DAYS, len(odds)), seat] - work[day, seat]
     traits = np.column_stack((group.worry, group.skill, group.need, group.untraced, group.is_champion, group.mode))
     score = 1 - (1 - daily.astype(np.float64)) ** ahead
-    return Truth(known, score, came.silent[day, seat], traits[seat].astype(np.float64))
+    return Truth(known, score, came.silent[day, seat], group.holdout[seat], traits[seat].astype(np.float64))
+
+
+def rates(dataset: Dataset, weeks: pa.Table, rollout: Rollout) -> None:
+    """Whether weighted labels speak for those who were contacted: beside teams that never are."""
+    label, weight = (values[:, HORIZONS_DAYS.index(28)] for values in (dataset.abandoned(), dataset.horizon_weight()))
+    is_holdout, known = simulators_own(dataset, weeks, rollout).is_holdout, ~np.isnan(label)
+    others = known & ~is_holdout
+    print(
+        f"abandoned by 28 days: {label[known & is_holdout].mean():.3f} in teams that are never contacted; elsewhere "
+        f"{label[others].mean():.3f} of what is left to judge, weighted {np.average(label[others], weights=weight[others]):.3f}"
+    )
 
 
 def why(past: Dataset, later: Dataset, weeks: pa.Table, rollout: Rollout) -> None:
@@ -184,6 +196,7 @@ def judge(rollout: Rollout, *, with_why: bool = False) -> Scorer:
         bins = reliability(label, scored.risk, scored.low, scored.high, weight=weight)
         inside = {days: sum(one.low <= one.observed <= one.high for one in found) for days, found in bins.items()}
         print(f"\nbins of ten whose observed share lies in their interval: {inside}\n", flush=True)
+    rates(dataset, weeks, rollout)
     if with_why:
         why(past, split.later, weeks, rollout)
     return fitted.scorer
