@@ -183,7 +183,8 @@ def fit_at(
     if scorer.activation is None or later is None:
         return fitted
     learned, rule = scorer.score(later.vectors, later.categories).risk, scorer.activation.rule.risk(later.vectors)[0]
-    gain = compare(later.abandoned(), learned, rule, later.person, seed=seed) if len(later) else None
+    weight = later.horizon_weight()
+    gain = compare(later.abandoned(), learned, rule, later.person, weight=weight, seed=seed) if len(later) else None
     if gain is not None and gain.low > 0:
         return fitted
     said = "nothing later was judged" if gain is None else f"log loss lower by {gain}"

@@ -28,7 +28,7 @@ from features.keys import Scope
 from features.log import EventLog
 from features.observed import observed
 from features.peers import days_needed
-from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from features.scorer import CHAMPION, INPUTS, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
@@ -213,7 +213,7 @@ def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
     """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
-    names = [*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN]
+    names = list(INPUTS)
     rng = np.random.default_rng(7)
     rows = rng.uniform(0, 30, (600, len(names)))
     rows[:, -1] = rng.integers(0, PERIODS, 600)
