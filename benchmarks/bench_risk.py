@@ -24,8 +24,8 @@ from features.compute import compute_features
 from features.connectors.simulated import Rollout, open_simulated, open_truth
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, Scorer
 from features.tools import load_tools

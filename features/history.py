@@ -41,6 +41,7 @@ class Events:
     seat: (n,) index into the block's seats, ascending. at: (n,) microseconds since 1970 UTC.
     value: (n,) in thousandths, -1 where missing. workflow: (n,) index of the high-value workflow, -1 for any other.
     completed: (n,) 1, 0 or -1 for missing. category: (n,) one of CATEGORY_CODES or -1.
+    is_high_value: (n,) whether it is of a workflow that the tool was bought for (of any, where the tool counts any).
     """
 
     seat: Integers
@@ -58,6 +59,10 @@ class Events:
     is_meaningful: Booleans
     is_opportunity: Booleans
     is_quick_close: Booleans
+    is_high_value: Booleans
+
+
+Anchor = Literal["end", "as_of", "assigned", "seat"]
 
 
 class Bound(NamedTuple):
@@ -66,7 +71,7 @@ class Bound(NamedTuple):
     `end` is `as_of - lag`, where the data is complete; `as_of` itself is for what is live, and may miss what is late.
     """
 
-    anchor: Literal["end", "as_of", "assigned", "seat"]
+    anchor: Anchor
     offset: int
 
 
@@ -124,8 +129,8 @@ class History:
         self._totals: dict[tuple[Channel, Window], Integers] = {}
         self._compact: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
         self._bounds: dict[tuple[Mask, Bound], Integers] = {}
-        self._days: dict[Mask, tuple[Integers, Integers]] = {}
-        self._starts: dict[Mask, tuple[npt.NDArray[np.int32], Booleans]] = {}
+        self._grids: dict[Anchor, _Grid] = {}
+        self._days: dict[tuple[Mask, Anchor], tuple[Integers | None, npt.NDArray[np.int32], Integers]] = {}
 
     def _place(self, instant: Integers) -> Integers:
         if self._ranked is not None:
@@ -171,20 +176,20 @@ class History:
         return ratio(self.count(amount, window) / FIXED_POINT, self.count(weight, window))
 
     def days(self, mask: Mask, window: Window) -> Floats:
-        """(n,) number of distinct UTC days in the window on which an event of the mask happened."""
-        start, stop = self._positions(mask, window)
-        begun, goes_on = self._day_starts(mask)
-        # a day that began before the window counts where the window's first event is still of it
-        return (begun[stop] - begun[start] + ((stop > start) & goes_on[start])).astype(np.float64)
+        """(n,) on how many days of the window an event of the mask happened, at most as many as the window has.
+
+        A day is 24 hours, counted from the window's anchor: back from the snapshot's end, or on from the assignment.
+        """
+        start, stop, begun, _ = self._in_days(mask, window)
+        return (begun[stop] - begun[start]).astype(np.float64)
 
     def day_gaps(self, mask: Mask, window: Window) -> tuple[Floats, Floats]:
         """Mean and standard deviation, in days, of the gaps between the days counted by `days`; NaN below two gaps."""
-        first, last = self._ranks(mask, window)
-        rank, day = self._day_ranks(mask)
+        start, stop, begun, day = self._in_days(mask, window)
         squares = np.zeros(day.size + 1, np.int64)
         squares[2:] = np.cumsum(np.diff(day) ** 2)
-        lower, upper = take(rank, first), take(rank, last)
-        gaps = np.where(last >= first, upper - lower, 0).astype(np.float64)
+        lower, upper = begun[start].astype(np.int64), begun[stop].astype(np.int64) - 1
+        gaps = np.maximum(upper - lower, 0).astype(np.float64)
         enough = gaps >= 2
         total = (take(day, upper) - take(day, lower)).astype(np.float64)
         mean = ratio(total, np.where(enough, gaps, 0))
@@ -259,10 +264,6 @@ class History:
             self._bounds[mask, bound] = before[self.index(bound)].astype(np.int64)
         return self._bounds[mask, bound]
 
-    def _ranks(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
-        start, stop = self._positions(mask, window)
-        return start, stop - 1
-
     def _compacted(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Integers]:
         """How many events of the mask lie before each position, and where they are."""
         if mask not in self._compact:
@@ -272,27 +273,82 @@ class History:
             self._compact[mask] = before, np.flatnonzero(chosen)
         return self._compact[mask]
 
-    def _day_starts(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Booleans]:
-        """Before each position among the mask's events, how many (seat, day)s began; whether its event is no beginning."""
-        if mask not in self._starts:
-            _, events = self._compacted(mask)
-            day, seat = self._events.at[events] // DAY, self._events.seat[events]
-            goes_on = np.zeros(events.size + 1, bool)
-            goes_on[1:-1] = (day[1:] == day[:-1]) & (seat[1:] == seat[:-1])
-            begun = np.zeros(events.size + 1, np.int32)
-            np.cumsum(~goes_on[:-1], out=begun[1:])
-            self._starts[mask] = begun, goes_on
-        return self._starts[mask]
+    def _in_days(self, mask: Mask, window: Window) -> tuple[Integers, Integers, npt.NDArray[np.int32], Integers]:
+        """The window's range among the mask's events; before each of them, how many days with one began; each such day.
 
-    def _day_ranks(self, mask: Mask) -> tuple[Integers, Integers]:
-        """Of each event of the mask, the rank of its (seat, day); and of each such day, its number since 1970."""
-        if mask not in self._days:
+        A window of whole days from its anchor begins where a day begins, so the days inside are a difference of two
+        counts. Numbers of days tell apart within a seat only.
+        """
+        anchor: Anchor = "assigned" if window.start.anchor == "assigned" else "end"
+        grid = self._grid(anchor)
+        start, stop = self._positions(mask, window)
+        if (mask, anchor) not in self._days:
             _, events = self._compacted(mask)
-            day, seat = self._events.at[events] // DAY, self._events.seat[events]
-            is_new = np.ones(events.size, bool)
-            is_new[1:] = (day[1:] != day[:-1]) | (seat[1:] != seat[:-1])
-            self._days[mask] = np.cumsum(is_new, dtype=np.int64) - 1, day[is_new]
-        return self._days[mask]
+            self._days[mask, anchor] = grid.days_of(events, self._events)
+        shift, begun, day = self._days[mask, anchor]
+        if shift is not None:
+            start, stop = start + shift[grid.copy], stop + shift[grid.copy]
+        return start, stop, begun, day
+
+    def _grid(self, anchor: Anchor) -> "_Grid":
+        if anchor not in self._grids:
+            instant = self.assigned if anchor == "assigned" else self.end
+            self._grids[anchor] = _Grid.of(self.seat, instant, self._events)
+        return self._grids[anchor]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where days begin: for each seat at the same time of day where all of its snapshots agree on it (`number`: (n,) of
+    each event its seat's and its day's number), else for each copy of a seat that some of them agree on.
+
+    copy: (n,) each snapshot's copy; seat, phase: (n_copies,) its seat, and the microseconds of a UTC day at which its
+    days begin.
+    """
+
+    number: Integers | None
+    copy: Integers
+    seat: Integers
+    phase: Integers
+
+    @staticmethod
+    def of(seat: Integers, instant: Integers, events: Events) -> "_Grid":
+        """The days from which the instants are whole days away. seat, instant: (n,) of the snapshots."""
+        phase = instant % DAY
+        of_seat = np.zeros(int(max(seat.max(initial=-1), events.seat.max(initial=-1))) + 1, np.int64)
+        of_seat[seat] = phase
+        nothing = np.zeros(0, np.int64)
+        if (of_seat[seat] == phase).all():
+            same = int(phase[0]) if phase.size and (phase == phase[0]).all() else of_seat[events.seat]
+            day = (events.at - same) // DAY
+            low = int(day.min(initial=0))
+            span = int(day.max(initial=0)) - low + 2
+            return _Grid(events.seat * span + (day - low), nothing, nothing, nothing)
+        copies, copy = np.unique(seat * DAY + phase, return_inverse=True)
+        return _Grid(None, copy, copies // DAY, copies % DAY)
+
+    def days_of(self, chosen: Integers, events: Events) -> tuple[Integers | None, npt.NDArray[np.int32], Integers]:
+        """By how much a position among the chosen events is moved for each copy (None: not at all), before each position
+        how many days began, and each day's number.
+        """
+        shift: Integers | None = None
+        if self.number is not None:
+            number = self.number[chosen]
+        else:
+            of_seat = events.seat[chosen]
+            first = np.searchsorted(of_seat, self.seat, side="left")
+            lengths = np.searchsorted(of_seat, self.seat, side="right") - first
+            shift = np.cumsum(lengths) - lengths - first
+            owner = np.repeat(np.arange(self.seat.size), lengths)
+            position = np.arange(lengths.sum()) - shift[owner]
+            day = (events.at[chosen][position] - self.phase[owner]) // DAY
+            low = int(day.min(initial=0))
+            number = owner * (int(day.max(initial=0)) - low + 2) + (day - low)
+        is_new = np.ones(number.size, bool)
+        np.not_equal(number[1:], number[:-1], out=is_new[1:])
+        begun = np.zeros(number.size + 1, np.int32)
+        np.cumsum(is_new, out=begun[1:])
+        return shift, begun, number[is_new]
 
 
 def _ones(events: Events) -> Integers:

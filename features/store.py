@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
 
 import feast
-from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
@@ -35,6 +34,7 @@ from features.catalogue import FEATURES, Group, catalogue_hash
 from features.compute import pack
 from features.definitions import ONLINE_VIEW, RISK_SERVICE, model_service, offline_path, repository
 from features.instants import EPOCH, from_microseconds
+from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
@@ -107,7 +107,7 @@ class FeatureStore:
                 registry=RegistryConfig(path=str(self.home / "feast" / "registry.db"), cache_ttl_seconds=0),
                 offline_store=DuckDBOfflineStoreConfig(),
                 online_store=online,
-                entity_key_serialization_version=3,
+                entity_key_serialization_version=KEY_VERSION,
                 repo_path=self.home,
             )
         )
@@ -189,15 +189,24 @@ class FeatureStore:
     def push(self, features: pl.DataFrame) -> int:
         """Write the latest row of each seat to the online store, packed; returns how many were written.
 
-        A row older than the one that is there is left out (SQLite would overwrite it, Redis would not).
+        A row older than the one that is there is left out, whoever wrote that, and when (features.online).
         """
         latest = features.sort("as_of").unique("seat_id", keep="last", maintain_order=True)
-        stored = self._read(latest["seat_id"].to_list())
-        current = [None if values is None else values["as_of_microseconds"].int64_val for values in stored]
-        newer = latest.filter(pl.col("as_of").cast(pl.Int64) >= pl.Series(current, dtype=pl.Int64).fill_null(0))
-        if newer.height:
-            self._feast.write_to_online_store(ONLINE_VIEW, df=_packed(newer).to_pandas(), allow_registry_cache=True)
-        return newer.height
+        if not latest.height:
+            return 0
+        vectors, categories = pack(latest)
+        rows = PackedRows(
+            latest["seat_id"].to_list(),
+            latest["as_of"].to_list(),
+            vectors,
+            categories,
+            [catalogue_hash()] * latest.height,
+        )
+        config = self._feast.config
+        if isinstance(config.online_store, SqliteOnlineStoreConfig):
+            return write_sqlite(Path(config.online_store.path), self._online_table, rows)
+        store = self._feast._get_provider().online_store
+        return write_redis(store._get_client(config.online_store), config.project, ONLINE_VIEW, rows)
 
     @_named
     def materialize(self, *, until: datetime) -> None:
@@ -252,17 +261,13 @@ class FeatureStore:
 
     def _delete_online(self, seat_ids: Sequence[str]) -> None:
         """The embedded store can do better than blank: the rows go, and with them the pseudonym in their key."""
-        version = self._feast.config.entity_key_serialization_version
-        keys = [
-            serialize_entity_key(
-                EntityKey(join_keys=["seat_id"], entity_values=[Value(string_val=seat)]),
-                entity_key_serialization_version=version,
-            )
-            for seat in seat_ids
-        ]
-        table = f"{self._feast.config.project}_{ONLINE_VIEW}"
+        keys = [(entity_key(seat),) for seat in seat_ids]
         with closing(sqlite3.connect(self._feast.config.online_store.path, timeout=30)) as online, online:
-            online.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(key,) for key in keys])
+            online.executemany(f'DELETE FROM "{self._online_table}" WHERE entity_key = ?', keys)
+
+    @property
+    def _online_table(self) -> str:
+        return f"{self._feast.config.project}_{ONLINE_VIEW}"
 
     def _keep_offline(self, condition: pl.Expr) -> int:
         """Rewrite every offline file with the rows that are to stay, each whole or not at all; returns how many went."""

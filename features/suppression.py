@@ -4,6 +4,10 @@ Tables that break the same people down in different ways can be taken from each 
 is the role that was left out; a function less its published roles is another. For any two tables, what can be worked out
 by differences is `X \\ Y`, where X are published groups of one, Y published groups of the other, and everybody in Y is in X.
 No such difference may hold fewer people than the minimum, unless it holds nobody.
+
+Two runs over the same people may be taken from each other too. So the tables are always judged together, whichever of them
+are shown, and what is withheld at one minimum is withheld at every greater one: what a greater minimum publishes is part of
+what a smaller one does.
 """
 
 from collections.abc import Mapping
@@ -42,12 +46,17 @@ def publishable(
     tables = {TOTAL: np.zeros(len(person), np.int64), **groups}
     inside = {name: table[chosen] for name, table in tables.items()}
     size = {name: _sizes(inside[name], weight, int(tables[name].max(initial=-1)) + 1) for name in tables}
-    allowed = {name: size[name] > min_group_size - _ROUNDING for name in tables}
-    if not allowed[TOTAL].any():
-        return allowed
-    for first, second in permutations(tables, 2):
-        if second != TOTAL:
-            _suppress(inside[first], inside[second], weight, size, allowed, (first, second), min_group_size)
+    allowed = {name: np.ones(len(sizes), bool) for name, sizes in size.items()}
+    for least in range(
+        FLOOR, min_group_size + 1
+    ):  # from the least of minima up, so that each is part of the one before
+        for name, sizes in size.items():
+            allowed[name] &= sizes > least - _ROUNDING
+        if not allowed[TOTAL].any():
+            return {name: np.zeros(len(of), bool) for name, of in allowed.items()}
+        for first, second in permutations(tables, 2):
+            if second != TOTAL:
+                _suppress(inside[first], inside[second], weight, size, allowed, (first, second), least)
     return allowed
 
 

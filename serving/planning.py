@@ -5,20 +5,26 @@ The program itself and its rounding are training's (training.plan); they come in
 
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import catalogue_hash
+from features.cluster import Cluster
 from features.decisions import NONE, Decision
+from features.estimates import EffectEstimator
 from features.events import organization_of
 from features.interventions import Intervention
 from features.uses import Deciding, Use
 from serving.advisor import Advisor, Option
 from serving.policy import generator, policy_name
+from serving.settings import Settings
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -80,24 +86,58 @@ class Logged:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Seats of which a worker works out the options, at one moment for all."""
+
+    home: Path
+    now: datetime
+    seat_ids: Sequence[str]
+    catalogue: tuple[Intervention, ...]
+    effects: EffectEstimator
+    at_risk_from: float
+
+
+def _options_on_worker(asked: _Asked) -> list[Option]:
+    return _options(_advisor_of(asked.home, asked.now), asked)
+
+
+@lru_cache(maxsize=1)
+def _advisor_of(home: Path, now: datetime) -> Advisor:
+    """A worker keeps its log, store and model from block to block; secrets come from its own environment."""
+    return Advisor(Settings.from_environment({**os.environ, "REKINDLE_HOME": str(home)}), clock=lambda: now)
+
+
+def _options(advisor: Advisor, asked: _Asked) -> list[Option]:
+    return advisor.options(
+        asked.seat_ids, catalogue=asked.catalogue, effects=asked.effects, at_risk_from=asked.at_risk_from
+    )
+
+
 def propose(
-    advisor: Advisor, seat_ids: Sequence[str], *, organization: str, capacity: Mapping[str, int], at_risk_from: float
+    advisor: Advisor,
+    seat_ids: Sequence[str],
+    *,
+    organization: str,
+    capacity: Mapping[str, int],
+    at_risk_from: float,
+    cluster: Cluster | None = None,
 ) -> Proposal | None:
     """What the plan of these seats is solved from, or None where none of them has features and such a risk.
 
-    capacity: uses in the day, over that of the catalogue; what was used today is taken off. Raises ValueError for the
-    capacity of an unknown intervention.
+    capacity: uses in the day, over that of the catalogue; what was used today is taken off. cluster: works the options
+    out; its workers reach the same log, online store and registry, and read the same settings from their own environment.
+    Raises ValueError for the capacity of an unknown intervention.
     """
     catalogue = _with_capacity(advisor.catalogue, capacity)
     estimator = advisor.effects.current
-    size = advisor.settings.max_batch
-    options = [
-        option
+    size, home, now = advisor.settings.max_batch, advisor.settings.home, advisor.now
+    parts = (
+        _Asked(home, now, seat_ids[start : start + size], catalogue, estimator, at_risk_from)
         for start in range(0, len(seat_ids), size)
-        for option in advisor.options(
-            seat_ids[start : start + size], catalogue=catalogue, effects=estimator, at_risk_from=at_risk_from
-        )
-    ]
+    )
+    found = (_options(advisor, part) for part in parts) if cluster is None else cluster.map(_options_on_worker, parts)
+    options = [option for some in found for option in some]
     if not options:
         return None
     arms = tuple(intervention.id for intervention in catalogue)
@@ -129,6 +169,7 @@ def log_plan(
     at_risk_from: float,
     day: date,
     solve: Solve,
+    cluster: Cluster | None = None,
 ) -> tuple[Logged, Proposal | None, Drawn | None]:
     """Solve the plan of the day and write its decisions, each seat once a day however often it is called.
 
@@ -148,7 +189,14 @@ def log_plan(
     for _ in range(TRIES):
         done = before | {decision.seat_id for decision in made} | set(left_out)
         waiting = [seat_id for seat_id in seat_ids if seat_id not in done]
-        proposal = propose(advisor, waiting, organization=organization, capacity=capacity, at_risk_from=at_risk_from)
+        proposal = propose(
+            advisor,
+            waiting,
+            organization=organization,
+            capacity=capacity,
+            at_risk_from=at_risk_from,
+            cluster=cluster,
+        )
         if proposal is None:
             break
         drawn = solve(proposal)

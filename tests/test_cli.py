@@ -464,6 +464,14 @@ def test_a_folder_of_exports_goes_in_and_each_format_is_said(exports: Path, tmp_
     named = {Path(name).name: said for name, said in ran.document["files"].items()}
     assert named == {"usage": "graph_copilot_usage", "cursor.json": "cursor_daily_usage", "tickets": "jira_issues"}
     assert (ran.document["seats"], ran.document["accepted"]) == (3, 3)
+    read = {Path(name).name: said for name, said in ran.document["counts"].items()}
+    assert read["usage"] == {"records": 2, "new events": 1, "known already": 0, "set aside": 0}
+
+
+def test_what_became_of_each_file_is_printed(exports: Path, tmp_path: Path) -> None:
+    (exports / "usage").write_text(USAGE + f"never,jane@{DOMAIN},Jane,2026-06-29\n")
+    ran = run(tmp_path / "home", "ingest", "auto", exports)
+    assert "usage: graph_copilot_usage · 3 records, 1 new events, 0 known already, 1 set aside" in ran.out
 
 
 def test_taking_exports_in_again_changes_nothing_in_any_order(exports: Path, tmp_path: Path) -> None:

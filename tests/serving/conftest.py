@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from features.catalogue import CATEGORIES, NUMERIC
@@ -25,8 +26,8 @@ from features.events import Batch, Event, Kind, Seat, events_table, seats_table
 from features.interventions import SHIPPED, load_interventions
 from features.keys import Scope
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
@@ -119,9 +120,25 @@ def home(rollout: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
+def database() -> str | None:
+    """The address of the rollout's log; None: the file of the state folder. Modules that are about tables override it."""
+    return None
+
+
+@pytest.fixture
+def postgres_rollout_url(rollout: Path, postgres_url: str) -> str:
+    """The rollout's log copied to a PostgreSQL database of its own."""
+    here, there = EventLog(f"sqlite:///{rollout / 'log.db'}"), EventLog(postgres_url)
+    there.append(Batch(here.seats(), here.events()), now=AS_OF)
+    here.close()
+    there.close()
+    return postgres_url
+
+
+@pytest.fixture
+def settings(home: Path, database: str | None) -> Settings:
     """No team held out, so that every seat may be given something."""
-    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1)
+    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, database=database)
 
 
 @pytest.fixture
@@ -297,3 +314,17 @@ def make_event() -> Callable[..., Event]:
 @pytest.fixture
 def make_client() -> type[Client]:
     return Client
+
+
+@pytest.fixture
+def everything_stored() -> Callable[[Advisor], bytes]:
+    """Every value of every table of an advisor's database, and on SQLite its files as they are."""
+
+    def read(advisor: Advisor) -> bytes:
+        found = [path.read_bytes() for path in advisor.settings.home.glob("log.db*")]
+        with advisor.log.database.read() as connection:
+            for table in sa.inspect(connection).get_table_names():
+                found += [str(row).encode() for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()]
+        return b"".join(found)
+
+    return read
