@@ -99,7 +99,9 @@ def test_a_version_that_is_surely_better_on_later_decisions_is_promoted(two_vers
 
 @pytest.mark.parametrize("version", [None, "7"])
 def test_a_version_that_is_not_there_cannot_be_promoted(home, decision_data, version) -> None:
-    with pytest.raises(ValueError, match=r"no version of rekindle-effects|version 7 of rekindle-effects cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"no version of rekindle-effects|version 7 of rekindle-effects cannot be read"
+    ):
         promote_effects(home, decision_data(n=50), seat_value=360.0, version=version)
 
 
