@@ -846,9 +846,13 @@ def evaluate_command(
     out.print(f"Report: {found.page}", highlight=False, markup=False, soft_wrap=True)
 
 
+OfEffects = Annotated[bool, typer.Option("--effects", help="Of the learned effects, in place of the risk model.")]
+
+
 @app.command("promote")
 def promote_command(
     version: Annotated[str | None, typer.Argument(help="Version in the registry; the newest by default.")] = None,
+    effects: OfEffects = False,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same verdict.")] = 7,
     as_json: AsJson = False,
 ) -> None:
@@ -856,6 +860,9 @@ def promote_command(
     from training.examine import promote_if_better
 
     state = open_state()
+    if effects:
+        _promote_effects(state, version, seed=seed, as_json=as_json)
+        return
     data = _training_data(state)
     del data["data_version"]
     with _progress("applying the gate"):
@@ -866,12 +873,27 @@ def promote_command(
         raise typer.Exit(EXIT_REFUSED)
 
 
+def _promote_effects(state: State, version: str | None, *, seed: int, as_json: bool) -> None:
+    from training.learn import promote_effects
+
+    decided, seat_value = _decided_data(state), state.settings().terms.seat_value
+    with _progress("applying the gate"):
+        found = promote_effects(state.home, decided.learning, seat_value=seat_value, version=version, seed=seed)
+    verb = "tells the effects" if found.is_promoted else "was not promoted"
+    _say(asdict(found), f"Version {found.version} of the effects {verb}: {found.why}.", as_json=as_json)
+    if not found.is_promoted:
+        raise typer.Exit(EXIT_REFUSED)
+
+
 @app.command("rollback")
-def rollback_command(as_json: AsJson = False) -> None:
+def rollback_command(effects: OfEffects = False, as_json: AsJson = False) -> None:
     """Put the champion before the present one back."""
+    from features.effects import REGISTERED_EFFECTS
+    from features.scorer import REGISTERED_MODEL
     from training.registry import rollback
 
-    withdrawn, restored = rollback(open_state().home, at=_now().isoformat())
+    name = REGISTERED_EFFECTS if effects else REGISTERED_MODEL
+    withdrawn, restored = rollback(open_state().home, at=_now().isoformat(), name=name)
     sentence = f"Version {restored} serves again; version {withdrawn} was withdrawn."
     _say({"withdrawn": withdrawn, "restored": restored}, sentence, as_json=as_json)
 

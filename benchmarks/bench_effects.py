@@ -1,6 +1,7 @@
 """How much of the possible gain the learned effects capture, how well DR intervals cover, how often the gate is fooled.
 
     python benchmarks/bench_effects.py gain [--worlds simulator strong shapes] [--sizes 50000 10000 2000] [--seeds 3]
+    python benchmarks/bench_effects.py segments
     python benchmarks/bench_effects.py harm
     python benchmarks/bench_effects.py coverage [--repeats 1000]
     python benchmarks/bench_effects.py promotions [--repeats 300]
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 from scipy import stats
 
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
+from features.connectors.rollout_model import WORRIED
 from features.connectors.simulated import ARMS, Rollout, open_simulated, open_truth
 from features.effects import Seen, answers, seen
 from features.expert import PRIOR_DEVIATION, even_risk_slope
@@ -47,13 +49,18 @@ DECISIONS_PER_SEAT = 2.85
 SEAT_VALUE, EPSILON = 360.0, 0.1  # as the service has them by default
 TEST_DECISIONS = 15_000
 DAYS = 120
+SIZE_OF = {"simulator": 1.0, "strong": 3.0}  # times the simulator's own effects
+
+
+def rollout_of(decisions: int, *, seed: int, effect_size: float) -> Rollout:
+    """A rollout of about so many decisions."""
+    seats = int(decisions / DECISIONS_PER_SEAT * 1.05) + 200
+    return Rollout(seats=seats, days=DAYS, seed=seed, effect_size=effect_size)
 
 
 def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
     """About so many decisions of a rollout, with the true effects; the holdout is left out. Risk is not known yet: 0.5."""
-    rollout = Rollout(
-        seats=int(decisions / DECISIONS_PER_SEAT * 1.05) + 200, days=DAYS, seed=seed, effect_size=effect_size
-    )
+    rollout = rollout_of(decisions, seed=seed, effect_size=effect_size)
     tools, parts = load_tools(), []
     for batch, truth in zip(open_simulated(rollout), open_truth(rollout), strict=True):
         end = rollout.start + timedelta(days=rollout.days)
@@ -156,7 +163,7 @@ def world(name: str, decisions: int, *, seed: int) -> World:
     """Decisions of the named world."""
     if name == "shapes":
         return shapes(decisions, seed=seed)
-    return simulated(decisions, seed=seed, effect_size=3.0 if name == "strong" else 1.0)
+    return simulated(decisions, seed=seed, effect_size=SIZE_OF[name])
 
 
 def told_risk(name: str, past: DecisionData, other: DecisionData) -> tuple[DecisionData, DecisionData]:
@@ -206,6 +213,49 @@ def gains(name: str, decisions: int, seeds: int, *, each: bool) -> None:
     print(
         f"| {name} | {decisions:,} | mean of {seeds} | | **{mean[0]:.3f}** | {mean[1]:.3f} | | below the experts in {below} |",
         flush=True,
+    )
+
+
+def hidden_segments(name: str, decisions: int, *, seed: int) -> None:
+    """What one would capture of the same outcomes who is told each seat's hidden segment, and expects nothing beforehand.
+
+    The segment decides the sign of every effect and no feature shows it, so this is a ceiling of what the outcomes hold.
+    """
+    past, _ = world(name, decisions, seed=seed)
+    later, truth = world(name, TEST_DECISIONS, seed=1_000)
+    past, other = told_risk(name, past, later)
+    lesson = lesson_of(past, seed=seed)
+    sizes = ((past, decisions, seed), (other, TEST_DECISIONS, 1_000))
+    told, asked = (
+        replace(
+            data,
+            seen=replace(
+                data.seen,
+                strengths=_segments(data, rollout_of(size, seed=number, effect_size=SIZE_OF[name])),
+                expert=np.zeros_like(data.seen.expert),
+                categories=[[]] * len(data),
+            ),
+            answers=np.zeros((len(ARMS), 0)),
+        )
+        for data, size, number in sizes
+    )
+    model = learn_prior_r(replace(lesson, data=told))
+    print(
+        f"| {name} | {decisions:,} | {seed} | {share(model.effects(asked.seen).mean, truth, asked):.3f} |", flush=True
+    )
+
+
+def _segments(data: DecisionData, rollout: Rollout) -> Floats:
+    """(n, segments) indicators of the mode, of who knows it well, of who worries."""
+    hidden: dict[str, tuple[str, bool, float]] = {}
+    for truth in open_truth(rollout):
+        columns = (truth.seats[name].to_pylist() for name in ("seat_id", "mode", "confident", "worry"))
+        hidden |= {seat: (mode, sure, worry) for seat, mode, sure, worry in zip(*columns, strict=True)}
+    own = [hidden[seat] for seat in data.seat.tolist()]
+    modes = sorted({mode for mode, _, _ in hidden.values()})
+    traits = [[sure, worry > WORRIED] for _, sure, worry in own]
+    return np.array(
+        [[*(one[0] == mode for mode in modes), *trait] for one, trait in zip(own, traits, strict=True)], float
     )
 
 
@@ -353,7 +403,7 @@ def plans(seats: int = 100_000) -> None:
 
 def _commands() -> Iterator[argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gain", "harm", "coverage", "promotions", "plan"))
+    parser.add_argument("what", choices=("gain", "segments", "harm", "coverage", "promotions", "plan"))
     parser.add_argument("--worlds", nargs="+", default=["simulator", "strong", "shapes"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50_000, 10_000, 2_000])
     parser.add_argument("--seeds", type=int, help="by default 3, and 10 below 5 000 decisions")
@@ -371,6 +421,10 @@ def main() -> None:
         for size in asked.sizes:
             for name in asked.worlds:
                 gains(name, size, asked.seeds or (10 if size < 5_000 else 3), each=asked.each)
+    elif asked.what == "segments":
+        for name in ("simulator", "strong"):
+            for seed in range(1, (asked.seeds or 3) + 1):
+                hidden_segments(name, 50_000, seed=seed)
     elif asked.what == "harm":
         print(
             "| world | effects told by | bound | harmful ruled out | helpful ruled out | arms left | none left | explored | kept |"

@@ -746,6 +746,14 @@ def test_wrong_tool_profiles_are_named_with_their_file(tmp_path: Path, items: Pa
     assert not (tmp_path / "log.db").exists()
 
 
+def _own_hint(**changes: object) -> bytes:
+    """Two interventions, each on a line of its own."""
+    none = {"id": "none", "title": "Nothing", "channel": "none", "target": "seat", "cost": 0, "capacity_per_day": None,
+            "cooldown_days": 0, "base_effect": 0, "answers": {}}  # fmt: skip
+    hint = {**none, "id": "hint", "title": "Hint", "channel": "app", **changes}
+    return ("interventions:\n" + "".join(f"  - {json.dumps(one)}\n" for one in (none, hint))).encode()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -754,6 +762,8 @@ def test_wrong_tool_profiles_are_named_with_their_file(tmp_path: Path, items: Pa
         (b"interventions: 3", "expected"),
         (b"interventions: [{id: UPPER}]", "line 1: UPPER: id: "),
         (b"interventions: []", "'none' is missing"),
+        (_own_hint(cost=-1), "line 3: hint: cost: .*greater than or equal to 0.*came -1"),
+        (_own_hint(capacity_per_day=-1), "line 3: hint: capacity_per_day: .*greater than or equal to 0.*came -1"),
     ],
     ids=str,
 )

@@ -1,6 +1,7 @@
 """The API in process, over a real log and a real feature store."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
 from features.decisions import NONE, Decision
 from features.effects import REGISTERED_EFFECTS, EffectModel
 from features.events import Batch, Kind, events_table, seats_table
+from features.interventions import SHIPPED
 from features.log import EventLog
 from features.scorer import Scorer
 from features.store import FeatureStore
@@ -515,6 +517,34 @@ def test_own_interventions_replace_the_shipped_ones(
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
 
     assert (item["intervention"], item["title"], item["alternatives"]) == (NONE, "Nothing", [])
+    assert item["note"] == "there is no intervention but 'none'"
+
+
+def test_an_unknown_intervention_is_refused_and_those_there_are_are_named(client: Any, advisor: Advisor) -> None:
+    answer = client.post("/v1/decide", json={"seats": [QUIET], "interventions": ["coach_call", "singing"]})
+
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "interventions[1]"
+    assert "expected one of none, in_context_guidance" in error["detail"]
+    assert "came 'singing'" in error["detail"]
+    assert advisor.log.decisions() == []
+
+
+def test_with_every_intervention_exhausted_the_seat_is_left_alone_and_the_reply_says_so(
+    settings: Settings, make_advisor: Any, make_client: Any, make_app: Any
+) -> None:
+    exhausted = SHIPPED.read_text().replace("capacity_per_day: null", "capacity_per_day: 0")
+    exhausted = re.sub(r"capacity_per_day: \d+", "capacity_per_day: 0", exhausted)
+    exhausted = exhausted.replace("capacity_per_day: 0", "capacity_per_day: null", 1)  # none has no capacity
+    (settings.home / "interventions.yaml").write_text(exhausted)
+    client = make_client(make_app(make_advisor(settings)))
+
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert (item["intervention"], item["probability"], item["alternatives"]) == (NONE, 1.0, [])
+    assert item["note"] == "all 8 interventions are ruled out, each for the reason under guardrails"
+    assert item["guardrails"]["coach_call"] == "today's 0 are taken"
 
 
 def test_the_log_opened_elsewhere_sees_the_decision(client: Any, settings: Settings) -> None:
