@@ -1769,37 +1769,10 @@ def diagnose_command(
 
 def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]":
     """The seats at the moment, and what each showed in the windows of four weeks up to it."""
-    import numpy as np
-    import polars as pl
+    from features.rollout import read_rollout
 
-    from features.compute import compute_blocks, seat_blocks
-    from features.instants import to_microseconds
-    from features.observed import observed
-    from features.peers import days_needed
-    from features.population import latest_kept, read_population
-    from features.segments import WINDOWS, seat_modes, window_snapshots
-
-    sources, roster, read = state.log.sources(), state.log.roster(), latest_kept(state.log.events)
-    with _progress("reading seats", unit="seats") as advance:
-        population = read_population(
-            as_of, roster=roster, read_events=read, sources=sources, tools=state.tools, progress=advance
-        )
-    seat_ids = population.seats["seat_id"]
-    moments = window_snapshots(seat_ids[:1].to_list(), as_of)["as_of"]
-    with _progress("observing teams, roles and managers"):
-        peers = observed(state.log, state.tools, days_needed(np.array([to_microseconds(moment) for moment in moments])))
-    blocks = compute_blocks(
-        seat_blocks(state.log.seats(seat_ids.to_list())),
-        snapshots=lambda block: window_snapshots(block.column("seat_id").to_pylist(), as_of),
-        read_events=read,
-        roster=roster,
-        sources=sources,
-        tools=state.tools,
-        peers=peers,
-    )
-    with _progress("computing features", unit="seats") as advance:
-        features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
-    return population, seat_modes(pl.concat(features), population.seats)
+    with _progress("reading the rollout", unit="seats") as advance:
+        return read_rollout(state.log, state.tools, as_of, progress=lambda _what, seats: advance(seats))
 
 
 @app.command("demo")

@@ -21,6 +21,7 @@ from features.live import is_current, live_friction
 from serving import cloudevents
 from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
+from serving.aggregates import add_aggregates
 from serving.answers import json_answer
 from serving.degrading import flags
 from serving.desk import Asked, Desk
@@ -238,6 +239,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_feedback(app, advisor)
     add_roster_calls(app, advisor)
     add_people_calls(app, advisor)
+    add_aggregates(app, advisor)
     _add_probes(app, advisor)
     describe(
         app,
