@@ -31,6 +31,7 @@ class Refresher:
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: Peers | None = field(default=None, init=False)
+    _erasures: int = field(default=0, init=False)  # when the peers were read: they may name whom was erased since
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
         """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
@@ -54,7 +55,7 @@ class Refresher:
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
         self.store.push(features)
-        self._erase_gone(seats)
+        features = self._without_gone(features)
         self.pushed(features)
         return _due_again(features, events, as_of)
 
@@ -77,15 +78,18 @@ class Refresher:
             peers=self.peers(as_of),
         )
 
-    def _erase_gone(self, seats: Sequence[str]) -> None:
-        """Who was erased while their features were computed must not come back with them."""
-        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
-        self.store.erase(sorted(gone))
+    def _without_gone(self, pushed: pl.DataFrame) -> pl.DataFrame:
+        """Who was erased while their features were computed must not come back with them: their rows go again."""
+        gone = sorted(self.log.erased(pushed["seat_id"].unique().to_list()))
+        self.store.erase(gone)
+        return pushed.filter(~pl.col("seat_id").is_in(gone)) if gone else pushed
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers of the last midnight: kept ones, else observed now and kept."""
         day = as_of.astimezone(UTC).date().toordinal() - _EPOCH_ORDINAL
-        if self._peers is None or self._peers.days[-1] != day:
+        erasures = self.log.erasures()
+        if self._peers is None or self._peers.days[-1] != day or self._erasures != erasures:
+            self._erasures = erasures
             body = self.log.peers(day)
             self._peers = Peers.from_bytes(body) if body is not None else self.observe_day(as_of)
         return self._peers
@@ -93,8 +97,9 @@ class Refresher:
     def observe_day(self, as_of: datetime, *, threads: int = 1) -> Peers:
         """The peers of the last midnight from the log as it is now; kept for the day."""
         days = days_needed(np.array([to_microseconds(as_of)]))
+        self._erasures = self.log.erasures()
         self._peers = observed(self.log, self.tools, days, threads=threads)
-        self.log.keep_peers(int(days[-1]), self._peers.to_bytes())
+        self.log.keep_peers(int(days[-1]), self._peers.to_bytes(), erasures_before=self._erasures)
         return self._peers
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
@@ -120,11 +125,11 @@ class Refresher:
         )
         for block in blocks:
             count = self.store.push(block)
+            block = self._without_gone(block)
             self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
             yield count
-        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:

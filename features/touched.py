@@ -23,6 +23,13 @@ touched = sa.table(
     "touched", *(sa.column(name, sa.BigInteger()) for name in ("token", "touched_at", "due_at", "claimed_until")),
     sa.column("seat_id", sa.String()),
 )  # fmt: skip
+_INSERTS = {name: of(touched) for name, of in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))}
+_MARK: Mapping[str, Any] = {  # built once; Any: the two dialects' inserts have no common type
+    name: statement.on_conflict_do_update(
+        index_elements=["seat_id"], set_={"token": statement.excluded.token, "due_at": 0}
+    )
+    for name, statement in _INSERTS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,7 @@ def mark(connection: sa.Connection, seat_ids: Iterable[str], *, now: datetime) -
     ]
     if not rows:
         return
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(touched)
-    again = statement.on_conflict_do_update(
-        index_elements=["seat_id"], set_={"token": statement.excluded.token, "due_at": 0}
-    )
+    again = _MARK[connection.dialect.name]
     for start in range(0, len(rows), CHUNK_ROWS):
         connection.execute(again, rows[start : start + CHUNK_ROWS])
 

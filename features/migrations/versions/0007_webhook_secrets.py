@@ -1,0 +1,19 @@
+"""Secrets of webhooks can be replaced: which one is in use, and since when."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("webhooks", sa.Column("generation", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("webhooks", sa.Column("rotated_at", sa.BigInteger()))
+
+
+def downgrade() -> None:
+    op.drop_column("webhooks", "rotated_at")
+    op.drop_column("webhooks", "generation")
