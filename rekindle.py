@@ -492,7 +492,8 @@ def _build(state: State, *, threads: int = 2) -> int:
         threads=threads,
     )
     with _progress("computing features", unit="snapshots") as advance:
-        return state.store.write_offline(_watched(blocks, advance))
+        rows = state.store.write_offline(_watched(blocks, advance))
+    return rows - state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
 
 
 def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":

@@ -41,6 +41,7 @@ from features.workflows import Completions
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer of SQLite asks for its turn
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -800,6 +801,26 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
 
 
+def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
+    """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
+    that cost most of what they could decide (docs/benchmarks.md). Raises what SQLite does after BUSY_SECONDS.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+
+
 def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> None:
     """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing.
 
@@ -810,7 +831,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}"):
+        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000:.0f}", f"synchronous={synchronous}"):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()
@@ -818,4 +839,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes:
+            _begin_to_write(connection.connection.dbapi_connection)
+        else:
+            connection.exec_driver_sql("BEGIN")

@@ -117,6 +117,7 @@ class People:
         failure half way: the log goes first, in one transaction, and the store follows.
         """
         with self._database.write() as connection:
+            _overwrite_what_is_deleted(connection)
             seat_ids = _seats_of(connection, person_id)
             bury(connection, [person_id, *seat_ids], now=now)
             events = _delete(connection, _events, "seat_id", seat_ids)
@@ -140,6 +141,7 @@ class People:
         before = to_microseconds(now - older_than)
         logs_before = to_microseconds(now - max(older_than, KEPT_LOGS))
         with self._database.write() as connection:
+            _overwrite_what_is_deleted(connection)
 
             def older(table: sa.TableClause, column: str, instant: int) -> int:
                 return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
@@ -154,6 +156,12 @@ class People:
             older(_answers, "begun_at", to_microseconds(now - timedelta(days=1)))
             older(_deliveries, "created_at", before)
         return Retained(**counts, offline_rows=store.retain(since=now - older_than))
+
+
+def _overwrite_what_is_deleted(connection: sa.Connection) -> None:
+    """SQLite leaves what was deleted in its file until the place is needed; here it is overwritten with zeros."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 def _seats_of(connection: sa.Connection, person_id: str) -> list[str]:

@@ -18,7 +18,6 @@ from schemathesis.specs.openapi.checks import (
 from features.decisions import Decision
 from serving import feedback, schemas
 from serving.advisor import Advisor
-from serving.documents import JSON
 from serving.examples import DECISION, EXAMPLES, PERSON, SEAT
 from serving.problems import Problem
 
