@@ -606,7 +606,8 @@ def _build(state: State, *, threads: int = 2) -> int:
         threads=threads,
     )
     with _progress("computing features", unit="snapshots") as advance:
-        return state.store.write_offline(_watched(blocks, advance))
+        rows = state.store.write_offline(_watched(blocks, advance))
+    return rows - state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
 
 
 def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":
@@ -1594,12 +1595,15 @@ def webhooks_add(
     as_json: AsJson = False,
 ) -> None:
     """Tell a receiver, by signed POST (Standard Webhooks). Prints the secret that it checks signatures with."""
+    from features.events import checked_organization
     from serving.webhooks import Topic
 
     state = open_state()
     unknown = [one for one in topic or () if one not in set(Topic)]
     if unknown:
         raise ValueError(f"--topic: expected some of {', '.join(Topic)}, came {unknown[0]!r}")
+    if organization is not None:
+        checked_organization(organization)
     webhook = state.webhooks.add(url, topics=map(Topic, topic or Topic), organization=organization, now=_now())
     secret = state.webhooks.secret(webhook.webhook_id)
     _say(
@@ -1625,6 +1629,45 @@ def webhooks_list(as_json: AsJson = False) -> None:
         lost = sum(delivery.webhook_id == one.webhook_id for delivery in dead)
         table.add_row(one.webhook_id, one.url, one.organization or "all", ", ".join(sorted(one.topics)), str(lost))
     out.print(table)
+
+
+@webhooks_app.command("rotate")
+def webhooks_rotate(webhook_id: str, as_json: AsJson = False) -> None:
+    """A new secret. For 24 hours messages are signed with both, so that no receiver misses one."""
+    secret = open_state().webhooks.rotate(webhook_id, now=_now())
+    _say(
+        {"webhook_id": webhook_id, "secret": secret},
+        f"Webhook {webhook_id}; its new secret: {secret}",
+        as_json=as_json,
+    )
+
+
+@webhooks_app.command("dead")
+def webhooks_dead(as_json: AsJson = False) -> None:
+    """Deliveries that were given up, the latest first; `webhooks resend` tries them again."""
+    from serving.webhooks import State as Delivery
+
+    dead = open_state().webhooks.deliveries(state=Delivery.DEAD)
+    if as_json:
+        _print_json([asdict(one) for one in dead])
+        return
+    table = Table("delivery", "webhook", "seat", "tried", "last answer")
+    for one in dead:
+        table.add_row(one.delivery_id, one.webhook_id, one.seat_id, str(one.attempts), one.last_answer)
+    out.print(table)
+
+
+@webhooks_app.command("resend")
+def webhooks_resend(
+    delivery_id: Annotated[str | None, typer.Argument(help="As `webhooks dead` shows it; all where left out.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Those of this webhook only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try deliveries that were given up again, from the beginning."""
+    number = open_state().webhooks.resend(now=_now(), webhook_id=webhook, delivery_id=delivery_id)
+    if not number and delivery_id is not None:
+        raise ValueError(f"there is no delivery {delivery_id!r} that was given up; see `rekindle webhooks dead`")
+    _say({"resent": number}, f"{number} deliveries wait to be sent again.", as_json=as_json)
 
 
 @webhooks_app.command("remove")

@@ -38,6 +38,7 @@ class Refresher:
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _erasures: int = field(default=0, init=False)  # when the peers were read: they may name whom was erased since
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
         """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
@@ -83,7 +84,7 @@ class Refresher:
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
         self.store.push(features)
-        self._erase_gone(seats)
+        features = self._without_gone(features)
         self.pushed(features)
         return _due_again(features, events, as_of)
 
@@ -106,10 +107,11 @@ class Refresher:
             peers=self.peers(as_of),
         )
 
-    def _erase_gone(self, seats: Sequence[str]) -> None:
-        """Who was erased while their features were computed must not come back with them."""
-        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
-        self.store.erase(sorted(gone))
+    def _without_gone(self, pushed: pl.DataFrame) -> pl.DataFrame:
+        """Who was erased while their features were computed must not come back with them: their rows go again."""
+        gone = sorted(self.log.erased(pushed["seat_id"].unique().to_list()))
+        self.store.erase(gone)
+        return pushed.filter(~pl.col("seat_id").is_in(gone)) if gone else pushed
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers that features at `as_of` look at: those at hand or kept in the log, else observed now and kept."""
@@ -124,6 +126,7 @@ class Refresher:
         return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
 
     def _peers_of(self, day: int) -> Peers:
+        self._forget_erased()
         found = self._peers.get(day)
         if found is not None:
             return found
@@ -135,14 +138,21 @@ class Refresher:
         return found
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
+        before = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes())
+        self.log.keep_peers(day, found.to_bytes(), erasures_before=before)
         return self._have(day, found)
 
     def _have(self, day: int, peers: Peers) -> Peers:
         latest = sorted({*self._peers, day})[-2:]
         self._peers = {one: peers if one == day else self._peers[one] for one in latest}
         return peers
+
+    def _forget_erased(self) -> None:
+        """Counts from before somebody was erased may name them: they are read again."""
+        erasures = self.log.erasures()
+        if erasures != self._erasures:
+            self._peers, self._erasures = {}, erasures
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
         """Refresh every seat, block by block; yields how many seats of each were newer than what was online.
@@ -167,11 +177,11 @@ class Refresher:
         )
         for block in blocks:
             count = self.store.push(block)
+            block = self._without_gone(block)
             self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
             yield count
-        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:

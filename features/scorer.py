@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from features.calibration import Band, Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
-from features.rules import COLD_START_DAYS, RuleRates, Stratum, ages, expert_rates, expert_rates_elsewhere, strata
+from features.rules import (
+    COLD_START_DAYS,
+    RuleRates,
+    Stratum,
+    ages,
+    expert_rates,
+    expert_rates_elsewhere,
+    strata,
+    warnings_of,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -186,15 +195,17 @@ class Scorer:
             return np.asarray((self.speaks_from_days > 0) & (ages(vectors) < self.speaks_from_days))
 
     def _rule_risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
-        risk, low, high = self.rule.risk(vectors)
+        number = warnings_of(vectors).sum(axis=1)
+        risk, low, high = self.rule.risk_of(number)
         stratum = strata(vectors)
         with np.errstate(invalid="ignore"):
             is_young = ages(vectors) < COLD_START_DAYS
         chosen = [(rates, stratum == name) for name, rates in self.elsewhere.items()]
         chosen += [(rates, (stratum == name) & is_young) for name, rates in self.young.items()]
         for rates, mask in chosen:
-            rows = np.flatnonzero(mask)
-            risk[rows], low[rows], high[rows] = rates.risk(vectors[rows])
+            if mask.any():
+                rows = np.flatnonzero(mask)
+                risk[rows], low[rows], high[rows] = rates.risk_of(number[rows])
         return risk, low, high
 
     def codes(self, categories: Sequence[Sequence[str]]) -> Floats:

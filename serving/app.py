@@ -135,18 +135,15 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "decide")
         seats = _own(asked.seats, caller_of(request))
         wanted = None if asked.interventions is None else frozenset(asked.interventions)
-        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted))) if seats else []
+        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted, reader))) if seats else []
         if isinstance(decided, Exception):
             raise decided
-        read = [item.seat_id for item in decided if isinstance(item, Decision)]
-        recorded = advisor.record_reads(read, reader)
         by_seat = {
             seat_id: _seat_problem(seat_id, decision)
             if isinstance(decision, Problem)
             else _decision_item(decision, titles, advisor.use_case(decision))
             for seat_id, decision in zip(seats, decided, strict=True)
         }
-        await asyncio.wrap_future(recorded)
         return _answer(_completed(by_seat, asked.seats, advisor))
 
     @app.post(

@@ -165,6 +165,7 @@ class Client:
     """Calls an application in this process, without a server, with a key of its own: for everything, unless told."""
 
     def __init__(self, app: FastAPI, *, key: str | None = None, **key_fields: Any) -> None:
+        self.app = app
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if key is None:
             fields = {"name": "test", "scopes": tuple(Scope), "now": ASSIGNED, "rate_per_second": 1e6, **key_fields}
