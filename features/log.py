@@ -138,6 +138,16 @@ class Source:
     watermark: datetime
 
 
+@dataclass(frozen=True)
+class Arrivals:
+    """What a source told us within a window: how many events, how many later than its lag, and the latest of them."""
+
+    source: str
+    events: int
+    late: int
+    worst: timedelta
+
+
 class EventLog:
     """The log in one database. Safe for several threads and processes; every write is one transaction."""
 
@@ -318,6 +328,23 @@ class EventLog:
         conditions = _conditions(_events.c.seat_id, seat_ids)
         tables = [self._read_events(query.where(condition), schema) for condition in conditions]
         return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def arrivals(self, *, since: datetime, until: datetime, slack: timedelta = timedelta(0)) -> list[Arrivals]:
+        """By source, what became known in [since, until), and how much of it later than the source's lag and the slack."""
+        lags: dict[str, int] = {}
+        for source in self.sources():
+            lags[source.source] = max(lags.get(source.source, 0), source.lag // MICROSECOND)
+        delay = _events.c.available_at - _events.c.occurred_at
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        found = []
+        with self._engine.connect() as connection:
+            for name, lag in sorted(lags.items()):
+                late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
+                query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
+                events, is_late, worst = connection.execute(query.where(window, _events.c.source == name)).one()
+                if events:
+                    found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
+        return found
 
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""

@@ -12,6 +12,9 @@ from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 LEFT_OUT_WATCH, LEFT_OUT_ACT = 0.01, 0.05  # our choice: served without usable or fresh features
 IN_USE_FALL_WATCH, IN_USE_FALL_ACT = 0.25, 0.50  # our choice: part of the seats in use lost within one window
 QUIET_WATCH, QUIET_ACT = timedelta(days=4), timedelta(days=7)  # our choice: a long weekend; a week
+LATE_SLACK = timedelta(days=1)  # our choice: a day beyond the stated lag is an ordinary bad night
+LATE_WATCH, LATE_ACT = 0.05, 0.50  # our choice: share of events that came later than that
+FEWEST_ARRIVALS = 100  # events; our choice: below it a share says nothing
 RETIRED = timedelta(days=28)  # the window of most features
 
 
@@ -141,3 +144,27 @@ def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
             "Run the ingest of this source and read its error.",
         ),
     )
+
+
+def late_events(evidence: Evidence) -> tuple[Finding, ...]:
+    """Sources that tell us things later than they say they do: snapshots before were made without them."""
+    found = []
+    for one in evidence.arrivals:
+        share = one.late / max(one.events, 1)
+        if one.events < FEWEST_ARRIVALS or share < LATE_WATCH:
+            continue
+        found.append(
+            Finding(
+                "late_events",
+                watch_or_act(share >= LATE_ACT),
+                f"{share:.1%} of {one.events:,} events of {one.source} came more than {LATE_SLACK.days} day later than its "
+                f"stated lag, up to {one.worst / timedelta(days=1):.0f} days after they happened.",
+                "share late",
+                share,
+                LATE_WATCH,
+                None,
+                "A backfill after an outage, or the source has become slower than its connector states.",
+                "After a backfill nothing: later snapshots count it. If it stays, raise the lag of the connector.",
+            )
+        )
+    return tuple(found)
