@@ -1374,8 +1374,10 @@ def monitor_command(
         return
     pause = None if every is None else _pause(every)
     state = open_state()
-    status = _monitor_once(state, days=days, as_json=as_json) if pause is None else _monitor_loop(
-        state, pause=pause, days=days, as_json=as_json
+    status = (
+        _monitor_once(state, days=days, as_json=as_json)
+        if pause is None
+        else _monitor_loop(state, pause=pause, days=days, as_json=as_json)
     )
     raise typer.Exit(status)
 

@@ -17,7 +17,7 @@ from features.segments import Reading, SegmentFinding
 from features.switching import SENTENCES as COURSE_SENTENCES
 from features.switching import Course
 from features.weeks import FIRST_WEEKS, FirstWeeks, Tickets
-from monitoring.charts import Line, line_chart
+from features.charts import Line, line_chart
 
 HEAT = ("usage_rate", "depth", "task_completion_rate", "confidence", "retained_seats")
 HEAD = ("used", "deep", "tasks with AI", "confi­dence", "kept")

@@ -176,6 +176,11 @@ class Advisor:
         return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
 
     @property
+    def session_key(self) -> bytes:
+        """The key that cookies of ops pages are signed with."""
+        return hmac.new(self._key, b"sessions", hashlib.sha256).digest()
+
+    @property
     def plan_key(self) -> bytes:
         """The key that plans are drawn with."""
         return hmac.new(self._key, b"plans", hashlib.sha256).digest()

@@ -5,8 +5,10 @@ import logging
 import os
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,6 +28,7 @@ from serving.meters import Meters
 
 NO_CHAMPION = "no model has been promoted yet"
 RULE_VERSION = "rule"
+SHOWN_VERSIONS = 20  # our choice
 SQLITE = "sqlite:///"
 
 _log = logging.getLogger(__name__)
@@ -129,6 +132,46 @@ class Champion:
             _log.warning("%s%s; %s goes on serving", reason, details, self.current.label)
         self.refusal = reason
         self._meters.model_refused()
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in the registry. metrics: of its run, as training logged them."""
+
+    version: str
+    is_champion: bool
+    made_at: datetime
+    method: str
+    note: str
+    metrics: Mapping[str, float]
+
+
+def versions(home: Path, *, limit: int = SHOWN_VERSIONS) -> list[Version]:
+    """The newest versions of the risk model, newest first; none where there is no registry. Raises MLflow's errors."""
+    own = f"{SQLITE}{home.absolute() / 'mlflow.db'}"
+    uri = mlflow.environment_variables.MLFLOW_TRACKING_URI.get() or own
+    if uri.startswith(SQLITE) and not has_aliases(uri.removeprefix(SQLITE)):
+        return []
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        champion = str(client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION).version)
+    except MlflowException:
+        champion = ""
+    known = client.search_model_versions(f"name='{REGISTERED_MODEL}'", max_results=1_000)
+    found = []
+    for one in sorted(known, key=lambda one: -int(one.version))[:limit]:
+        run = client.get_run(one.run_id).data if one.run_id else None
+        found.append(
+            Version(
+                str(one.version),
+                str(one.version) == champion,
+                datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
+                "" if run is None else run.params.get("method", ""),
+                one.tags.get("note", ""),
+                {} if run is None else dict(run.metrics),
+            )
+        )
+    return found
 
 
 def has_aliases(database: str) -> bool:
