@@ -10,13 +10,11 @@ served 0 to 8 weeks after that training, as they come. Planted: the same windows
 
 import argparse
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -28,9 +26,8 @@ from features.compute import compute_features, pack
 from features.connectors.simulated import Rollout, open_simulated
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.labels import label_snapshots, weekly_snapshots
-from features.log import EventLog, Source
-from features.peers import Peers, days_needed
-from features.refresh import observed
+from features.log import ROSTER_SCHEMA, Source
+from features.peers import Peers, days_needed, observe
 from features.rules import Stratum, ages, strata
 from features.scorer import Method, Scorer
 from features.tools import load_tools
@@ -41,10 +38,12 @@ from monitoring.windows import DAYS_SCHEMA, MIN_SEATS, MOMENT, RISK, SEAT, TEAM,
 from training.risk import fit
 from training.train import datasets
 
-NOW = datetime(2027, 1, 1, tzinfo=UTC)
-DAYS, TRAINED_AFTER_WEEKS, SERVED_WEEKS_LATER = 200, (14, 17), (0, 1, 2, 3, 4, 5, 6, 8)
+DAYS, TRAINED_AFTER_WEEKS, SERVED_WEEKS_LATER = 200, (13, 16, 19), (0, 1, 2, 3, 4, 5, 6, 7)
 WEEK_US = 7 * MICROSECONDS_PER_DAY
 REFERENCE_ROWS = 20_000
+
+
+Feeds = tuple[list[Source], dict[str, timedelta]]
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,23 @@ class World:
 def world(seed: int, seats: int) -> World:
     tools, rollout = load_tools(), Rollout(seats=seats, days=DAYS, seed=seed)
     grid = [rollout.start + timedelta(days=7 * week, hours=5) for week in range(1, DAYS // 7)]
-    with tempfile.TemporaryDirectory() as folder:
-        log = EventLog(f"sqlite:///{Path(folder) / 'log.db'}")
-        for batch in open_simulated(rollout):
-            log.append(batch, now=NOW, source="simulated")
-        weekly = weekly_snapshots(log.seats(), until=grid[-1])
-        moments = [*weekly["as_of"].cast(pl.Int64).to_list(), *(int(at.timestamp() * 1e6) for at in grid)]
-        peers = observed(log, tools, days_needed(np.array(moments)))
-        found = World(log.seats(), log.roster(), log.events(), log.sources(), peers, grid, weekly)
-        log.close()
-    return found
+    batches = list(open_simulated(rollout))
+    roster = pa.concat_tables([batch.seats for batch in batches]).sort_by("seat_id")
+    events = pa.concat_tables([batch.events for batch in batches])
+    known = roster.append_column(ROSTER_SCHEMA.field("known_at"), roster.column("assigned_at")).cast(ROSTER_SCHEMA)
+    lags = batches[0].lags
+    told = events.group_by("source").aggregate([("available_at", "min"), ("available_at", "max")]).to_pylist()
+    sources = [
+        Source(
+            rollout.organization, rollout.tool, row["source"], lags.get(row["source"], timedelta(0)),
+            row["available_at_min"], row["available_at_max"],
+        )
+        for row in told
+    ]  # fmt: skip
+    weekly = weekly_snapshots(roster, until=grid[-1])
+    moments = [*weekly["as_of"].cast(pl.Int64).to_list(), *(int(at.timestamp() * 1e6) for at in grid)]
+    peers = observe([events], roster=known, sources=sources, tools=tools, days=days_needed(np.array(moments)))
+    return World(roster, known, events, sources, peers, grid, weekly)
 
 
 def model(found: World, until: datetime, features: pl.DataFrame) -> Scorer:
@@ -132,17 +138,29 @@ def window(reference: pl.DataFrame, current: pl.DataFrame, at: datetime) -> Wind
     )
 
 
-def run(made: Window, sources: Sequence[Source], scorer: Scorer, at: datetime) -> list[Finding]:
+def run(made: Window, known: Feeds, scorer: Scorer, at: datetime) -> list[Finding]:
     """What a run of the monitors says. Nothing has matured, so monitors of outcomes are silent."""
     moved = measure(made) if made.has_verdict else None
     assert moved is not None, f"{made.seats} seats in use; expected at least {MIN_SEATS}"
-    evidence = Evidence(made, moved, sources, at, scorer)
+    sources, rhythm = known
+    evidence = Evidence(made, moved, sources, at, scorer, rhythm=rhythm)
     return [finding for monitor in MONITORS for finding in monitor(evidence)]
 
 
-def fresh(sources: Sequence[Source], at: datetime) -> list[Source]:
-    """The feeds as they stood at the moment: nothing is overdue."""
-    return [replace(source, watermark=at - timedelta(hours=6)) for source in sources]
+def feeds(found: World, events: pa.Table, at: datetime) -> tuple[list[Source], dict[str, timedelta]]:
+    """The feeds as they stood at the moment, and the longest silence that each had made by then."""
+    told = events.select(["source", "available_at"]).filter(pc.less(events.column("available_at"), pa.scalar(at)))
+    days = pl.DataFrame(pl.from_arrow(told)).with_columns(pl.col("available_at").dt.date().alias("day"))
+    gaps = days.group_by("source").agg(
+        pl.col("available_at").max(), pl.col("day").unique().sort().diff().max().alias("gap")
+    )
+    by_source = {row["source"]: row for row in gaps.to_dicts()}
+    sources = [
+        replace(one, watermark=by_source[one.source]["available_at"])
+        for one in found.sources
+        if one.source in by_source
+    ]
+    return sources, {name: row["gap"] or timedelta(0) for name, row in by_source.items()}
 
 
 def changed_since(events: pa.Table, at: datetime, days: int, kind: Kind) -> np.ndarray:
@@ -183,13 +201,6 @@ def stopped(events: pa.Table, at: datetime, days: int) -> pa.Table:
     return events.filter(pc.invert(is_lost))
 
 
-def stopped_sources(sources: Sequence[Source], at: datetime, days: int) -> list[Source]:
-    return [
-        replace(one, watermark=at - timedelta(days=days)) if one.source == "simulated:usage" else one
-        for one in fresh(sources, at)
-    ]
-
-
 def department(current: pl.DataFrame, young: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """A new department of a sixth of the seats, four to six weeks with the tool, whose role no seat had before."""
     new = young.sample(min(current.height // 5, young.height), seed=int(rng.integers(2**31)))
@@ -199,7 +210,7 @@ def department(current: pl.DataFrame, young: pl.DataFrame, rng: np.random.Genera
 
 
 PLANTS: dict[str, tuple[str, ...]] = {  # which monitors may name it
-    "connector stops, 5 days ago": ("late_sources",),
+    "connector stops, 7 days ago": ("late_sources",),
     "connector stops, 14 days ago, its silence unseen": ("feature_drift", "coverage", "missing_values"),
     "prompts doubled, 7 days ago": ("feature_drift",),
     "prompts doubled, 14 days ago": ("feature_drift",),
@@ -211,13 +222,14 @@ PLANTS: dict[str, tuple[str, ...]] = {  # which monitors may name it
 
 def planted(
     found: World, scorer: Scorer, young: pl.DataFrame, at: datetime, seed: int
-) -> Iterator[tuple[str, pl.DataFrame, list[Source]]]:
-    snapshots, sources = found.served(at), fresh(found.sources, at)
+) -> Iterator[tuple[str, pl.DataFrame, Feeds]]:
+    snapshots, sources = found.served(at), feeds(found, found.events, at)
 
     def served(events: pa.Table) -> pl.DataFrame:
         return side(found.features(snapshots, events), found.seats, scorer)
 
-    yield "connector stops, 5 days ago", served(stopped(found.events, at, 5)), stopped_sources(found.sources, at, 5)
+    silent = stopped(found.events, at, 7)
+    yield "connector stops, 7 days ago", served(silent), feeds(found, silent, at)
     yield "connector stops, 14 days ago, its silence unseen", served(stopped(found.events, at, 14)), sources
     for days in (7, 14, 28):
         yield f"prompts doubled, {days} days ago", served(double_prompts(found.events, at, days + 2)), sources
@@ -233,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--plants", type=int, default=100, help="windows into which every shift is planted")
-    parser.add_argument("--seats", type=int, default=1200)
+    parser.add_argument("--seats", type=int, default=1000)
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--verbose", action="store_true")
     wanted = parser.parse_args()
@@ -241,13 +253,12 @@ def main() -> None:
     false: Counter[str] = Counter()
     alarmed, tried = 0, Counter[str]()
     found_by: dict[str, Counter[str]] = {name: Counter() for name in PLANTS}
-    plants_a_rollout = max(
-        1, wanted.plants * len(TRAINED_AFTER_WEEKS) * len(SERVED_WEEKS_LATER) // (2 * wanted.runs) + 1
-    )
+    a_rollout = len(TRAINED_AFTER_WEEKS) * len(SERVED_WEEKS_LATER)
+    plants_a_rollout = -(-wanted.plants * a_rollout // wanted.runs)
     while runs < wanted.runs:
         here = world(seed, wanted.seats)
         weekly = here.features(here.weekly)
-        left = plants_a_rollout * 2
+        left = plants_a_rollout
         for trained in TRAINED_AFTER_WEEKS:
             until = here.grid[trained]
             past = weekly.filter(pl.col("as_of") < until)
@@ -259,7 +270,7 @@ def main() -> None:
                     break
                 at = here.grid[trained + later]
                 current = side(here.features(here.served(at)), here.seats, scorer)
-                said = alarms(run(window(reference, current, at), fresh(here.sources, at), scorer, at))
+                said = alarms(run(window(reference, current, at), feeds(here, here.events, at), scorer, at))
                 runs += 1
                 alarmed += bool(said)
                 false.update({finding.monitor for finding in said})

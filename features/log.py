@@ -40,6 +40,7 @@ from features.workflows import Completions
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+DAY_US = 86_400_000_000
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -345,6 +346,17 @@ class EventLog:
                 if events:
                     found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
         return found
+
+    def longest_silence(self, *, since: datetime, until: datetime) -> dict[str, timedelta]:
+        """By source, the longest time between two days in [since, until) on which it told something, up to the last."""
+        day = sa.cast(_events.c.available_at / sa.literal(DAY_US, sa.BigInteger()), sa.BigInteger())
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
+        days: dict[str, list[int]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                days.setdefault(row.source, []).append(int(row.day))
+        return {name: timedelta(days=int(np.diff(np.unique(told)).max(initial=0))) for name, told in days.items()}
 
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""

@@ -1,8 +1,8 @@
 """What a monitor says, how urgent it is, and what it judges."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import IntEnum
 
 from features.log import Arrivals, Source
@@ -40,7 +40,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What monitors judge. moved: empty where the window is too small for a verdict. arrivals: of the window, by source."""
+    """What monitors judge. moved: empty where the window is too small for a verdict. arrivals: of the window, by source.
+
+    rhythm: by source, the longest silence that it made before.
+    """
 
     window: Window
     moved: Moved
@@ -48,6 +51,7 @@ class Evidence:
     now: datetime
     scorer: Scorer | None = None
     arrivals: Sequence[Arrivals] = ()
+    rhythm: Mapping[str, timedelta] = field(default_factory=dict)
     truth: Truth | None = None
 
 

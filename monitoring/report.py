@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REPORTS = "reports"  # folder of the state folder, one folder below it for each run
 DAY = timedelta(days=1)
+RHYTHM = timedelta(days=180)  # our choice: how far back a source's usual silences are looked for
 
 PAGE_FILE, FINDINGS_FILE = "index.html", "findings.json"
 DRIFT_PAGE_FILE, DRIFT_FILE = "drift.html", "drift.json"  # not there where the window was too small for a verdict
@@ -86,7 +87,8 @@ def run_monitors(
         )
     )
     arrivals = log.arrivals(since=since, until=until, slack=LATE_SLACK)
-    evidence = Evidence(window, moved, log.sources(), now, scorer, arrivals, truth)
+    rhythm = log.longest_silence(since=now - RHYTHM, until=now)
+    evidence = Evidence(window, moved, log.sources(), now, scorer, arrivals, rhythm, truth)
     found = (finding for monitor in MONITORS for finding in monitor(evidence))
     findings = tuple(sorted(found, key=lambda finding: -finding.severity))
     run = MonitorRun(run_id, reports / run_id, findings)
