@@ -35,6 +35,7 @@ from monitoring.drift import measure
 from monitoring.findings import Evidence, Finding, Severity
 from monitoring.monitors import MONITORS
 from monitoring.windows import DAYS_SCHEMA, MIN_SEATS, MOMENT, RISK, SEAT, TEAM, WEEK, Window, compare
+from training.dataset import Dataset
 from training.risk import fit
 from training.train import datasets
 
@@ -98,14 +99,17 @@ def world(seed: int, seats: int) -> World:
     return World(roster, known, events, sources, peers, grid, weekly)
 
 
-def model(found: World, until: datetime, features: pl.DataFrame) -> Scorer:
+def model(known: dict[Stratum, Dataset], until: datetime) -> Scorer:
     """A logistic risk model of what was known at the moment."""
-    tools = load_tools()
-    labels = label_snapshots(found.weekly, events=found.events, seats=found.seats, sources=found.sources, tools=tools)
-    known = datasets(features, labels, seats=found.seats, decisions=(), tools=tools)
     cut = int(until.timestamp() * 1e6)
     elsewhere = {stratum: part.known_before(cut) for stratum, part in known.items() if stratum is not Stratum.IN_USE}
     return fit(known[Stratum.IN_USE].known_before(cut), elsewhere=elsewhere, seed=7, method=Method.LOGISTIC).scorer
+
+
+def labelled(found: World, features: pl.DataFrame) -> dict[Stratum, Dataset]:
+    tools = load_tools()
+    labels = label_snapshots(found.weekly, events=found.events, seats=found.seats, sources=found.sources, tools=tools)
+    return datasets(features, labels, seats=found.seats, decisions=(), tools=tools)
 
 
 def side(features: pl.DataFrame, seats: pa.Table, scorer: Scorer) -> pl.DataFrame:
@@ -245,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--plants", type=int, default=100, help="windows into which every shift is planted")
-    parser.add_argument("--seats", type=int, default=1000)
+    parser.add_argument("--seats", type=int, default=800)
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--verbose", action="store_true")
     wanted = parser.parse_args()
@@ -258,18 +262,21 @@ def main() -> None:
     while runs < wanted.runs:
         here = world(seed, wanted.seats)
         weekly = here.features(here.weekly)
+        known = labelled(here, weekly)
+        moments = sorted({trained + later for trained in TRAINED_AFTER_WEEKS for later in SERVED_WEEKS_LATER})
+        unchanged = here.features(pl.concat([here.served(here.grid[week]) for week in moments]))
         left = plants_a_rollout
         for trained in TRAINED_AFTER_WEEKS:
             until = here.grid[trained]
             past = weekly.filter(pl.col("as_of") < until)
-            scorer = model(here, until, weekly)
+            scorer = model(known, until)
             reference = side(past.sample(min(REFERENCE_ROWS, past.height), seed=0).sort("as_of"), here.seats, scorer)
             young = reference.filter(pl.col(WEEK).is_between(4, 6)).unique(SEAT, keep="first", maintain_order=True)
             for later in SERVED_WEEKS_LATER:
                 if runs == wanted.runs:
                     break
                 at = here.grid[trained + later]
-                current = side(here.features(here.served(at)), here.seats, scorer)
+                current = side(unchanged.filter(pl.col("as_of") == at), here.seats, scorer)
                 said = alarms(run(window(reference, current, at), feeds(here, here.events, at), scorer, at))
                 runs += 1
                 alarmed += bool(said)
@@ -288,6 +295,7 @@ def main() -> None:
                         by = {finding.monitor for finding in told}
                         found_by[name].update(by)
                         found_by[name]["found"] += any(monitor in by for monitor in PLANTS[name])
+            print(f"  seed {seed}, trained {trained}: {time.process_time():.0f} s of the processor", flush=True)
         seed += 1
         print(f"{runs} runs, {alarmed} with an alarm {dict(false)}; {time.perf_counter() - started:.0f} s", flush=True)
     print(json.dumps({"runs": runs, "alarmed": alarmed, "by_monitor": dict(false)}))
