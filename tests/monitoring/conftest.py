@@ -42,6 +42,8 @@ def draw_snapshots(n: int, *, seed: int) -> pl.DataFrame:
         else:
             values = rng.poisson(activity * (1 + position % 7)).astype(float)
         is_missing = (rng.random(n) < 0.2) & (feature.missing != "never")
+        if feature.unit == "0 to 10":
+            values = np.minimum(values, 9.0)
         columns[feature.name] = np.where(is_missing, np.nan, values + (feature.name in ALWAYS_IN_USE))
     for feature in CATEGORIES:
         columns[feature.name] = rng.choice(LEVELS[feature.name], n)

@@ -223,7 +223,7 @@ def test_stale_features_are_said_by_their_share(stale: int, severity: Severity |
 
 
 @pytest.mark.parametrize(
-    ("silent_days", "severity"), [(4, None), (6, Severity.WATCH), (20, Severity.WATCH), (60, Severity.INFO)]
+    ("silent_days", "severity"), [(4, None), (6, Severity.WATCH), (20, Severity.ACT), (60, Severity.INFO)]
 )
 def test_a_source_among_others_is_late_beyond_its_own_lag_until_it_counts_as_retired(
     silent_days: int, severity: Severity | None, identical: Evidence

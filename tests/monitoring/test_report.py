@@ -151,7 +151,7 @@ def test_a_failed_write_leaves_nothing_behind(
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(ValueError, match="No space left on device"):
         run(log, reference, tmp_path / "reports", day=5)
-    assert list((tmp_path / "reports").iterdir()) == []
+    assert list((tmp_path / "reports" / "reports").iterdir()) == []
 
 
 def test_bad_input_writes_nothing(log: EventLog, tmp_path: Path) -> None:
