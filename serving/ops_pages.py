@@ -53,7 +53,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } caption { 
 iframe { width: 100%; height: 75vh; border: 1px solid var(--line); background: #fff; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; flex: 1 1 20rem; max-width: 33rem; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .grid { stroke: var(--line); }
-svg .line { fill: none; stroke-width: 2.2; } svg .s0 { stroke: var(--link); } svg .s1 { stroke: var(--s1); stroke-dasharray: 5 4; }
+dl + .charts { margin-top: 1rem; } svg .line { fill: none; stroke-width: 2.2; } svg .s0 { stroke: var(--link); } svg .s1 { stroke: var(--s1); stroke-dasharray: 5 4; }
 svg .band { stroke: none; opacity: .18; } svg .band.s0 { fill: var(--link); } svg .band.s1 { fill: var(--s1); }
 .legend { list-style: none; display: flex; gap: 1rem; padding: 0; margin: .2rem 0; font-size: .9rem; } .key { display: inline-block; width: 1.2rem; border-top: .2rem solid; margin-right: .4rem; vertical-align: middle; }
 .key.s0 { color: var(--link); } .key.s1 { color: var(--s1); border-top-style: dashed; }

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import httpx
 import pytest
 import uvicorn
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from features.keys import Keys, Scope
 from serving.advisor import Advisor
@@ -203,8 +203,8 @@ def test_signing_out_ends_it(address: str, keys: dict[str, str]) -> None:
 class Tab:
     """One tab of a headless browser, over its own protocol (Chrome DevTools Protocol)."""
 
-    def __init__(self, socket_address: str) -> None:
-        self._socket = connect(socket_address, max_size=None)
+    def __init__(self, connection: ClientConnection) -> None:
+        self._socket = connection
         self._last = 0
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -258,16 +258,24 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def tab(address: str, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """A tab that signed in by hand: typing the key and pressing Enter."""
-    profile = tmp_path_factory.mktemp("profile")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a headless browser that runs."""
+    folder = tmp_path_factory.mktemp("profile")
     process = subprocess.Popen(
         [
             str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
-            "--remote-allow-origins=*", "--disable-dev-shm-usage", f"--user-data-dir={profile}", "about:blank",
+            "--remote-allow-origins=*", "--disable-dev-shm-usage", f"--user-data-dir={folder}", "about:blank",
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    yield folder
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def tab(address: str, keys: dict[str, str], profile: Path) -> Iterator[Tab]:
+    """A tab that signed in by hand: typing the key and pressing Enter."""
     told = profile / "DevToolsActivePort"
     deadline = time.monotonic() + 90
     while not (told.exists() and told.read_text().count("\n")) and time.monotonic() < deadline:
@@ -275,17 +283,16 @@ def tab(address: str, keys: dict[str, str], tmp_path_factory: pytest.TempPathFac
     port = told.read_text().split("\n")[0]
     with urlopen(f"http://127.0.0.1:{port}/json/list") as listed:
         pages = [one for one in json.load(listed) if one["type"] == "page"]
-    opened = Tab(pages[0]["webSocketDebuggerUrl"])
-    opened.go(f"{address}/ops")
-    assert opened.value("location.pathname") == "/ops/sign-in"
-    opened.do("Input.insertText", text=keys["all"])  # the field has the focus
-    opened.press("Enter", 13)
-    deadline = time.monotonic() + 60
-    while opened.value("location.pathname") != "/ops" and time.monotonic() < deadline:
-        time.sleep(0.1)
-    yield opened
-    process.terminate()
-    process.wait(20)
+    with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as connection:
+        opened = Tab(connection)
+        opened.go(f"{address}/ops")
+        assert opened.value("location.pathname") == "/ops/sign-in"
+        opened.do("Input.insertText", text=keys["all"])  # the field has the focus
+        opened.press("Enter", 13)
+        deadline = time.monotonic() + 60
+        while opened.value("location.pathname") != "/ops" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield opened
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -327,7 +334,7 @@ def test_a_browser_shows_every_page_readably_in_light_and_dark(
 def test_every_page_can_be_reached_with_the_keyboard_alone(address: str, tab: Tab) -> None:
     tab.go(f"{address}/ops")
     reached = []
-    for _ in range(12):
+    for _ in range(9):  # the way to the content, six pages, the way out, and the run
         tab.press("Tab", 9)
         reached.append(tab.value("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
         assert tab.value("getComputedStyle(document.activeElement).outlineStyle") != "none"
