@@ -10,10 +10,10 @@ from features.keys import Scope
 from serving import ops_pages as pages
 from serving.access import PAGES, SIGN_IN, Caller, Gate, caller_of
 from serving.advisor import Advisor
-from serving.model import versions
 from serving.problems import ProblemError
 from serving.runs import RunGauges, Runs
 from serving.sessions import cookie_of, key_of, set_cookie, signed
+from serving.versions import versions
 
 MAX_FORM_BYTES = 2_000
 POLICY = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.charts import Line, line_chart
 from features.log import Source
-from serving.model import Version
+from serving.versions import Version
 from serving.webhooks import Delivery, State, Webhook
 
 Run = Mapping[str, Any]  # Any: the JSON document of a run

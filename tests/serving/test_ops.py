@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -13,12 +15,10 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import httpx
 import pytest
 import uvicorn
-from websockets.sync.client import ClientConnection, connect
 
 from features.keys import Keys, Scope
 from serving.advisor import Advisor
@@ -201,24 +201,40 @@ def test_signing_out_ends_it(address: str, keys: dict[str, str]) -> None:
 
 
 class Tab:
-    """One tab of a headless browser, over its own protocol (Chrome DevTools Protocol)."""
+    """One tab of a headless browser, over its own protocol (Chrome DevTools Protocol) through two pipes."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._socket = connection
-        self._last = 0
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, answers
+        self._last, self._rest, self._session = 0, b"", ""
         self.events: list[dict[str, Any]] = []
+        targets = self.do("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        self._session = self.do("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.do(f"{domain}.enable")
 
     def do(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._last += 1
-        self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
+        session = {"sessionId": self._session} if self._session else {}
+        os.write(
+            self._commands,
+            json.dumps({"id": self._last, "method": method, "params": parameters, **session}).encode() + b"\0",
+        )
         while True:
-            message = json.loads(self._socket.recv(timeout=60))
+            message = self._next()
             if message.get("id") == self._last:
                 assert "error" not in message, message
                 return dict(message["result"])
             self.events.append(message)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            is_there, _, _ = select.select([self._answers], [], [], 60)
+            part = os.read(self._answers, 1 << 20) if is_there else b""
+            assert part, "the browser does not answer"
+            self._rest += part
+        text, _, self._rest = self._rest.partition(b"\0")
+        return dict(json.loads(text))
 
     def go(self, address: str) -> None:
         self.events.clear()
@@ -258,41 +274,35 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Of a headless browser that runs."""
-    folder = tmp_path_factory.mktemp("profile")
-    process = subprocess.Popen(
-        [
-            str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
-            "--remote-allow-origins=*", "--disable-dev-shm-usage", f"--user-data-dir={folder}", "about:blank",
-        ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+def tab(address: str, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """A tab that signed in by hand: typing the key and pressing Enter."""
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    flags = (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+        "--remote-debugging-pipe", f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "about:blank",
     )  # fmt: skip
-    yield folder
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', str(BROWSER), *flags],
+        pass_fds=(theirs_in, theirs_out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs_in)
+    os.close(theirs_out)
+    opened = Tab(ours_out, ours_in)
+    opened.go(f"{address}/ops")
+    assert opened.value("location.pathname") == "/ops/sign-in"
+    opened.do("Input.insertText", text=keys["all"])  # the field has the focus
+    opened.press("Enter", 13)
+    deadline = time.monotonic() + 60
+    while opened.value("location.pathname") != "/ops" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield opened
+    os.close(ours_out)
+    os.close(ours_in)
     process.terminate()
     process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def tab(address: str, keys: dict[str, str], profile: Path) -> Iterator[Tab]:
-    """A tab that signed in by hand: typing the key and pressing Enter."""
-    told = profile / "DevToolsActivePort"
-    deadline = time.monotonic() + 90
-    while not (told.exists() and told.read_text().count("\n")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    port = told.read_text().split("\n")[0]
-    with urlopen(f"http://127.0.0.1:{port}/json/list") as listed:
-        pages = [one for one in json.load(listed) if one["type"] == "page"]
-    with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as connection:
-        opened = Tab(connection)
-        opened.go(f"{address}/ops")
-        assert opened.value("location.pathname") == "/ops/sign-in"
-        opened.do("Input.insertText", text=keys["all"])  # the field has the focus
-        opened.press("Enter", 13)
-        deadline = time.monotonic() + 60
-        while opened.value("location.pathname") != "/ops" and time.monotonic() < deadline:
-            time.sleep(0.1)
-        yield opened
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

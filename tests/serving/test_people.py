@@ -5,10 +5,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from features.audit import reads_of
 from features.catalogue import FEATURES
-from features.events import Batch, InvalidItem, events_table, seats_table
+from features.events import Batch, InvalidItem, Seat, events_table, seats_table
 from features.people import People
 from features.store import FeatureStore
 from serving.advisor import Advisor
@@ -17,6 +18,12 @@ from serving.cloudevents import plain
 BUSY, QUIET = "acme/s-busy", "acme/s-quiet"
 PERSON = "acme/p-quiet"
 FIELDS = {"person_id": "p-9", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
 def test_seats_are_put_checked_one_by_one_and_paged(client: Any) -> None:
@@ -99,8 +106,7 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     assert (answer.json()["seats"], answer.json()["decisions"]) == (1, 1)
     assert answer.json()["events"] > 10
     with advisor.log.database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        for (table,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all():
+        for table in sa.inspect(connection).get_table_names():
             for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all():
                 assert "-quiet" not in str(row), table
     assert store.online([QUIET, BUSY])[0] is None
@@ -121,6 +127,24 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     (busy,) = advisor.log.seats([BUSY]).to_pylist()
     assert busy == before[BUSY]
     assert client.request("DELETE", f"/v1/people/{PERSON}").status_code == 404
+
+
+def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(
+    client: Any, advisor: Advisor, now: Any
+) -> None:
+    login = "acme/p-login"
+    (quiet,) = advisor.log.seats([QUIET]).to_pylist()
+    own = {**quiet, "seat_id": "acme/s-login", "person_id": login}
+    seats = seats_table([Seat.model_validate(own)])
+    nothing = events_table([])
+    advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+
+    answer = client.request("DELETE", f"/v1/people/{login}")
+
+    assert (answer.status_code, answer.json()["seats"]) == (200, 2)
+    assert advisor.log.aliases("acme") == {}
+    again = advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+    assert (again.seats, advisor.log.aliases("acme")) == (0, {})
 
 
 def test_erasing_a_manager_frees_the_seats_that_name_them(client: Any, advisor: Advisor, now: Any) -> None:

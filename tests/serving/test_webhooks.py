@@ -19,6 +19,12 @@ from serving.webhooks import BACKOFF, Message, State, Topic, signature
 SEAT = "acme/s-quiet"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 class Receiver:
     """Listens on this machine, keeps what comes and answers with `status`."""
 
@@ -203,9 +209,9 @@ def test_removing_drops_what_waits(advisor: Advisor, receiver: Receiver, now: da
         advisor.webhooks.remove(webhook.webhook_id)
 
 
-def test_nothing_secret_is_stored(advisor: Advisor, now: datetime) -> None:
+def test_nothing_secret_is_stored(advisor: Advisor, now: datetime, everything_stored: Any) -> None:
     webhook: Any = advisor.webhooks.add("https://example.com/", topics=Topic, organization=None, now=now)
     secret = advisor.webhooks.secret(webhook.webhook_id).removeprefix("whsec_")
 
-    assert secret.encode() not in b"".join(path.read_bytes() for path in advisor.settings.home.glob("log.db*"))
+    assert secret.encode() not in everything_stored(advisor)
     assert datetime.now(UTC) > now
