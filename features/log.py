@@ -43,6 +43,7 @@ from features.workflows import Completions
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
 CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
@@ -151,6 +152,16 @@ class Source:
     lag: timedelta
     first_available_at: datetime
     watermark: datetime
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What a source told us within a window: how many events, how many later than its lag, and the latest of them."""
+
+    source: str
+    events: int
+    late: int
+    worst: timedelta
 
 
 class EventLog:
@@ -387,6 +398,34 @@ class EventLog:
         conditions = _conditions(_events.c.seat_id, seat_ids)
         tables = [self._read_events(query.where(condition), schema) for condition in conditions]
         return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def arrivals(self, *, since: datetime, until: datetime, slack: timedelta = timedelta(0)) -> list[Arrivals]:
+        """By source, what became known in [since, until), and how much of it later than the source's lag and the slack."""
+        lags: dict[str, int] = {}
+        for source in self.sources():
+            lags[source.source] = max(lags.get(source.source, 0), source.lag // MICROSECOND)
+        delay = _events.c.available_at - _events.c.occurred_at
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        found = []
+        with self._engine.connect() as connection:
+            for name, lag in sorted(lags.items()):
+                late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
+                query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
+                events, is_late, worst = connection.execute(query.where(window, _events.c.source == name)).one()
+                if events:
+                    found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
+        return found
+
+    def longest_silence(self, *, since: datetime, until: datetime) -> dict[str, timedelta]:
+        """By source, the longest time between two days in [since, until) on which it told something, up to the last."""
+        day = sa.cast(_events.c.available_at, sa.BigInteger()) // sa.literal(DAY_US, sa.BigInteger())
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
+        days: dict[str, list[int]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                days.setdefault(row.source, []).append(int(row.day))
+        return {name: timedelta(days=int(np.diff(np.unique(told)).max(initial=0))) for name, told in days.items()}
 
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""

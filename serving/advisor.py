@@ -21,6 +21,7 @@ from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
+from features.references import forget
 from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
 from features.tools import ToolProfile, load_tools
@@ -146,9 +147,11 @@ class Advisor:
         return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
 
     def erase(self, person_id: str) -> Erased:
-        """Take out everything that names the person (features.people)."""
+        """Take out everything that names the person (features.people), and their snapshots that models keep."""
         with self._from_log_lock:
-            return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+            erased = People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+        forget(self.settings.home, [person_id])
+        return erased
 
     def mature(self) -> int:
         """Tell webhooks of decisions whose outcome can be judged by now; returns how many there were."""
@@ -184,6 +187,11 @@ class Advisor:
             row if isinstance(row, Problem) else by_seat.get(row.seat_id) or self._missing(row.seat_id, is_known=False)
             for row in rows
         ]
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that cookies of ops pages are signed with."""
+        return hmac.new(self._key, b"sessions", hashlib.sha256).digest()
 
     @property
     def plan_key(self) -> bytes:

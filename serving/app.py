@@ -30,6 +30,7 @@ from serving.feedback import add_feedback, logged
 from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
+from serving.ops import add_ops, session_of
 from serving.problems import (
     LimitedBody,
     Problem,
@@ -87,7 +88,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     app.state.keys, app.state.gate, app.state.desk = keys, gate, desk
     app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, gate=gate, meters=meters)
+    app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
     app.add_middleware(Timed, meters=meters)
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
@@ -236,6 +237,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_feedback(app, advisor)
     add_roster_calls(app, advisor)
     add_people_calls(app, advisor)
+    add_ops(app, advisor, gate)
     add_aggregates(app, advisor)
     _add_probes(app, advisor)
     describe(

@@ -284,6 +284,24 @@ class Webhooks:
         with self._database.read() as connection:
             return [_delivery_of(row) for row in connection.execute(query)]
 
+    def states(self) -> dict[tuple[str, State], int]:
+        """How many messages of each webhook are in each state; a waiting one that was tried counts with those waiting."""
+        columns = (_deliveries.c.webhook_id, _deliveries.c.state)
+        query = sa.select(*columns, sa.func.count()).group_by(*columns)
+        with self._database.read() as connection:
+            return {(webhook_id, State(state)): int(n) for webhook_id, state, n in connection.execute(query)}
+
+    def failing(self, limit: int = 50) -> list[Delivery]:
+        """The latest messages that could not be delivered, for good or so far."""
+        query = (
+            sa.select(_deliveries)
+            .where(_deliveries.c.state != State.DELIVERED, _deliveries.c.attempts > 0)
+            .order_by(_deliveries.c.created_at.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_delivery_of(row) for row in connection.execute(query)]
+
     def _claim(self, now: datetime) -> list[Delivery]:
         is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at <= to_microseconds(now))
         with self._database.read() as connection:  # the usual case takes no lock
