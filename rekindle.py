@@ -58,6 +58,7 @@ NOTHING_TO_COMPARE = (
 )
 
 STOPPED = "stopped; what was stored is complete and the command can be run again"
+ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
 DAY_MICROSECONDS = 86_400_000_000
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
@@ -519,6 +520,8 @@ def features_push(
             part = state.refresher.refresh(at_most=PUSH_SEATS, clock=_now)
             pushed += part
             advance(part)
+            if watch:
+                (state.home / ALIVE).touch()
             if not part:
                 if not watch:
                     break

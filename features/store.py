@@ -28,7 +28,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig, RepoConfig
 from google.protobuf.message import DecodeError
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from features.catalogue import FEATURES, Group, catalogue_hash
 from features.compute import pack
@@ -38,6 +40,7 @@ from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, wr
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
+REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
 
@@ -111,6 +114,9 @@ class FeatureStore:
                 repo_path=self.home,
             )
         )
+        if redis is not None:  # its own patience, 10 s and more, would hold up every request while the server is away
+            client = self._feast._get_provider().online_store._get_client(online)
+            client.set_retry(Retry(ConstantBackoff(REDIS_PAUSE_S), REDIS_RETRIES))
         self._online_view: feast.FeatureView | None = None
 
     @_named
