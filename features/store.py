@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
@@ -39,6 +40,7 @@ from features.instants import EPOCH, from_microseconds
 from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
+BLOCKS_FOLDER = "blocks"
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
 REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
@@ -243,12 +245,18 @@ class FeatureStore:
         if not seat_ids:
             return 0
         self._erase_online(seat_ids)
+        self._drop_blocks()
         return self._keep_offline(~pl.col("seat_id").is_in(list(seat_ids)))
 
     @_named
     def retain(self, *, since: datetime) -> int:
         """Take out the offline rows of snapshots before `since`; returns how many."""
+        self._drop_blocks()
         return self._keep_offline(pl.col("as_of") >= since)
+
+    def _drop_blocks(self) -> None:
+        """What a cluster computed (features.runs) names seats too, and can be computed again."""
+        shutil.rmtree(self.home / BLOCKS_FOLDER, ignore_errors=True)
 
     def _erase_online(self, seat_ids: Sequence[str]) -> None:
         """Feast has no deletion by entity: a row without a catalogue is none to `_read`, on every online store."""
