@@ -61,6 +61,8 @@ NOTHING_TO_COMPARE = (
 )
 
 STOPPED = "stopped; what was stored is complete and the command can be run again"
+BLOCKS_FOLDER = "blocks"  # features.store takes it away when somebody is erased
+ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
 DAY_MICROSECONDS = 86_400_000_000
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
@@ -456,7 +458,7 @@ def features_build(
         return
     from features.runs import read_blocks
 
-    blocks = out_address or str(state.home.absolute() / "blocks" / "features")
+    blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
     with _cluster(address, workers) as cluster:
         manifest, peak = _build_on(state, cluster, blocks, events=events, with_labels=False)
     with _progress("writing the offline store", unit="snapshots") as advance:
@@ -543,6 +545,8 @@ def features_push(
             part = state.refresher.refresh(at_most=PUSH_SEATS, clock=_now)
             pushed += part
             advance(part)
+            if watch:
+                (state.home / ALIVE).touch()
             if not part:
                 if not watch:
                     break
@@ -772,7 +776,7 @@ def _training_data_on(state: State, cluster: "Cluster", *, events: str) -> dict[
     from features.engine import split_labels
     from features.runs import read_blocks
 
-    address = str(state.home.absolute() / "blocks" / "training")
+    address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
     manifest, _ = _build_on(state, cluster, address, events=events, with_labels=True)
     features, labels = split_labels(pl.concat(read_blocks(address)))
     return {
@@ -1021,7 +1025,7 @@ def _score_file(
         if cluster is None:
             scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
         else:
-            blocks = str(state.home.absolute() / "blocks" / "scores")
+            blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
             score_on(cluster, source, blocks, scorer, progress=advance)
             scored = join_blocks(blocks, target)
     document = {"scored": scored, "out": str(target), "method": str(scorer.method), "note": scorer.note}

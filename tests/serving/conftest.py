@@ -75,9 +75,13 @@ def happened() -> list[Event]:
 
 
 def push_features(home: Path, as_of: dict[str, datetime]) -> None:
-    log = EventLog(f"sqlite:///{home / 'log.db'}")
     store = FeatureStore(home)
     store.apply()
+    store.push(features_at(home, as_of))
+
+
+def features_at(home: Path, as_of: dict[str, datetime]) -> pl.DataFrame:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
     snapshots = pl.DataFrame(
         {"seat_id": list(as_of), "as_of": list(as_of.values())},
         schema={"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")},
@@ -91,8 +95,14 @@ def push_features(home: Path, as_of: dict[str, datetime]) -> None:
         tools=load_tools(),
         peers=observed(log, load_tools(), days),
     )
-    store.push(features)
     log.close()
+    return features
+
+
+@pytest.fixture(scope="session")
+def online_features(rollout: Path) -> pl.DataFrame:
+    """The features of the busy seat, as they are online."""
+    return features_at(rollout, {BUSY: AS_OF})
 
 
 @pytest.fixture(scope="session")
