@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
 EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 4, 130
-SHOWN_REJECTIONS, SHOWN_FEATURES = 10, 12
+SHOWN_REJECTIONS, SHOWN_FEATURES, SHOWN_EVENTS = 10, 12, 8
 SHOWN_NOTICES = 40
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 NOTHING_TO_COMPARE = (
@@ -560,26 +560,78 @@ def features_show(
     as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`.")] = "now",
     as_json: AsJson = False,
 ) -> None:
-    """One seat's features, with what they say. What would tell of fewer than ten others is withheld."""
-    from features.catalogue import BY_NAME, FEATURES, is_about_few, say
+    """One seat's features and what they rest on. What would tell of fewer than ten others is withheld."""
+    from features.catalogue import FEATURES, is_about_few, say
 
     state = open_state()
     if not state.log.seats([seat]).num_rows:
         raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
-    row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
+    moment = _instant(state, as_of)
+    row = _features_at(state, [seat], moment).row(0, named=True)
+    withheld = [feature.name for feature in FEATURES if is_about_few(feature, row)]
+    rests_on = _evidence(state, seat, moment)
     if as_json:
-        _print_json({name: None if name in BY_NAME and is_about_few(BY_NAME[name], row) else row[name] for name in row})
+        known = {name: None if name in withheld else value for name, value in row.items()}
+        missing = [f.name for f in FEATURES if not f.is_category and row[f.name] != row[f.name]]
+        _print_json({**known, "withheld": withheld, "missing": missing, **rests_on})
         return
     table = Table("group", "feature", "value", "unit", "in words", title=f"{seat} at {row['as_of']:%Y-%m-%d %H:%M} UTC")
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
         shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
-        if is_about_few(feature, row):
+        if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
-        words = "" if is_missing or feature.is_category else say(feature, value)
+        words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
         table.add_row(feature.group, feature.name, shown, feature.unit, words)
     out.print(table)
+    _print_evidence(rests_on)
+
+
+def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
+    """Where the windows end, the sources that say so, and the last events that the features were made of."""
+    import numpy as np
+    import polars as pl
+
+    from features.coding import CODED_COLUMNS
+    from features.instants import from_microseconds, to_microseconds
+    from features.roster import Roster
+
+    sources, roster = state.log.sources(), Roster.of(state.log.roster([seat]))
+    moment = np.array([to_microseconds(as_of)])
+    version = roster.at(np.zeros(1, np.int64), moment)
+    end = from_microseconds(int(moment[0] - roster.lag(sources, version, moment)[0]))
+    (organization, tool) = roster.frame.select("organization", "tool").row(int(version[0]))
+    events = pl.DataFrame(pl.from_arrow(state.log.events([seat], columns=(*CODED_COLUMNS, "source"))))
+    seen = events.filter((pl.col("occurred_at") < end) & (pl.col("available_at") <= as_of))
+    shown = ("occurred_at", "available_at", "kind", "workflow", "value", "count", "completed", "category", "source")
+    return {
+        "window_end": end,
+        "sources": [
+            {
+                "source": source.source,
+                "lag_hours": source.lag / timedelta(hours=1),
+                "complete_until": min(source.watermark - source.lag, end),
+            }
+            for source in sources
+            if (source.organization, source.tool) == (organization, tool) and source.first_available_at <= as_of
+        ],
+        "events": seen.height,
+        "last_events": seen.sort("occurred_at", descending=True).head(SHOWN_EVENTS).select(shown).to_dicts(),
+    }
+
+
+def _print_evidence(rests_on: Mapping[str, Any]) -> None:
+    out.print(f"Windows end at {rests_on['window_end']:%Y-%m-%d %H:%M} UTC; made of {rests_on['events']:,} events.")
+    sources = Table("source", "lag in hours", "complete until", title="Sources")
+    for source in rests_on["sources"]:
+        sources.add_row(source["source"], f"{source['lag_hours']:g}", f"{source['complete_until']:%Y-%m-%d %H:%M}")
+    out.print(sources)
+    last = Table("occurred", "kind", "workflow", "value", "count", "completed", "source", title="Last events")
+    for event in rests_on["last_events"]:
+        cells = (event[name] for name in ("kind", "workflow", "value", "count", "completed", "source"))
+        last.add_row(f"{event['occurred_at']:%Y-%m-%d %H:%M}", *("" if cell is None else f"{cell}" for cell in cells))
+    out.print(last)
 
 
 def _build(state: State, *, threads: int = 2) -> int:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import rekindle
+from features.catalogue import FEATURES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the command line silences libraries; here they are called without its main
@@ -100,7 +101,8 @@ def test_an_explanation_adds_up_and_is_drawn(home: Path, riskiest: str, tmp_path
 
 
 def test_a_file_of_features_is_scored_as_the_seats_are(home: Path, riskiest: str, tmp_path: Path) -> None:
-    row = run(home, "features", "show", riskiest, "--as-of", "latest", "--json").document
+    shown = run(home, "features", "show", riskiest, "--as-of", "latest", "--json").document
+    row = {name: shown[name] for name in ("seat_id", "as_of", *(feature.name for feature in FEATURES))}
     frame = pl.DataFrame([row]).with_columns(pl.col("as_of").str.to_datetime(time_zone="UTC", time_unit="us"))
     frame.write_parquet(tmp_path / "in.parquet")
     ran = run(home, "score", "--parquet", tmp_path / "in.parquet", "--out", tmp_path / "out.parquet", "--json")
