@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from features.catalogue import CATEGORIES
 from training.decided import Decided
 from training.offpolicy import Mismatch, Value
 from training.proof import LOGGED, leave_alone, prove
@@ -14,9 +15,16 @@ from training.proof_page import DOCUMENT, per, verdict, write_proof
 
 @pytest.fixture(scope="module")
 def proof(decision_data):
+    names = ["m365_copilot", "analyst", "", ""][: len(CATEGORIES)]
     data = decision_data(1, n=3000, effect=0.3)
+    data = replace(data, seen=replace(data.seen, categories=[names] * 3000))
     rest = decision_data(101, n=1500, propensity=np.tile([1.0, 0.0, 0.0], (1500, 1)))
-    rest = replace(rest, team=np.char.add("h-", rest.team), seat=np.char.add("h-", rest.seat))
+    rest = replace(
+        rest,
+        team=np.char.add("h-", rest.team),
+        seat=np.char.add("h-", rest.seat),
+        seen=replace(rest.seen, categories=[names] * 1500),
+    )
     policies = {"everyone": lambda of: np.tile([0.0, 0.0, 1.0], (len(of), 1)), "nobody": leave_alone}
     return prove(Decided(data, rest, np.full(3000, "greedy-2:expert:0123"), {}), policies)
 
