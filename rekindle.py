@@ -1121,6 +1121,7 @@ def learn_command(
 ) -> None:
     """Learn what each intervention does from matured decisions; register it, promote it if it surely keeps more."""
     from training.learn import learn
+    from training.proof_page import per
 
     state = open_state()
     decided = _decided_data(state)
@@ -1131,9 +1132,9 @@ def learn_command(
     if as_json:
         _print_json(asdict(learned))
         return
-    table = Table("candidate", "kept per decision, more than by the experts' choice", title="On teams it never saw")
+    table = Table("candidate", "kept of 1 000, more than by the experts' choice", title="On teams it never saw")
     for name, found in learned.values.items():
-        table.add_row(name, str(found))
+        table.add_row(name, per(found))
     if learned.values:
         out.print(table)
     where = f", version {learned.version}" if learned.version else ""
@@ -1150,7 +1151,8 @@ def prove_command(
     """Whether it worked: licences kept against teams left alone and against doing nothing, by policy and segment."""
     from features.effects import expert_model
     from training.learn import choose, incumbent_effects
-    from training.proof import prove, write_proof
+    from training.proof import prove
+    from training.proof_page import per, verdict, write_proof
 
     state = open_state()
     decided = _decided_data(state)
@@ -1165,11 +1167,12 @@ def prove_command(
     if as_json:
         _print_json({**proof.document(), "report": str(page)})
         return
-    table = Table("policy", "kept per decision, more than by none", title="Licences kept, 95 % intervals over teams")
+    table = Table("policy", "kept of 1 000, more than by none", title="Licences kept, 95 % intervals over teams")
     for one in proof.policies:
-        table.add_row(one.name, str(one.against_none) if one.against_none is not None else one.why)
+        table.add_row(one.name, per(one.against_none) if one.against_none is not None else one.why)
     out.print(table)
-    out.print(f"Against teams left alone: {proof.holdout or 'too few teams of the holdout have matured decisions'}.")
+    for sentence in verdict(proof):
+        out.print(sentence, highlight=False)
     for note in proof.notes:
         out.print(f"Note: {note}.", highlight=False)
     out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
