@@ -803,7 +803,7 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
 
 def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
     """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
-    that cost most of what they could decide (docs/benchmarks.md). Raises what SQLite does after BUSY_SECONDS.
+    that cost most of what they could decide (docs/benchmarks.md). Raises OperationalError after BUSY_SECONDS.
     """
     end = time.monotonic() + BUSY_SECONDS
     connection.execute("PRAGMA busy_timeout=0")
@@ -813,7 +813,7 @@ def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
+                    raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
                 time.sleep(POLL_SECONDS)
             else:
                 return
