@@ -7,8 +7,9 @@ export REKINDLE_HOME ?= .rekindle
 demo: .venv/installed
 	$(BIN)/rekindle demo
 
+# More than four at once would only take memory; files stay whole, so that what they set up is set up once.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 serve: .venv/installed
 	$(BIN)/rekindle serve

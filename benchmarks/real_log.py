@@ -27,8 +27,8 @@ from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.scorer import squash
 from features.store import FeatureStore
 from features.tools import load_tools

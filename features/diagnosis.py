@@ -78,11 +78,12 @@ SIGNS: Mapping[FailureMode, tuple[Sign | AnyOf, ...]] = {
         Sign("meaningful_28", 12, 0),
         Sign("help_28", 2, 0),
     ),
-    # in use, but for one workflow, and mostly for what the tool was not bought for
+    # in use, but for one workflow, mostly for what the tool was not bought for, and no more of value than peers in the role
     FailureMode.NO_ROLE_USE_CASES: (
         Sign("meaningful_28", 0, 4, _NEEDED),
         Sign("workflows_28", 3, 1, _NEEDED),
         Sign("high_value_share_28", 0.8, 0.3, _NEEDED),
+        Sign("meaningful_against_role", 1.5, 0.5),
     ),
     # regular use that completes things, hardly any of them of value
     FailureMode.SURFACE_USE: (

@@ -110,7 +110,9 @@ class Feedback:
         reached: dict[str, dict[Stage, datetime]] = {}
         with self._read() as connection:
             for chunk in _chunks(owner):
-                query = sa.select(_events.c.event_id, _events.c.occurred_at).where(_events.c.event_id.in_(chunk))
+                query = sa.select(_events.c.event_id, _events.c.occurred_at).where(
+                    _events.c.event_id.in_(chunk), _events.c.kind == str(Kind.REACTION)
+                )
                 for event_id, at in connection.execute(query):
                     decision_id, stage = owner[event_id]
                     reached.setdefault(decision_id, {})[stage] = from_microseconds(at)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.aliases import aliases_in, keep
 from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
@@ -33,8 +34,9 @@ from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
+from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.tombstones import PERSONAL, erased, erasures
-from features.touched import TouchedSeats, mark
+from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
 
@@ -42,6 +44,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
 BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer of SQLite asks for its turn
+MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
+CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
+CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -153,8 +158,9 @@ class EventLog:
 
     def __init__(self, url: str) -> None:
         """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened."""
+        self._months: dict[str, set[Month]] = {table: set() for table in PARTITIONED}
         try:
-            self._engine = sa.create_engine(url)
+            self._engine = _engine_of(url)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
@@ -163,10 +169,13 @@ class EventLog:
         self._soon_engine = self._engine
         if self._is_sqlite:
             _make_sqlite_durable(self._engine)
-            self._soon_engine = sa.create_engine(url)
+            self._soon_engine = _engine_of(url)
             _make_sqlite_durable(self._soon_engine, synchronous="NORMAL")
         try:
             self._migrate()
+            this = (datetime.now(UTC).year, datetime.now(UTC).month)
+            for table in PARTITIONED:
+                self._ensure_months(table, {this, following(this)})
         except sa.exc.DatabaseError as error:
             place = sa.make_url(url).render_as_string(hide_password=True)
             raise ValueError(f"cannot open the event log at {place}: {' '.join(str(error.orig).split())}") from None
@@ -186,7 +195,7 @@ class EventLog:
 
         One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
         """
-        return self._append(batch, now=now, source=source)[0]
+        return self._append(batch, now=now, source=source, queue=Queue.BULK)[0]
 
     def receive(self, events: pa.Table, *, now: datetime) -> Received:
         """Store events of a sender, EVENT_SCHEMA, as `append` does; says of each what became of it. Nothing is set
@@ -208,8 +217,12 @@ class EventLog:
         appended, _ = self._append(Batch(seats, EVENT_SCHEMA.empty_table()), now=now, source=None)
         return {item.where.removeprefix("seat "): item for item in appended.rejected}
 
-    def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
+    def _append(
+        self, batch: Batch, *, now: datetime, source: str | None, queue: Queue = Queue.LIVE
+    ) -> tuple[Appended, set[str]]:
+        self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
+            keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
@@ -218,7 +231,7 @@ class EventLog:
             self._advance_sources(connection, events, batch)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
-            mark(connection, told, now=now)
+            mark(connection, told, now=now, queue=queue)
             rejected = batch.rejected + changed + unknown
             if source is not None:
                 shown = _without_names_of_erased(connection, batch, rejected)
@@ -276,6 +289,7 @@ class EventLog:
         What was erased since it was read is left out.
         """
         if served or reads:
+            self._ensure_months("served", months_of([item.served_at for item in served]))
             with self._write_soon() as connection:
                 self._record_reads(connection, served, reads)
 
@@ -345,6 +359,11 @@ class EventLog:
             for seat_id, row in rows.items()
         }
 
+    def aliases(self, organization: str) -> dict[str, str]:
+        """The pseudonyms of the organisation's people that stand for another one."""
+        with self._engine.connect() as connection:
+            return aliases_in(connection, organization)
+
     def events(
         self,
         seat_ids: Iterable[str] | None = None,
@@ -400,15 +419,18 @@ class EventLog:
         return None if body is None else bytes(body)
 
     def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> None:
-        """Keep the day's counts in place of those of earlier days (and of what was there for this one).
+        """Keep the day's counts in place of what was there for it; those of the day before stay, older ones go.
 
-        erasures_before: `erasures` when they began to be counted: where somebody was erased since, nothing is kept.
+        Several processes may keep the same day at once: the last one's stays. erasures_before: `erasures` when they began
+        to be counted: where somebody was erased since, nothing is kept.
         """
+        insert: Any = sqlite.insert(_peers) if self._is_sqlite else postgresql.insert(_peers)
+        again = insert.on_conflict_do_update(index_elements=["day"], set_={"body": insert.excluded.body})
         with self._write() as connection:
             if erasures_before is not None and erasures(connection) != erasures_before:
                 return
-            connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
-            connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
+            connection.execute(sa.delete(_peers).where(_peers.c.day < day - 1))
+            connection.execute(again, [{"day": day, "body": body}])
 
     def decisions(
         self,
@@ -444,6 +466,14 @@ class EventLog:
         with self._engine.connect() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
+
+    def known_decisions(self, decision_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are in the log."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for condition in _conditions(_decisions.c.decision_id, decision_ids):
+                found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
+        return found
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
@@ -498,8 +528,18 @@ class EventLog:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._write() as connection:
+            if not self._is_sqlite:  # two that open a new database at once: SQLite has one writer anyhow
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _ensure_months(self, table: str, months: set[Month]) -> None:
+        """Make PostgreSQL's partitions of these months, before the transaction that fills them."""
+        if self._is_sqlite or months <= self._months[table]:
+            return
+        with self._write() as connection:
+            add_months(connection, table, months)
+        self._months[table] |= months
 
     def _insert_ignore(self, table: sa.Table) -> sa.Insert:
         if self._is_sqlite:
@@ -512,17 +552,48 @@ class EventLog:
         new: set[str] = set()
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
+            if (
+                not self._is_sqlite
+            ):  # others write meanwhile: what comes back is new; sorted, so that none wait in a circle
+                told = self._insert_ignore(table).returning(key)
+                new.update(connection.execute(told, sorted(chunk.values(), key=lambda row: row[key.name])).scalars())
+                continue
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
-            fresh = [row for identifier, row in chunk.items() if identifier not in known]
+            fresh = [
+                row for identifier, row in sorted(chunk.items()) if identifier not in known
+            ]  # in the index's order
             if fresh:
-                connection.execute(self._insert_ignore(table), fresh)
+                self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
         return new
+
+    def _insert_many(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have the same fields. The statement is made once: SQLAlchemy's work on each row costs as much
+        as the database's own.
+        """
+        columns = list(rows[0])
+        if self._is_sqlite:
+            made = self._insert_ignore(table).compile(dialect=connection.dialect, column_keys=columns)
+            values = [tuple(row[name] for name in made.positiontup or columns) for row in rows]
+            connection.exec_driver_sql(str(made), values)
+        else:
+            connection.execute(self._insert_ignore(table), rows)
 
     def _append_seats(
         self, connection: sa.Connection, seats: pa.Table, now: datetime
     ) -> tuple[list[str], tuple[Rejected, ...]]:
         """The seats that are new or changed, one for each version, and those that cannot be taken."""
+        rows, rejected = self._changed_seats(connection, seats, now)
+        if rows and not self._is_sqlite:  # whoever changes the roster does it alone, on what the one before left
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ROSTER_LOCK)))
+            rows, rejected = self._changed_seats(connection, seats, now)
+        if rows:
+            connection.execute(self._insert_ignore(_seats), rows)
+        return [str(row["seat_id"]) for row in rows], rejected
+
+    def _changed_seats(
+        self, connection: sa.Connection, seats: pa.Table, now: datetime
+    ) -> tuple[list[dict[str, Any]], tuple[Rejected, ...]]:
         known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
         rows, rejected = [], []
         everyone = seats.to_pylist()
@@ -545,9 +616,7 @@ class EventLog:
             known_at = seat["assigned_at"] if before is None else max(now, before["known_at"] + MICROSECOND)
             known[seat["seat_id"]] = {**seat, "known_at": known_at}
             rows.append(_stored({**seat, "known_at": known_at}))
-        if rows:
-            connection.execute(self._insert_ignore(_seats), rows)
-        return [str(row["seat_id"]) for row in rows], tuple(rejected)
+        return rows, tuple(rejected)
 
     def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
         latest: dict[str, dict[str, Any]] = {}
@@ -576,6 +645,8 @@ class EventLog:
         return events.filter(pc.invert(is_missing)), rejected
 
     def _append_events(self, connection: sa.Connection, events: pa.Table) -> set[str]:
+        if not self._is_sqlite:
+            return insert_events(connection, events)
         stored = events.set_column(3, "occurred_at", events.column("occurred_at").cast(pa.int64()))
         stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
         return self._insert_new(connection, _events, stored.to_pylist())
@@ -585,31 +656,29 @@ class EventLog:
             row["seat_id"]: row["tool"]
             for row in self._latest_in(connection, pc.unique(events.column("seat_id")).to_pylist())
         }
-        for (organization, tool, source), (first, last) in _availability(events, tools).items():
+        for (organization, tool, source), (first, last) in sorted(_availability(events, tools).items()):
             key = {"organization": organization, "tool": tool, "source": source}
             where = sa.and_(*(_sources.c[name] == value for name, value in key.items()))
-            before = connection.execute(sa.select(_sources).where(where)).first()
             lag = batch.lags.get(source, timedelta(0)) // MICROSECOND
             if source in batch.complete_until:
                 last = max(last, to_microseconds(batch.complete_until[source]))
-            if before is None:
-                row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
-                connection.execute(sa.insert(_sources), [row])
-            else:
-                values = {
-                    "lag": max(lag, before.lag),
-                    "first_available_at": min(first, before.first_available_at),
-                    "watermark": max(last, before.watermark),
-                }
-                connection.execute(sa.update(_sources).where(where).values(values))
+            row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
+            connection.execute(self._insert_ignore(_sources), [row])
+            before = connection.execute(sa.select(_sources).where(where).with_for_update()).one()
+            values = {
+                "lag": max(lag, before.lag),
+                "first_available_at": min(first, before.first_available_at),
+                "watermark": max(last, before.watermark),
+            }
+            connection.execute(sa.update(_sources).where(where).values(values))
         self._advance_quiet_sources(connection, batch)
 
     def _advance_quiet_sources(self, connection: sa.Connection, batch: Batch) -> None:
         """A feed of which the batch has no event, but of whose organisation and tool it has seats, may be complete."""
         if not batch.complete_until:
             return
-        for organization, tool in {(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}:
-            for source, until in batch.complete_until.items():
+        for organization, tool in sorted({(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}):
+            for source, until in sorted(batch.complete_until.items()):
                 where = sa.and_(
                     *(_sources.c[name] == value for name, value in
                       (("organization", organization), ("tool", tool), ("source", source))),
@@ -638,16 +707,25 @@ class EventLog:
             return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
 
     def _read_events(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
-        if not self._is_sqlite:
-            return self._read(query, schema)
         with self._engine.connect() as connection:
-            return read_columns(connection, query, schema)
+            return (read_columns if self._is_sqlite else read_by_copy)(connection, query, schema)
 
     def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         with self._engine.connect() as connection:
+            if not self._is_sqlite:
+                return read_by_copy(connection, query, schema)
             result = connection.execution_options(stream_results=True).execute(query)
             tables = [_as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _engine_of(url: str) -> sa.Engine:
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        return sa.create_engine(address)
+    # a connection that an outage broke is found out before it is used: the log heals by itself
+    waits = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_SECONDS}
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=waits)
 
 
 def never_assigned(seat_id: str) -> str:
@@ -831,7 +909,11 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000:.0f}", f"synchronous={synchronous}"):
+        for pragma in (
+            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
+            f"synchronous={synchronous}",
+            f"cache_size=-{CACHE_KIB}",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()

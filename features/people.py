@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from features.aliases import forget, same_person
 from features.catalogue import BY_NAME, CATEGORIES, MISSING_CATEGORY
 from features.database import Database
 from features.events import organization_of
 from features.instants import to_microseconds
+from features.postgres import PARTITIONED, drop_months
 from features.store import FeatureStore
 from features.tombstones import bury
 
@@ -76,29 +78,32 @@ class People:
     def seats_of(self, person_id: str) -> list[str]:
         """The seats that are or were the person's."""
         with self._database.read() as connection:
-            return _seats_of(connection, person_id)
+            return _seats_of(connection, same_person(connection, person_id))
 
     def is_known(self, person_id: str) -> bool:
-        """Whether the roster names the person, as the holder of a seat or as a manager."""
-        query = sa.select(_seats.c.seat_id).where(
-            (_seats.c.person_id == person_id) | (_seats.c.manager_person_id == person_id)
-        )
+        """Whether the roster names the person, as the holder of a seat or as a manager, under this pseudonym or another."""
         with self._database.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            names = sorted(same_person(connection, person_id))
+            query = sa.select(_seats.c.seat_id).where(
+                _seats.c.person_id.in_(names) | _seats.c.manager_person_id.in_(names)
+            )
+            return len(names) > 1 or connection.execute(query.limit(1)).first() is not None
 
     def object(self, person_id: str, *, now: datetime) -> None:
         """The person wants no decisions made about them. Asked again, it changes nothing."""
         with self._database.write() as connection:
-            query = sa.select(_objections.c.person_id).where(_objections.c.person_id == person_id)
-            if connection.execute(query).first() is None:
-                connection.execute(
-                    sa.insert(_objections), [{"person_id": person_id, "objected_at": to_microseconds(now)}]
-                )
+            names = same_person(connection, person_id)
+            query = sa.select(_objections.c.person_id).where(_objections.c.person_id.in_(sorted(names)))
+            missing = names - set(connection.execute(query).scalars())
+            if missing:
+                at = to_microseconds(now)
+                rows = [{"person_id": name, "objected_at": at} for name in sorted(missing)]
+                connection.execute(sa.insert(_objections), rows)
 
     def withdraw_objection(self, person_id: str) -> bool:
         """The person takes the objection back; returns whether there was one."""
         with self._database.write() as connection:
-            return bool(connection.execute(sa.delete(_objections).where(_objections.c.person_id == person_id)).rowcount)
+            return bool(_delete(connection, _objections, "person_id", sorted(same_person(connection, person_id))))
 
     def has_objected(self, person_ids: Collection[str]) -> frozenset[str]:
         """Those of the persons who objected to decisions."""
@@ -112,25 +117,27 @@ class People:
     def erase(self, person_id: str, *, store: FeatureStore, now: datetime) -> Erased:
         """Take out everything that names the person, and leave a tombstone, so that nothing of it is taken in again.
 
-        Events, seats, served scores, features online and offline, kept peers and answers go; decisions stay as what was
+        Events, seats, served scores, features online and offline, kept peers, answers and what tells that several accounts
+        were the person's go, under whichever of its pseudonyms it was asked for; decisions stay as what was
         tried, without whose they were; who read the person's scores is kept without saying whose. Safe to repeat after a
         failure half way: the log goes first, in one transaction, and the store follows.
         """
         with self._database.write() as connection:
             _overwrite_what_is_deleted(connection)
-            seat_ids = _seats_of(connection, person_id)
-            bury(connection, [person_id, *seat_ids], now=now)
+            names = same_person(connection, person_id)
+            seat_ids = _seats_of(connection, names)
+            bury(connection, [*names, *seat_ids], now=now)
+            forget(connection, names)
             events = _delete(connection, _events, "seat_id", seat_ids)
             served = _delete(connection, _served, "seat_id", seat_ids)
-            decisions = _deidentify(connection, person_id, seat_ids)
+            decisions = _deidentify(connection, names, seat_ids)
             for table in (_touched, _deliveries, _told, _seats):
                 _delete(connection, table, "seat_id", seat_ids)
-            _delete(connection, _objections, "person_id", [person_id])
-            connection.execute(
-                sa.update(_seats).where(_seats.c.manager_person_id == person_id).values(manager_person_id=None)
-            )
+            _delete(connection, _objections, "person_id", sorted(names))
+            managed = _seats.c.manager_person_id.in_(sorted(names))
+            connection.execute(sa.update(_seats).where(managed).values(manager_person_id=None))
             connection.execute(sa.delete(_peers))  # counts by manager and team; observed anew when they are needed
-            _forget_mentions(connection, [person_id, *seat_ids])
+            _forget_mentions(connection, [*names, *seat_ids])
         offline_rows = store.erase(seat_ids)
         return Erased(len(seat_ids), events, served, decisions, offline_rows)
 
@@ -146,9 +153,10 @@ class People:
             def older(table: sa.TableClause, column: str, instant: int) -> int:
                 return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
 
+            months = self._drop_months(connection, before=now - older_than)  # the rest of a month is deleted
             counts = {
-                "events": older(_events, "occurred_at", before),
-                "served": older(_served, "served_at", before),
+                "events": months["events"] + older(_events, "occurred_at", before),
+                "served": months["served"] + older(_served, "served_at", before),
                 "decisions": older(_decisions, "decided_at", logs_before),
                 "reads": older(_audit, "at", logs_before),
                 "set_aside": older(_set_aside, "at", before),
@@ -157,6 +165,12 @@ class People:
             older(_deliveries, "created_at", before)
         return Retained(**counts, offline_rows=store.retain(since=now - older_than))
 
+    def _drop_months(self, connection: sa.Connection, *, before: datetime) -> dict[str, int]:
+        """By table, the rows of PostgreSQL's whole months before the instant, which go with their partitions."""
+        if connection.dialect.name != "postgresql":
+            return dict.fromkeys(PARTITIONED, 0)
+        return {table: drop_months(connection, table, before=before) for table in PARTITIONED}
+
 
 def _overwrite_what_is_deleted(connection: sa.Connection) -> None:
     """SQLite leaves what was deleted in its file until the place is needed; here it is overwritten with zeros."""
@@ -164,9 +178,9 @@ def _overwrite_what_is_deleted(connection: sa.Connection) -> None:
         connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
-def _seats_of(connection: sa.Connection, person_id: str) -> list[str]:
-    query = sa.select(_seats.c.seat_id).where(_seats.c.person_id == person_id).distinct().order_by(_seats.c.seat_id)
-    return list(connection.execute(query).scalars())
+def _seats_of(connection: sa.Connection, names: Collection[str]) -> list[str]:
+    query = sa.select(_seats.c.seat_id).where(_seats.c.person_id.in_(sorted(names)))
+    return list(connection.execute(query.distinct().order_by(_seats.c.seat_id)).scalars())
 
 
 def _delete(connection: sa.Connection, table: sa.TableClause, column: str, values: Sequence[str]) -> int:
@@ -176,19 +190,19 @@ def _delete(connection: sa.Connection, table: sa.TableClause, column: str, value
     )
 
 
-def _deidentify(connection: sa.Connection, person_id: str, seat_ids: Sequence[str]) -> int:
+def _deidentify(connection: sa.Connection, names: Collection[str], seat_ids: Sequence[str]) -> int:
     """Decisions of the seats become decisions of nobody; those about the person at other seats lose their target."""
     changed = 0
     alias = {seat: f"{organization_of(seat)}/erased-{secrets.token_hex(8)}" for seat in seat_ids}
     where = [_decisions.c.seat_id.in_(chunk) for chunk in _chunks(seat_ids)]
-    for condition in (*where, _decisions.c.target_person_id == person_id):
+    for condition in (*where, _decisions.c.target_person_id.in_(sorted(names))):
         for row in connection.execute(sa.select(_decisions).where(condition)).all():
             body = json.loads(row.body)
             if row.seat_id in alias:
                 body["seat_id"] = alias[row.seat_id]
                 body["categories"] = _only_the_tool(body["categories"])
                 body["target_person_id"] = None
-            elif body["target_person_id"] == person_id:
+            elif body["target_person_id"] in names:
                 body["target_person_id"] = None
             connection.execute(
                 sa.update(_decisions)

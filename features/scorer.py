@@ -41,9 +41,13 @@ PRODUCT_HORIZON_DAYS = 28
 WEEKS = 8
 PERIOD_ENDS_DAYS = tuple(range(0, 7 * WEEKS + 1, 7))  # T = 0, then each later week
 PERIODS = len(PERIOD_ENDS_DAYS)
+_ENDS = np.asarray(PERIOD_ENDS_DAYS, np.float64)
 HORIZON_PERIODS = tuple(PERIOD_ENDS_DAYS.index(days) for days in HORIZONS_DAYS)
-PERIOD_COLUMN = "period"
-INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN)
+# How old the seat is when the period ends: else what passes with age, as the dip of the first weeks does, would be
+# learned as a property of looking ahead, and carried over to seats that are past it.
+AGE_COLUMN, PERIOD_COLUMN = "age_then", "period"
+AGE_FEATURE = "life_days"
+INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), AGE_COLUMN, PERIOD_COLUMN)
 MAX_DEPARTURE = 4.0  # standard deviations; our choice: beyond what was seen, a line must not run on
 BLOCK_ROWS = 10_000  # snapshots scored at once: nine rows each, so that a million seats fit the memory
 
@@ -263,10 +267,11 @@ class Scorer:
 
     def _tree_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
         assert self.booster is not None
-        rows = np.column_stack((vectors, codes, np.zeros(len(vectors))))
+        rows = period_rows(vectors, codes, np.zeros(len(vectors), np.int64))
         parts = np.asarray(self.booster.predict(rows, pred_contrib=True, num_threads=1))
         named = dict(zip(INPUTS, parts.T, strict=False))
         base = parts[:, -1] + named.pop(PERIOD_COLUMN)
+        named[AGE_FEATURE] = named[AGE_FEATURE] + named.pop(AGE_COLUMN)  # at T = 0 they are one and the same
         return {**named, "base": base}
 
     def _linear_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
@@ -335,10 +340,18 @@ class Scorer:
 
 
 def person_periods(vectors: Floats, codes: Floats) -> Floats:
-    """(n * PERIODS, len(INPUTS)) one row per snapshot and period, the period last; the periods of a snapshot adjoin."""
-    inputs = np.column_stack((vectors, codes))
-    period = np.tile(np.arange(PERIODS, dtype=np.float64), len(inputs))
-    return np.column_stack((np.repeat(inputs, PERIODS, axis=0), period))
+    """(n * PERIODS, len(INPUTS)) what the trees are shown of each snapshot and period; the periods of a snapshot adjoin."""
+    numbers, width = vectors.shape[1], vectors.shape[1] + codes.shape[1]
+    rows = np.empty((len(vectors), PERIODS, width + 2))
+    rows[:, :, :numbers], rows[:, :, numbers:width] = vectors[:, None], codes[:, None]
+    rows[:, :, width] = ages(vectors)[:, None] + _ENDS
+    rows[:, :, width + 1] = np.arange(PERIODS)
+    return rows.reshape(-1, width + 2)
+
+
+def period_rows(vectors: Floats, codes: Floats, period: npt.NDArray[np.int64]) -> Floats:
+    """(n, len(INPUTS)) the same for (n,) snapshots, each with one period."""
+    return np.column_stack((vectors, codes, ages(vectors) + _ENDS[period], period))
 
 
 def cumulative(hazards: Floats) -> Floats:

@@ -200,5 +200,17 @@ def _unauthorized(detail: str) -> ProblemError:
     return ProblemError(401, "no-valid-key", "A valid key is needed", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+def organization_asked(asked: str | None, caller: Caller) -> str:
+    """Whose figures are read: the key's own organisation, or the one that a key of all organisations names."""
+    if caller.organization is None:
+        if asked is None:
+            raise invalid("organization", "expected the name of an organization: this key is for all of them")
+        return asked
+    if asked not in (None, caller.organization):
+        detail = f"expected the key's own organization, {caller.organization!r}, or none"
+        raise ProblemError(403, "other-organization", "The key is not for this organization", detail)
+    return caller.organization
+
+
 def _header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)

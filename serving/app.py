@@ -17,10 +17,11 @@ from features.decisions import Decision
 from features.estimates import EffectEstimate
 from features.events import InvalidItem
 from features.keys import Keys, Scope
-from features.live import live_friction
+from features.live import is_current, live_friction
 from serving import cloudevents
 from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
+from serving.aggregates import add_aggregates
 from serving.answers import json_answer
 from serving.degrading import flags
 from serving.desk import Asked, Desk
@@ -235,6 +236,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_feedback(app, advisor)
     add_roster_calls(app, advisor)
     add_people_calls(app, advisor)
+    add_aggregates(app, advisor)
     _add_probes(app, advisor)
     describe(
         app,
@@ -302,7 +304,9 @@ def readiness_of(advisor: Advisor) -> Readiness:
         features = f"not readable: {type(error).__name__}"
     model = advisor.champion.current
     said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
-    return Readiness(ready=(log, features) == ("reachable", "readable"), log=log, features=features, model=said)
+    effects = ": ".join(part for part in (advisor.effects.current.label, advisor.effects.refusal) if part)
+    is_ready = (log, features) == ("reachable", "readable")
+    return Readiness(ready=is_ready, log=log, features=features, model=said, effects=effects)
 
 
 def _check_batch(seats: list[str], max_batch: int) -> None:
@@ -334,7 +338,7 @@ def _score_item(score: Score, now: datetime, refusal: str) -> dict[str, Any]:
         "risk": score.risk,
         "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
         "expected_days": score.expected_days,
-        "live_friction": live_friction(score.row.vector),
+        "live_friction": live_friction(score.row.vector) if is_current(score.row.age_seconds(now)) else None,
         "failure_modes": score.failure_modes,
         **_freshness(score.row.as_of, now),
         "model": {
@@ -372,9 +376,11 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "risk": decision.risk,
         "live_friction": live_friction(np.asarray(decision.features))
         if decision.catalogue_hash == catalogue_hash()
+        and is_current((decision.decided_at - decision.as_of).total_seconds())
         else None,
         "policy": decision.policy,
         "model": decision.model,
+        "effects_model": decision.effects_model,
         **_freshness(decision.as_of, decision.decided_at),
     }
 

@@ -14,7 +14,7 @@ from features.feedback import ContradictingOutcome, Outcome, SeatGone
 from features.interventions import Intervention
 from features.keys import Scope
 from features.scorer import PRODUCT_HORIZON_DAYS
-from serving.access import Caller, caller_of, needs, reader_of
+from serving.access import Caller, caller_of, needs, organization_asked, reader_of
 from serving.advisor import Advisor
 from serving.answers import json_answer
 from serving.cursors import MAX_LENGTH, cursor_of, place_of
@@ -80,6 +80,9 @@ class WorkItem(BaseModel):
     expires_at: datetime | None
     expired: bool
     reactions: dict[Stage, datetime]
+    policy: str = Field(
+        description="`greedy-…` where the seat was decided by itself, `plan-…` where in the plan of the day."
+    )
 
 
 class Worklist(BaseModel):
@@ -166,22 +169,10 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     ) -> Response:
         """The day's seats at risk with what was decided to be done, the greatest risk first. Decides nothing itself."""
         reader, now = reader_of(request, "worklist"), advisor.now
-        wanted = _organization(organization, caller_of(request))
+        wanted = organization_asked(organization, caller_of(request))
         found = worklist_of(advisor, catalogue, wanted, day or now.date(), cursor=cursor, limit=limit, now=now)
         advisor.record_reads([item["seat_id"] for item in found["items"]], reader).result()
         return json_answer(found)
-
-
-def _organization(asked: str | None, caller: Caller) -> str:
-    """Whose worklist is read: the key's own organisation, or the one that a key of all organisations names."""
-    if caller.organization is None:
-        if asked is None:
-            raise invalid("organization", "expected the name of an organization: this key is for all of them")
-        return asked
-    if asked not in (None, caller.organization):
-        detail = f"expected the key's own organization, {caller.organization!r}, or none"
-        raise ProblemError(403, "other-organization", "The key is not for this organization", detail)
-    return caller.organization
 
 
 def logged(advisor: Advisor, decision_id: str, caller: Caller) -> Decision:
@@ -257,6 +248,7 @@ def _work_item(
         "decided_at": decision.decided_at,
         "expires_at": decision.expires_at,
         "expired": decision.expires_at is not None and decision.expires_at <= now,
+        "policy": decision.policy,
         "reactions": {str(stage): at for stage, at in reactions.get(decision.decision_id, {}).items()},
     }
 

@@ -54,6 +54,12 @@ class Meters:
             "rekindle_degraded", "Answers that rest on less than they should (docs/api.md).", ("how",), registry=ours
         )
         self._deliveries = Counter("rekindle_deliveries", "Webhook deliveries tried.", ("outcome",), registry=ours)
+        self._effects_loads = Counter(
+            "rekindle_effects_loads", "Effects taken into service, by who tells them.", ("by",), registry=ours
+        )
+        self._effects_refusals = Counter(
+            "rekindle_effects_refusals", "Times the promoted effects could not be served.", registry=ours
+        )
         self._rule = Gauge(
             "rekindle_rule_serves",
             "1 while the rule serves for want of a model.",
@@ -114,6 +120,14 @@ class Meters:
     def model_refused(self) -> None:
         """The registry's champion could not be served."""
         self._refusals.inc()
+
+    def effects_loaded(self, *, is_learned: bool) -> None:
+        """Others tell effects."""
+        self._effects_loads.labels("model" if is_learned else "experts").inc()
+
+    def effects_refused(self) -> None:
+        """The promoted effects could not be served."""
+        self._effects_refusals.inc()
 
     def render(self) -> bytes:
         """Prometheus' text of every worker of this service."""

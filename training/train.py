@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from features.catalogue import CATEGORIES, FEATURES, NUMERIC, catalogue_hash
+from features.cluster import Cluster
 from features.decisions import Decision
 from features.instants import from_microseconds
 from features.rules import Stratum
@@ -116,17 +117,18 @@ def train(
     seed: int = 7,
     threads: int = 1,
     trials: int = 0,
+    cluster: Cluster | None = None,
 ) -> Trained:
     """Fit, evaluate, register and, where the gate allows, promote a risk model.
 
     features, labels: of the same snapshots in the same order. trials: of a search of the trees' parameters, on the training
-    snapshots alone. Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
+    snapshots alone. cluster: grows the trees of a training set too large for one process. Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
     """
     by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
     split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
     study = f"risk {data_version} {catalogue_hash()} {split.cut} {seed}"
     tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
-    fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters)
+    fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters, cluster=cluster)
     judgement = judge_fit(fitted.scorer, split, seed=seed)
     missing = [*shortcomings(split.past, split.later), *([tuned.note] if tuned.note else [])]
     facts = _facts(fitted, split, data_version=data_version, seed=seed, missing=missing)
@@ -160,18 +162,29 @@ def train(
 
 
 def fit_at(
-    split: Split, *, seed: int, threads: int = 1, tree_parameters: Mapping[str, object] = NO_SEARCH.parameters
+    split: Split,
+    *,
+    seed: int,
+    threads: int = 1,
+    tree_parameters: Mapping[str, object] = NO_SEARCH.parameters,
+    cluster: Cluster | None = None,
 ) -> Fit:
     """The model of the past. One for seats that never started stays only where it beats their rule on later snapshots."""
     fitted = fit(
-        split.past, elsewhere=split.past_elsewhere, seed=seed, threads=threads, tree_parameters=tree_parameters
+        split.past,
+        elsewhere=split.past_elsewhere,
+        seed=seed,
+        threads=threads,
+        tree_parameters=tree_parameters,
+        cluster=cluster,
     )
     fitted = replace(fitted, scorer=_dated(fitted.scorer, split.cut))
     scorer, later = fitted.scorer, split.later_elsewhere.get(Stratum.NOT_STARTED)
     if scorer.activation is None or later is None:
         return fitted
     learned, rule = scorer.score(later.vectors, later.categories).risk, scorer.activation.rule.risk(later.vectors)[0]
-    gain = compare(later.abandoned(), learned, rule, later.person, seed=seed) if len(later) else None
+    weight = later.horizon_weight()
+    gain = compare(later.abandoned(), learned, rule, later.person, weight=weight, seed=seed) if len(later) else None
     if gain is not None and gain.low > 0:
         return fitted
     said = "nothing later was judged" if gain is None else f"log loss lower by {gain}"

@@ -16,6 +16,12 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
 QUIET, BUSY, OLD = "acme/s-quiet", "acme/s-busy", "acme/s-old"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 @pytest.fixture
 def given(advisor: Advisor, now: datetime) -> Decision:
     """An intervention of half a day ago."""

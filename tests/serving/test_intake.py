@@ -23,6 +23,7 @@ from features.refresh import Refresher
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.freshness import Freshness
+from serving.groups import Closed
 from serving.intake import Intake, Status
 from serving.meters import Meters
 
@@ -188,6 +189,37 @@ def test_closing_writes_what_waits(log: EventLog) -> None:
         assert all(answer.result()[0].status is Status.ACCEPTED for answer in answers)
 
     assert len(stored_ids(log)) == 8
+
+
+def test_what_comes_after_closing_is_refused_instead_of_waiting_for_ever(log: EventLog) -> None:
+    intake = Intake(log, clock=lambda: NOW, stored=lambda: None)
+    intake.close()
+
+    with pytest.raises(Closed, match="about to end"):
+        intake.take([item(1)])
+    intake.close()
+
+
+def test_the_peers_of_the_day_are_observed_beside_the_refreshes(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the first moments of a day, when what was received before midnight may still be on its way into the log."""
+    monkeypatch.setattr("serving.freshness.PREPARE_AFTER_SECONDS", (90.0, 90.0))
+    monkeypatch.setattr("serving.freshness.PREPARE_EVERY_SECONDS", 0.01)
+    midnight = datetime(2026, 6, 2, tzinfo=UTC)
+    now = [midnight + timedelta(seconds=60)]
+    store = FeatureStore(tmp_path)
+    store.apply()
+    freshness = Freshness(Refresher(log, store, load_tools()), clock=lambda: now[0], meters=Meters())
+    day = (midnight - datetime(1970, 1, 1, tzinfo=UTC)).days
+    freshness.start()
+    _wait(lambda: log.touched.count() == 0)
+    before = log.peers_day()
+    now[0] = midnight + timedelta(seconds=91)
+    _wait(lambda: log.peers_day() == day)
+    freshness.close()
+
+    assert before == day - 1
 
 
 def test_a_quick_close_shows_at_once_although_another_source_lags(log: EventLog, tmp_path: Path) -> None:

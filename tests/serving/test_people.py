@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow.compute as pc
 import pytest
+import sqlalchemy as sa
 
 from features.audit import Read, Reader, reads_of
 from features.catalogue import FEATURES
@@ -51,6 +52,12 @@ def features_of(refresher: Refresher, seat_id: str, now: datetime) -> pl.DataFra
     )
     roster.close()
     return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
 def test_seats_are_put_checked_one_by_one_and_paged(client: Any) -> None:
@@ -133,8 +140,7 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     assert (answer.json()["seats"], answer.json()["decisions"]) == (1, 1)
     assert answer.json()["events"] > 10
     with advisor.log.database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        for (table,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all():
+        for table in sa.inspect(connection).get_table_names():
             for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all():
                 assert "-quiet" not in str(row), table
     assert store.online([QUIET, BUSY])[0] is None
@@ -253,6 +259,24 @@ def test_peers_counted_before_an_erasure_are_not_kept_after_it(advisor: Advisor,
     advisor.log.keep_peers(1, b"of before", erasures_before=before)
 
     assert advisor.log.peers(1) is None
+
+
+def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(
+    client: Any, advisor: Advisor, now: Any
+) -> None:
+    login = "acme/p-login"
+    (quiet,) = advisor.log.seats([QUIET]).to_pylist()
+    own = {**quiet, "seat_id": "acme/s-login", "person_id": login}
+    seats = seats_table([Seat.model_validate(own)])
+    nothing = events_table([])
+    advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+
+    answer = client.request("DELETE", f"/v1/people/{login}")
+
+    assert (answer.status_code, answer.json()["seats"]) == (200, 2)
+    assert advisor.log.aliases("acme") == {}
+    again = advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+    assert (again.seats, advisor.log.aliases("acme")) == (0, {})
 
 
 def test_erasing_a_manager_frees_the_seats_that_name_them(client: Any, advisor: Advisor, now: Any) -> None:

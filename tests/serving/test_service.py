@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,22 +51,32 @@ class Server:
         return self.settings.home
 
 
-@contextmanager
-def running(rollout: Path, folder: Path, *, workers: int) -> Iterator[Server]:
-    home = Path(shutil.copytree(rollout, folder / "home"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = Settings(
-        home=home, pseudonym_key="a test's key", holdout_share=0.0, harm_bound=0.99, workers=workers, port=port
-    )
+def first_key(settings: Settings) -> str:
     log = EventLog(settings.database_url)
     key = Keys(log.database).create_first(now=datetime.now(UTC))
     log.close()
     assert key is not None
-    elsewhere = folder / "elsewhere"
+    return key
+
+
+@contextmanager
+def serving(rollout: Path, folder: Path, *, workers: int) -> Iterator[Server]:
+    """The service on a copy of the rollout."""
+    home = Path(shutil.copytree(rollout, folder / "home"))
+    settings = Settings(home=home, pseudonym_key="a test's key", holdout_share=0.0, harm_bound=0.99, workers=workers)
+    key = first_key(settings)
+    with running(settings, folder / "elsewhere", key) as (client, process):
+        yield Server(client, process, settings, key)
+
+
+@contextmanager
+def running(settings: Settings, elsewhere: Path, key: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[str]"]]:
+    """A client of a service of these settings on a port of its own, and the process that was started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     elsewhere.mkdir()
-    variables = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, **replace(settings, port=port).to_environment(), "PYTHONPATH": str(ROOT)}
     variables.pop("MLFLOW_TRACKING_URI", None)
     process = subprocess.Popen(
         [sys.executable, "-c", START],
@@ -80,7 +90,7 @@ def running(rollout: Path, folder: Path, *, workers: int) -> Iterator[Server]:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
         try:
             wait_for(lambda: answers(client, process), seconds=180)
-            yield Server(client, process, settings, key)
+            yield client, process
         finally:
             process.terminate()
             said, _ = process.communicate(timeout=60)
@@ -90,14 +100,14 @@ def running(rollout: Path, folder: Path, *, workers: int) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(rollout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One worker, for the tests that leave it as it was but for what they add."""
-    with running(rollout, tmp_path_factory.mktemp("one"), workers=1) as one:
+    with serving(rollout, tmp_path_factory.mktemp("one"), workers=1) as one:
         yield one
 
 
 @pytest.fixture
 def two_workers(rollout: Path, tmp_path: Path) -> Iterator[Server]:
     """Two workers, with the settings that everybody has."""
-    with running(rollout, tmp_path, workers=2) as two:
+    with serving(rollout, tmp_path, workers=2) as two:
         yield two
 
 
@@ -182,6 +192,34 @@ def test_a_struggle_of_this_hour_is_told_to_a_receiver_within_seconds(server: Se
     assert [one.state for one in webhooks.deliveries()] in ([State.DELIVERED], [State.WAITING])
     webhooks.remove(webhooks.all()[0].webhook_id)
     log.close()
+
+
+def test_two_servers_on_one_home_count_apart_and_no_worker_outlives_its_supervisor(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """BentoML empties the folder of its metrics when it starts."""
+    key = first_key(settings)
+
+    with running(settings, tmp_path / "one", key) as (one, _):
+        now = datetime.now(UTC).isoformat()
+        event = {"event_id": "m-1", "seat_id": "acme/s-busy", "kind": "prompt", "occurred_at": now}
+        assert one.post("/v1/events", json={"events": [event]}).status_code == 202
+        wait_for(lambda: 'accepted"} 1.0' in one.get("/metrics").text, seconds=10)
+        with running(settings, tmp_path / "two", key) as (two, supervisor):
+            assert 'rekindle_events_total{status="accepted"}' in one.get("/metrics").text
+            assert 'rekindle_events_total{status="accepted"}' not in two.get("/metrics").text
+
+            supervisor.kill()
+            wait_for(lambda: not listens(two), seconds=20)
+        assert one.get("/readyz").status_code == 200
+
+
+def listens(client: httpx.Client) -> bool:
+    try:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def test_the_three_minute_example_runs_against_the_service(server: Server) -> None:

@@ -21,6 +21,12 @@ from serving.webhooks import BACKOFF, OVERLAP, REST, Message, State, Topic, is_f
 SEAT = "acme/s-quiet"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
     with httpx.Client() as client:
@@ -288,9 +294,9 @@ def test_removing_drops_what_waits(advisor: Advisor, receiver: Any, now: datetim
         advisor.webhooks.remove(webhook.webhook_id)
 
 
-def test_nothing_secret_is_stored(advisor: Advisor, now: datetime) -> None:
+def test_nothing_secret_is_stored(advisor: Advisor, now: datetime, everything_stored: Any) -> None:
     webhook: Any = advisor.webhooks.add("https://example.com/", topics=Topic, organization=None, now=now)
     secret = advisor.webhooks.secret(webhook.webhook_id).removeprefix("whsec_")
 
-    assert secret.encode() not in b"".join(path.read_bytes() for path in advisor.settings.home.glob("log.db*"))
+    assert secret.encode() not in everything_stored(advisor)
     assert datetime.now(UTC) > now
