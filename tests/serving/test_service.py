@@ -236,6 +236,7 @@ def test_the_three_minute_example_runs_against_the_service(server: Server) -> No
 
     assert done.returncode == 0, done.stderr
     assert "['accepted', 'accepted', 'accepted']" in done.stdout
+    assert "struggling now: True" in done.stdout
     assert "next step: " in done.stdout
 
 
