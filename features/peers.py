@@ -139,6 +139,27 @@ class Peers:
         return Peers(days, keys, counts, part("held", _HELD), depth)
 
 
+def part_of(peers: Peers, book: Roster) -> Peers:
+    """What snapshots of the roster's seats look at, and nothing else: their own groups, themselves and their managers."""
+    managers = _distinct(book, _MANAGER).rename({"manager_person_id": "person_id"})
+    held = peers.held.with_row_index("row")
+    own = held.filter(pl.col("seat_id").is_in(book.seat_ids.implode()))
+    leading = held.join(managers, on=_PERSON, how="semi")
+    rows = pl.concat((own, leading)).unique("row").sort("row")["row"].to_numpy()
+    found = {
+        scope: peers.keys[scope].with_row_index("row").join(_distinct(book, _KEYS[scope]), on=_KEYS[scope], how="semi")
+        for scope in Scope
+    }
+    groups = {scope: np.sort(found[scope]["row"].to_numpy()) for scope in Scope}
+    return Peers(
+        peers.days,
+        {scope: peers.keys[scope][groups[scope]] for scope in Scope},
+        {scope: {name: values[groups[scope]] for name, values in peers.counts[scope].items()} for scope in Scope},
+        peers.held[rows],
+        peers.depth[rows],
+    )
+
+
 @dataclass(frozen=True)
 class Around:
     """The peers of (n,) snapshots; NaN where there is no such group, or nobody else in it."""
@@ -183,6 +204,20 @@ def observe(
     events: tables that hold every meaningful use (what else is in them changes nothing), in any partition.
     """
     book = Roster.of(roster)
+    depth = depth_of(events, book, sources=sources, tools=tools, days=days, threads=threads)
+    return count_peers(book, depth, days=days, threads=threads)
+
+
+def depth_of(
+    events: Iterable[pa.Table],
+    book: Roster,
+    *,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
+    days: Integers,
+    threads: int = 1,
+) -> Depth:
+    """(n_seats, d) meaningful uses of each seat in the DEPTH_DAYS before each midnight: seats do not need each other."""
     depth = np.zeros((len(book), len(days)), np.uint16)
     kinds = {kind for tool in book.tools for kind in tools[tool].meaningful_kinds}
 
@@ -191,6 +226,11 @@ def observe(
 
     for seats, added in in_order(seen, events, threads=threads):
         depth[seats] = np.minimum(depth[seats] + added, MOST_USES)
+    return depth
+
+
+def count_peers(book: Roster, depth: Depth, *, days: Integers, threads: int = 1) -> Peers:
+    """The counts of every group from the depth of every seat. depth: (n_seats, d), as `depth_of` makes it."""
     keys = {scope: _distinct(book, _KEYS[scope]) for scope in Scope}
     group = {scope: book.positions(keys[scope]) for scope in Scope}
     managers = _distinct(book, _MANAGER)

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
@@ -29,7 +30,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig, RepoConfig
 from google.protobuf.message import DecodeError
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group, catalogue_hash
 from features.compute import pack
@@ -39,8 +42,10 @@ from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, wr
 from features.tools import ToolProfile, load_tools
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
+BLOCKS_FOLDER = "blocks"
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
 
@@ -114,6 +119,9 @@ class FeatureStore:
                 repo_path=self.home,
             )
         )
+        if redis is not None:  # its own patience, 10 s and more, would hold up every request while the server is away
+            client = self._feast._get_provider().online_store._get_client(online)
+            client.set_retry(Retry(ConstantBackoff(REDIS_PAUSE_S), REDIS_RETRIES))
         self._online_view: feast.FeatureView | None = None
 
     @_named
@@ -240,12 +248,18 @@ class FeatureStore:
         if not seat_ids:
             return 0
         self._erase_online(seat_ids)
+        self._drop_blocks()
         return self._keep_offline(~pl.col("seat_id").is_in(list(seat_ids)))
 
     @_named
     def retain(self, *, since: datetime) -> int:
         """Take out the offline rows of snapshots before `since`; returns how many."""
+        self._drop_blocks()
         return self._keep_offline(pl.col("as_of") >= since)
+
+    def _drop_blocks(self) -> None:
+        """What a cluster computed (features.runs) names seats too, and can be computed again."""
+        shutil.rmtree(self.home / BLOCKS_FOLDER, ignore_errors=True)
 
     def _erase_online(self, seat_ids: Sequence[str]) -> None:
         """Feast has no deletion by entity: a row without a catalogue is none to `_read`, on every online store."""
@@ -266,6 +280,7 @@ class FeatureStore:
         """The embedded store can do better than blank: the rows go, and with them the pseudonym in their key."""
         keys = [(entity_key(seat),) for seat in seat_ids]
         with closing(sqlite3.connect(self._feast.config.online_store.path, timeout=30)) as online, online:
+            online.execute("PRAGMA secure_delete=ON")  # overwritten, not only given free
             online.executemany(f'DELETE FROM "{self._online_table}" WHERE entity_key = ?', keys)
 
     @property

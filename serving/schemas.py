@@ -225,7 +225,8 @@ class DecisionOut(Freshness):
         description="Null where the decision was made on features of another catalogue, or older than an hour."
     )
     policy: str
-    model: str
+    model: str = Field(description="That told the risk, with its version.")
+    effects_model: str = Field(description="That told the effects: `expert`, or a learned model with its version.")
 
 
 class DecideResponse(BaseModel):
@@ -331,3 +332,4 @@ class Readiness(BaseModel):
     log: str
     features: str
     model: str
+    effects: str

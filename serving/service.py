@@ -82,7 +82,7 @@ class RekindleService:
 
     def _watch_champion(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
-            self.advisor.champion.refresh()
+            self.advisor.refresh()
             try:
                 self.app.state.gate.flush()
             except (

@@ -72,8 +72,8 @@ def offline(offline_home, written):
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = FeatureStore(tmp_path)
+def store(tmp_path, online_at):
+    opened = FeatureStore(tmp_path, redis=online_at)
     opened.apply()
     return opened
 
@@ -253,9 +253,9 @@ def test_age_is_counted_from_as_of(store):
     assert store.online(["acme/s-1"])[0].age_seconds(AS_OF + timedelta(hours=2)) == 7200
 
 
-def test_another_process_sees_what_was_pushed(store, tmp_path):
+def test_another_process_sees_what_was_pushed(store, tmp_path, online_at):
     store.push(rows([("acme/s-1", AS_OF)]))
-    again = FeatureStore(tmp_path)
+    again = FeatureStore(tmp_path, redis=online_at)
     again.apply()
     assert again.online(["acme/s-1"])[0].as_of == AS_OF
 
