@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
 EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 4, 130
-SHOWN_REJECTIONS, SHOWN_FEATURES = 10, 12
+SHOWN_REJECTIONS, SHOWN_FEATURES, SHOWN_EVENTS = 10, 12, 8
 SHOWN_NOTICES = 40
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 NOTHING_TO_COMPARE = (
@@ -61,6 +61,8 @@ NOTHING_TO_COMPARE = (
 )
 
 STOPPED = "stopped; what was stored is complete and the command can be run again"
+BLOCKS_FOLDER = "blocks"  # features.store takes it away when somebody is erased
+ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
 DAY_MICROSECONDS = 86_400_000_000
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
@@ -83,6 +85,8 @@ decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
+monitor_app = typer.Typer()
+app.add_typer(monitor_app, name="monitor")
 
 
 @dataclass(frozen=True)
@@ -454,7 +458,7 @@ def features_build(
         return
     from features.runs import read_blocks
 
-    blocks = out_address or str(state.home.absolute() / "blocks" / "features")
+    blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
     with _cluster(address, workers) as cluster:
         manifest, peak = _build_on(state, cluster, blocks, events=events, with_labels=False)
     with _progress("writing the offline store", unit="snapshots") as advance:
@@ -541,6 +545,8 @@ def features_push(
             part = state.refresher.refresh(at_most=PUSH_SEATS, clock=_now)
             pushed += part
             advance(part)
+            if watch:
+                (state.home / ALIVE).touch()
             if not part:
                 if not watch:
                     break
@@ -554,26 +560,78 @@ def features_show(
     as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`.")] = "now",
     as_json: AsJson = False,
 ) -> None:
-    """One seat's features, with what they say. What would tell of fewer than ten others is withheld."""
-    from features.catalogue import BY_NAME, FEATURES, is_about_few, say
+    """One seat's features and what they rest on. What would tell of fewer than ten others is withheld."""
+    from features.catalogue import FEATURES, is_about_few, say
 
     state = open_state()
     if not state.log.seats([seat]).num_rows:
         raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
-    row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
+    moment = _instant(state, as_of)
+    row = _features_at(state, [seat], moment).row(0, named=True)
+    withheld = [feature.name for feature in FEATURES if is_about_few(feature, row)]
+    rests_on = _evidence(state, seat, moment)
     if as_json:
-        _print_json({name: None if name in BY_NAME and is_about_few(BY_NAME[name], row) else row[name] for name in row})
+        known = {name: None if name in withheld else value for name, value in row.items()}
+        missing = [f.name for f in FEATURES if not f.is_category and row[f.name] != row[f.name]]
+        _print_json({**known, "withheld": withheld, "missing": missing, **rests_on})
         return
     table = Table("group", "feature", "value", "unit", "in words", title=f"{seat} at {row['as_of']:%Y-%m-%d %H:%M} UTC")
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
         shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
-        if is_about_few(feature, row):
+        if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
-        words = "" if is_missing or feature.is_category else say(feature, value)
+        words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
         table.add_row(feature.group, feature.name, shown, feature.unit, words)
     out.print(table)
+    _print_evidence(rests_on)
+
+
+def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
+    """Where the windows end, the sources that say so, and the last events that the features were made of."""
+    import numpy as np
+    import polars as pl
+
+    from features.coding import CODED_COLUMNS
+    from features.instants import from_microseconds, to_microseconds
+    from features.roster import Roster
+
+    sources, roster = state.log.sources(), Roster.of(state.log.roster([seat]))
+    moment = np.array([to_microseconds(as_of)])
+    version = roster.at(np.zeros(1, np.int64), moment)
+    end = from_microseconds(int(moment[0] - roster.lag(sources, version, moment)[0]))
+    (organization, tool) = roster.frame.select("organization", "tool").row(int(version[0]))
+    events = pl.DataFrame(pl.from_arrow(state.log.events([seat], columns=(*CODED_COLUMNS, "source"))))
+    seen = events.filter((pl.col("occurred_at") < end) & (pl.col("available_at") <= as_of))
+    shown = ("occurred_at", "available_at", "kind", "workflow", "value", "count", "completed", "category", "source")
+    return {
+        "window_end": end,
+        "sources": [
+            {
+                "source": source.source,
+                "lag_hours": source.lag / timedelta(hours=1),
+                "complete_until": min(source.watermark - source.lag, end),
+            }
+            for source in sources
+            if (source.organization, source.tool) == (organization, tool) and source.first_available_at <= as_of
+        ],
+        "events": seen.height,
+        "last_events": seen.sort("occurred_at", descending=True).head(SHOWN_EVENTS).select(shown).to_dicts(),
+    }
+
+
+def _print_evidence(rests_on: Mapping[str, Any]) -> None:
+    out.print(f"Windows end at {rests_on['window_end']:%Y-%m-%d %H:%M} UTC; made of {rests_on['events']:,} events.")
+    sources = Table("source", "lag in hours", "complete until", title="Sources")
+    for source in rests_on["sources"]:
+        sources.add_row(source["source"], f"{source['lag_hours']:g}", f"{source['complete_until']:%Y-%m-%d %H:%M}")
+    out.print(sources)
+    last = Table("occurred", "kind", "workflow", "value", "count", "completed", "source", title="Last events")
+    for event in rests_on["last_events"]:
+        cells = (event[name] for name in ("kind", "workflow", "value", "count", "completed", "source"))
+        last.add_row(f"{event['occurred_at']:%Y-%m-%d %H:%M}", *("" if cell is None else f"{cell}" for cell in cells))
+    out.print(last)
 
 
 def _build(state: State, *, threads: int = 2) -> int:
@@ -606,7 +664,9 @@ def _build(state: State, *, threads: int = 2) -> int:
         threads=threads,
     )
     with _progress("computing features", unit="snapshots") as advance:
-        return state.store.write_offline(_watched(blocks, advance))
+        rows = state.store.write_offline(_watched(blocks, advance))
+    state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
+    return rows
 
 
 def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":
@@ -769,7 +829,7 @@ def _training_data_on(state: State, cluster: "Cluster", *, events: str) -> dict[
     from features.engine import split_labels
     from features.runs import read_blocks
 
-    address = str(state.home.absolute() / "blocks" / "training")
+    address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
     manifest, _ = _build_on(state, cluster, address, events=events, with_labels=True)
     features, labels = split_labels(pl.concat(read_blocks(address)))
     return {
@@ -1018,7 +1078,7 @@ def _score_file(
         if cluster is None:
             scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
         else:
-            blocks = str(state.home.absolute() / "blocks" / "scores")
+            blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
             score_on(cluster, source, blocks, scorer, progress=advance)
             scored = join_blocks(blocks, target)
     document = {"scored": scored, "out": str(target), "method": str(scorer.method), "note": scorer.note}
@@ -1048,7 +1108,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
-    return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
+    return score_rows(rows, champion.current, note=champion.note, explain=True, now=_now()), unanswered
 
 
 # ---------------------------------------------------------------- learn, prove, plan
@@ -1477,13 +1537,16 @@ def decisions_import(
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; 3000 by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer; one by default.")] = None,
 ) -> None:
     """Serve the API: POST /v1/score and /v1/decide; /docs describes it."""
     from serving.service import serve
 
     state = open_state()
     settings = state.settings()
-    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    settings = replace(
+        settings, host=host or settings.host, port=port or settings.port, workers=workers or settings.workers
+    )
     _print_first_key(state)
     err.print(f"Serving http://{settings.host}:{settings.port} (docs at /docs); stop with Ctrl-C", highlight=False)
     serve(settings)
@@ -1594,12 +1657,15 @@ def webhooks_add(
     as_json: AsJson = False,
 ) -> None:
     """Tell a receiver, by signed POST (Standard Webhooks). Prints the secret that it checks signatures with."""
+    from features.events import checked_organization
     from serving.webhooks import Topic
 
     state = open_state()
     unknown = [one for one in topic or () if one not in set(Topic)]
     if unknown:
         raise ValueError(f"--topic: expected some of {', '.join(Topic)}, came {unknown[0]!r}")
+    if organization is not None:
+        checked_organization(organization)
     webhook = state.webhooks.add(url, topics=map(Topic, topic or Topic), organization=organization, now=_now())
     secret = state.webhooks.secret(webhook.webhook_id)
     _say(
@@ -1627,6 +1693,45 @@ def webhooks_list(as_json: AsJson = False) -> None:
     out.print(table)
 
 
+@webhooks_app.command("rotate")
+def webhooks_rotate(webhook_id: str, as_json: AsJson = False) -> None:
+    """A new secret. For 24 hours messages are signed with both, so that no receiver misses one."""
+    secret = open_state().webhooks.rotate(webhook_id, now=_now())
+    _say(
+        {"webhook_id": webhook_id, "secret": secret},
+        f"Webhook {webhook_id}; its new secret: {secret}",
+        as_json=as_json,
+    )
+
+
+@webhooks_app.command("dead")
+def webhooks_dead(as_json: AsJson = False) -> None:
+    """Deliveries that were given up, the latest first; `webhooks resend` tries them again."""
+    from serving.webhooks import State as Delivery
+
+    dead = open_state().webhooks.deliveries(state=Delivery.DEAD)
+    if as_json:
+        _print_json([asdict(one) for one in dead])
+        return
+    table = Table("delivery", "webhook", "seat", "tried", "last answer")
+    for one in dead:
+        table.add_row(one.delivery_id, one.webhook_id, one.seat_id, str(one.attempts), one.last_answer)
+    out.print(table)
+
+
+@webhooks_app.command("resend")
+def webhooks_resend(
+    delivery_id: Annotated[str | None, typer.Argument(help="As `webhooks dead` shows it; all where left out.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Those of this webhook only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try deliveries that were given up again, from the beginning."""
+    number = open_state().webhooks.resend(now=_now(), webhook_id=webhook, delivery_id=delivery_id)
+    if not number and delivery_id is not None:
+        raise ValueError(f"there is no delivery {delivery_id!r} that was given up; see `rekindle webhooks dead`")
+    _say({"resent": number}, f"{number} deliveries wait to be sent again.", as_json=as_json)
+
+
 @webhooks_app.command("remove")
 def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
     """End a webhook; what waits for it is dropped."""
@@ -1638,17 +1743,20 @@ def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
 def erase_command(person_id: str, as_json: AsJson = False) -> None:
     """Take out everything that names a person (`organization/person`), and keep it out; see docs/people.md."""
     from features.people import People
+    from features.references import forget
 
     state = open_state()
     people = People(state.log.database)
     if not people.is_known(person_id):
         raise ValueError(f"there is no person {person_id!r} in the roster; expected `organization/person`")
     erased = people.erase(person_id, store=state.store, now=_now())
+    forgotten = forget(state.home, [person_id])
     sentence = (
         f"Erased {erased.seats} seats, {erased.events:,} events, {erased.served:,} served scores, "
-        f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are."
+        f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are; "
+        f"{forgotten:,} training snapshots that models keep."
     )
-    _say(asdict(erased), sentence, as_json=as_json)
+    _say({**asdict(erased), "training_snapshots": forgotten}, sentence, as_json=as_json)
 
 
 @app.command("retain")
@@ -1665,15 +1773,33 @@ def retain_command(
     _say(asdict(retained), f"Taken out, older than {older_than} days: {counts}.", as_json=as_json)
 
 
-@app.command("monitor")
+@monitor_app.callback(invoke_without_command=True)
 def monitor_command(
+    context: typer.Context,
     days: Annotated[int, typer.Option(min=1, help="How many days of served scores to compare.")] = 7,
+    every: Annotated[
+        str | None, typer.Option(help="Again and again, such as 30m, 1h or 1d, until it is stopped.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what was served with what the model was trained on. Exit status: 0 quiet, 10 look, 20 act."""
+    """Compare what was served with what the model was trained on, and judge what came of it. Exit status: 0 quiet, 10 look,
+    20 act; with --every that of the last run, 2 where a run could not be made.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    pause = None if every is None else _pause(every)
+    state = open_state()
+    status = (
+        _monitor_once(state, days=days, as_json=as_json)
+        if pause is None
+        else _monitor_loop(state, pause=pause, days=days, as_json=as_json)
+    )
+    raise typer.Exit(status)
+
+
+def _monitor_once(state: State, *, days: int, as_json: bool) -> int:
     from monitoring.retrain import ask_for_retraining
 
-    state = open_state()
     run = _monitor(state, days=days)
     signal = ask_for_retraining(state.home, run, now=_now())
     if as_json:
@@ -1684,29 +1810,76 @@ def monitor_command(
         _print_findings(run)
         if signal is not None:
             out.print(f"A new model is asked for (`rekindle train --on-signal`): {signal.reason}", highlight=False)
-        out.print(f"Report: {run.folder / 'index.html'}", highlight=False)
-    raise typer.Exit(run.status)
+        out.print(f"Report: {run.folder / 'index.html'}", highlight=False, soft_wrap=True)
+    return run.status
+
+
+def _monitor_loop(state: State, *, pause: timedelta, days: int, as_json: bool) -> int:
+    """Runs that start `pause` apart, until the process is stopped. One that cannot be made is told and does not end it."""
+    import signal
+    import threading
+
+    stopped, status = threading.Event(), 0
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stopped.set())
+    while not stopped.is_set():
+        started = time.monotonic()
+        try:
+            status = _monitor_once(state, days=days, as_json=as_json)
+        except (ValueError, OSError) as error:
+            status = 2
+            err.print(f"No run at {_now():%Y-%m-%d %H:%M} UTC: {error}", highlight=False, markup=False)
+        stopped.wait(max(pause.total_seconds() - (time.monotonic() - started), 0))
+    return status
+
+
+def _pause(text: str) -> timedelta:
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdigit() or int(number) < 1:
+        raise ValueError(f"--every: expected a whole number and s, m, h or d, such as 30m, 1h or 1d; came {text!r}")
+    return timedelta(seconds=int(number) * units[unit])
+
+
+@monitor_app.command("ui")
+def monitor_ui_command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8_000,
+) -> None:
+    """Open the drift reports of all runs in Evidently's own pages. They ask for no key: keep them on this machine."""
+    from monitoring.drawing import WORKSPACE, serve_workspace
+
+    folder = open_state().home / WORKSPACE
+    if not folder.is_dir():
+        raise ValueError(f"there is no run to show in {folder}: run `rekindle monitor` first")
+    err.print(f"Evidently on http://{host}:{port}; stop with Ctrl-C", highlight=False)
+    serve_workspace(folder, host=host, port=port)
 
 
 def _monitor(state: State, *, days: int) -> "MonitorRun":
+    from features.interventions import SHIPPED, load_interventions
     from features.scorer import REFERENCE_ARTIFACT, REGISTERED_MODEL
     from monitoring.report import run_monitors
-    from training.registry import champion_folder, load_champion
+    from training.registry import champion_folder, load_champion, metrics_of
 
     champion = load_champion(state.home)
     if champion is None:
         raise ValueError(NOTHING_TO_COMPARE)
     scorer, version = champion
     now = _now()
+    own = state.home / "interventions.yaml"
     with _progress("comparing what was served with what was trained on"):
         return run_monitors(
             state.log,
             reference_path=champion_folder(state.home) / REFERENCE_ARTIFACT / "reference.parquet",
-            reports=state.home / "reports",
+            home=state.home,
             since=now - timedelta(days=days),
             until=now + timedelta(seconds=1),
             model=f"{REGISTERED_MODEL}/{version}",
             scorer=scorer,
+            tools=state.tools,
+            catalogue=load_interventions(own if own.exists() else SHIPPED),
+            auc_at_training=metrics_of(state.home, version).get("model_auc_h28"),
             now=now,
         )
 
@@ -1769,37 +1942,10 @@ def diagnose_command(
 
 def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]":
     """The seats at the moment, and what each showed in the windows of four weeks up to it."""
-    import numpy as np
-    import polars as pl
+    from features.rollout import read_rollout
 
-    from features.compute import compute_blocks, seat_blocks
-    from features.instants import to_microseconds
-    from features.observed import observed
-    from features.peers import days_needed
-    from features.population import latest_kept, read_population
-    from features.segments import WINDOWS, seat_modes, window_snapshots
-
-    sources, roster, read = state.log.sources(), state.log.roster(), latest_kept(state.log.events)
-    with _progress("reading seats", unit="seats") as advance:
-        population = read_population(
-            as_of, roster=roster, read_events=read, sources=sources, tools=state.tools, progress=advance
-        )
-    seat_ids = population.seats["seat_id"]
-    moments = window_snapshots(seat_ids[:1].to_list(), as_of)["as_of"]
-    with _progress("observing teams, roles and managers"):
-        peers = observed(state.log, state.tools, days_needed(np.array([to_microseconds(moment) for moment in moments])))
-    blocks = compute_blocks(
-        seat_blocks(state.log.seats(seat_ids.to_list())),
-        snapshots=lambda block: window_snapshots(block.column("seat_id").to_pylist(), as_of),
-        read_events=read,
-        roster=roster,
-        sources=sources,
-        tools=state.tools,
-        peers=peers,
-    )
-    with _progress("computing features", unit="seats") as advance:
-        features = list(_watched(blocks, lambda rows: advance(rows // WINDOWS)))
-    return population, seat_modes(pl.concat(features), population.seats)
+    with _progress("reading the rollout", unit="seats") as advance:
+        return read_rollout(state.log, state.tools, as_of, progress=lambda _what, seats: advance(seats))
 
 
 @app.command("demo")

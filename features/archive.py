@@ -23,6 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from fsspec.implementations.local import LocalFileSystem
 
 from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, Kind
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
@@ -33,6 +34,7 @@ MANIFEST = "manifest.json"
 DATABASE_VARIABLE = "REKINDLE_DATABASE"
 GROUP_ROWS = 20_000  # our choice: of so many rows a block of seats reads few that it does not want
 TEXTS = ("seat_id", "kind", "source", "workflow", "category")
+READ_AS_CODES = TEXTS[1:]  # not the seat: groups of rows are not left out by a column that is read as a dictionary
 
 _events = sa.table("events", *(sa.column(name) for name in ("occurred_at", "available_at")))
 
@@ -152,8 +154,9 @@ class Archive:
 
     def _dataset(self, files: Sequence[str]) -> ds.Dataset:
         fs, root = fsspec.core.url_to_fs(self.address.rstrip("/"))
-        form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=TEXTS))
-        arrow = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+        form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=READ_AS_CODES))
+        is_local = isinstance(fs, LocalFileSystem)
+        arrow = pyarrow.fs.LocalFileSystem() if is_local else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
         schema = pa.schema([_read_field(item) for item in EVENT_SCHEMA])
         fragments = [form.make_fragment(f"{root}/{file}", arrow) for file in files]
         return ds.FileSystemDataset(fragments, schema, form, arrow)
@@ -233,7 +236,7 @@ def _before(address: str) -> Iterable[DayFile]:
 
 
 def _read_field(item: pa.Field) -> pa.Field:
-    return item.with_type(pa.dictionary(pa.int32(), pa.string())) if item.name in TEXTS else item
+    return item.with_type(pa.dictionary(pa.int32(), pa.string())) if item.name in READ_AS_CODES else item
 
 
 def _document(archive: Archive) -> dict[str, Any]:

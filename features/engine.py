@@ -17,7 +17,7 @@ from features.archive import Archive, EventReader, LogReader
 from features.catalogue import catalogue_hash
 from features.cluster import Cluster
 from features.coding import CODED_COLUMNS
-from features.compute import BLOCK_SEATS, compute_features
+from features.compute import compute_features
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import to_microseconds
@@ -29,6 +29,7 @@ from features.roster import Roster
 from features.runs import Block, Manifest, Run
 from features.tools import ToolProfile
 
+TASK_SEATS = 4_000  # our choice: about 0.9 GiB at 170 events and 16 snapshots a seat, half of what a worker is given
 LABELLED_COLUMNS = (*CODED_COLUMNS, "source")
 LABEL_NAMES = ("silent_after_days", "known_days", "observable_days", "ended")
 
@@ -89,7 +90,7 @@ def _silent(rows: int) -> None:
     del rows
 
 
-def observe_on(cluster: Cluster, inputs: Inputs, days: Integers, *, block_seats: int = BLOCK_SEATS) -> Peers:
+def observe_on(cluster: Cluster, inputs: Inputs, days: Integers, *, block_seats: int = TASK_SEATS) -> Peers:
     """The peers of the midnights `days`: the depth of every block on the workers, the groups counted here."""
     book = Roster.of(inputs.roster)
     since, kinds = looked_at(inputs.roster, inputs.sources, inputs.tools, days)
@@ -118,7 +119,7 @@ def build_on(
     *,
     until: datetime,
     with_labels: bool = False,
-    block_seats: int = BLOCK_SEATS,
+    block_seats: int = TASK_SEATS,
     progress: Callable[[int], None] = _silent,
 ) -> Manifest:
     """Weekly snapshots of every seat up to `until`, with features (and labels), as blocks at the address `out`.

@@ -17,9 +17,21 @@ from features.peers import DEPTH_DAYS, Peers, observe
 from features.tools import ToolProfile
 
 
-def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers, *, threads: int = 1) -> Peers:
-    """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
+def observed(
+    log: EventLog,
+    tools: Mapping[str, ToolProfile],
+    days: Integers,
+    *,
+    threads: int = 1,
+    organization: str | None = None,
+) -> Peers:
+    """The peers of the midnights `days` (days since 1970, ascending), of one organisation or of all, read from the log in
+    blocks of seats.
+    """
     roster, sources = log.roster(), log.sources()
+    if organization is not None:
+        roster = roster.filter(pc.equal(roster.column("organization"), organization))
+        sources = [source for source in sources if source.organization == organization]
     first, kinds = looked_at(roster, sources, tools, days)
     seats = pc.unique(roster.column("seat_id")).to_pylist()
 

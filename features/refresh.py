@@ -37,6 +37,7 @@ class Refresher:
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
+    _erasures: int = field(default=0, init=False)  # when they were read: they may name whom was erased since
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
@@ -83,7 +84,7 @@ class Refresher:
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
         self.store.push(features)
-        self._erase_gone(seats)
+        features = self._without_gone(features)
         self.pushed(features)
         return _due_again(features, events, as_of)
 
@@ -106,10 +107,11 @@ class Refresher:
             peers=self.peers(as_of),
         )
 
-    def _erase_gone(self, seats: Sequence[str]) -> None:
-        """Who was erased while their features were computed must not come back with them."""
-        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
-        self.store.erase(sorted(gone))
+    def _without_gone(self, pushed: pl.DataFrame) -> pl.DataFrame:
+        """Who was erased while their features were computed must not come back with them: their rows go again."""
+        gone = sorted(self.log.erased(pushed["seat_id"].unique().to_list()))
+        self.store.erase(gone)
+        return pushed.filter(~pl.col("seat_id").is_in(gone)) if gone else pushed
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers that features at `as_of` look at: those at hand or kept in the log, else observed now and kept."""
@@ -121,13 +123,17 @@ class Refresher:
 
     def observe_day(self, as_of: datetime, *, threads: int = 1) -> Peers:
         """The peers that features at `as_of` look at, from the log as it is now; kept for the day."""
-        return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
+        with self._observing:
+            return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
 
     def _peers_of(self, day: int) -> Peers:
+        erasures = self.log.erasures()
         found = self._peers.get(day)
-        if found is not None:
+        if found is not None and self._erasures == erasures:
             return found
         with self._observing:  # who comes second finds what the first made
+            if self._erasures != erasures:
+                self._peers, self._erasures = {}, erasures
             found = self._peers.get(day)
             if found is None:
                 body = self.log.peers(day)
@@ -135,8 +141,9 @@ class Refresher:
         return found
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
+        erasures = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes())
+        self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures)
         return self._have(day, found)
 
     def _have(self, day: int, peers: Peers) -> Peers:
@@ -167,11 +174,11 @@ class Refresher:
         )
         for block in blocks:
             count = self.store.push(block)
+            block = self._without_gone(block)
             self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
             yield count
-        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:

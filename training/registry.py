@@ -270,6 +270,12 @@ def tags_of(home: Path, version: str) -> dict[str, str]:
     return {**client.get_run(run_id).data.tags, "run_id": run_id}
 
 
+def metrics_of(home: Path, version: str) -> dict[str, float]:
+    """The metrics of a version's run."""
+    client = _client(home)
+    return dict(client.get_run(str(client.get_model_version(REGISTERED_MODEL, version).run_id)).data.metrics)
+
+
 def attach(home: Path, version: str, folder: Path, *, to: str) -> None:
     """Add the files of the folder to the run of the version, below `to`."""
     with _tracking(home):

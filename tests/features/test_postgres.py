@@ -13,6 +13,7 @@ from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Event, Seat, event
 from features.instants import to_microseconds
 from features.log import EventLog
 from features.postgres import bounds, drop_months, following, months_of, months_there, read_by_copy
+from features.touched import CLAIM
 
 NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -173,10 +174,10 @@ def test_bulk_ingest_equals_single_inserts(log):
 
 HOLDER = """
 import sys, time
-from datetime import UTC, datetime
+from datetime import datetime
 from features.log import EventLog
 log = EventLog(sys.argv[1])
-claim = log.touched.claim(at_most=20, now=datetime.now(UTC))
+claim = log.touched.claim(at_most=20, now=datetime.fromisoformat(sys.argv[2]))
 print(",".join(sorted(claim.tokens)), flush=True)
 time.sleep(600)
 """
@@ -186,7 +187,7 @@ def test_claims_of_several_processes_never_meet_and_those_of_killed_ones_come_ba
     seats = [seat(number) for number in range(100)]
     append(log, [], seats)
     holders = [
-        subprocess.Popen([sys.executable, "-c", HOLDER, postgres_url], stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", HOLDER, postgres_url, NOW.isoformat()], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]  # fmt: skip
     held = [set(holder.stdout.readline().strip().split(",")) for holder in holders]
     assert len(set().union(*held)) == sum(map(len, held)) == 80
@@ -194,12 +195,11 @@ def test_claims_of_several_processes_never_meet_and_those_of_killed_ones_come_ba
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    now = datetime.now(UTC)
-    free = log.touched.claim(at_most=1000, now=now)
+    free = log.touched.claim(at_most=1000, now=NOW)
     assert len(free) == 20
     assert not set(free.tokens) & set().union(*held)
     log.touched.finish(free)
-    back = log.touched.claim(at_most=1000, now=now + timedelta(seconds=11))
+    back = log.touched.claim(at_most=1000, now=NOW + CLAIM + timedelta(seconds=1))
     assert set(back.tokens) == set().union(*held)
 
 

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from features.keys import Scope
 from features.log import EventLog
 from features.observed import observed
 from features.peers import days_needed
-from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from features.scorer import CHAMPION, INPUTS, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
@@ -75,9 +78,13 @@ def happened() -> list[Event]:
 
 
 def push_features(home: Path, as_of: dict[str, datetime]) -> None:
-    log = EventLog(f"sqlite:///{home / 'log.db'}")
     store = FeatureStore(home)
     store.apply()
+    store.push(features_at(home, as_of))
+
+
+def features_at(home: Path, as_of: dict[str, datetime]) -> pl.DataFrame:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
     snapshots = pl.DataFrame(
         {"seat_id": list(as_of), "as_of": list(as_of.values())},
         schema={"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")},
@@ -91,8 +98,14 @@ def push_features(home: Path, as_of: dict[str, datetime]) -> None:
         tools=load_tools(),
         peers=observed(log, load_tools(), days),
     )
-    store.push(features)
     log.close()
+    return features
+
+
+@pytest.fixture(scope="session")
+def online_features(rollout: Path) -> pl.DataFrame:
+    """The features of the busy seat, as they are online."""
+    return features_at(rollout, {BUSY: AS_OF})
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +178,7 @@ class Client:
     """Calls an application in this process, without a server, with a key of its own: for everything, unless told."""
 
     def __init__(self, app: FastAPI, *, key: str | None = None, **key_fields: Any) -> None:
+        self.app = app
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if key is None:
             fields = {"name": "test", "scopes": tuple(Scope), "now": ASSIGNED, "rate_per_second": 1e6, **key_fields}
@@ -213,7 +227,7 @@ def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
     """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
-    names = [*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN]
+    names = list(INPUTS)
     rng = np.random.default_rng(7)
     rows = rng.uniform(0, 30, (600, len(names)))
     rows[:, -1] = rng.integers(0, PERIODS, 600)
@@ -262,6 +276,35 @@ class Registry:
         self._client.delete_registered_model_alias(name, CHAMPION)
 
 
+class Receiver:
+    """Of webhooks: listens on this machine, keeps what comes and answers with `status` after `seconds`."""
+
+    def __init__(self) -> None:
+        self.status, self.seconds = 204, 0.0
+        self.got: list[tuple[dict[str, str], str]] = []
+        ours = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                time.sleep(ours.seconds)
+                ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(ours.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with MLflow's database, made once: its migrations take ten seconds."""
@@ -276,7 +319,18 @@ def registry(empty_registry: Path, home: Path) -> Registry:
     return Registry(home)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_registry(empty_registry: Path) -> Callable[[Path], Registry]:
+    """A registry in a state folder."""
+
+    def make(home: Path) -> Registry:
+        shutil.copy(empty_registry / "mlflow.db", home)
+        return Registry(home)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def noted(scorer: Scorer) -> Callable[[str], Scorer]:
     """The tiny model under another note, so that versions can be told apart."""
     return lambda note: replace(scorer, note=note)
@@ -314,6 +368,13 @@ def make_event() -> Callable[..., Event]:
 @pytest.fixture
 def make_client() -> type[Client]:
     return Client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The API in process, over a real log and a real feature store."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from features.catalogue import catalogue_hash
+from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
 from features.decisions import NONE, Decision
 from features.effects import REGISTERED_EFFECTS, EffectModel
 from features.events import Batch, Kind, events_table, seats_table
@@ -81,6 +82,27 @@ def test_old_features_are_called_stale(client: Any) -> None:
 
     assert item["stale"] is True
     assert item["age_s"] == 27 * 3600
+
+
+def test_the_hour_of_features_older_than_it_is_not_shown_as_this_one(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three quick closes just before the features were computed."""
+    online = advisor._store.online
+    place = NUMERIC.index(BY_NAME["quick_closes_1h"])
+
+    def struggling(seat_ids: Any) -> list[Any]:
+        rows = [row for row in online(seat_ids) if row is not None]
+        vectors = [np.where(np.arange(len(NUMERIC)) == place, 3.0, row.vector) for row in rows]
+        return [dataclasses.replace(row, vector=vector) for row, vector in zip(rows, vectors, strict=True)]
+
+    monkeypatch.setattr(advisor._store, "online", struggling)
+    fresh, old = client.post("/v1/score", json={"seats": [BUSY, OLD]}).json()["items"]
+    decision = client.post("/v1/decide", json={"seats": [OLD]}).json()["items"][0]
+
+    assert (fresh["live_friction"]["quick_closes"], old["live_friction"], decision["live_friction"]) == (3, None, None)
+    modes = [[finding["mode"] for finding in item["failure_modes"]] for item in (fresh, old)]
+    assert ["silent_struggle" in found for found in modes] == [True, False]
 
 
 def test_a_seat_that_cannot_be_scored_does_not_spoil_the_batch(client: Any) -> None:

@@ -1,7 +1,6 @@
 """The plan of a day, solved by the real program, into the real log."""
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -225,35 +224,27 @@ def test_a_planned_decision_says_that_it_cannot_be_drawn_again_alone(advisor: Ad
     assert "plan-1" in answer.json()["detail"]
 
 
-def test_options_that_workers_of_a_cluster_worked_out_are_the_same(
-    advisor: Advisor, settings: Settings, now: datetime, monkeypatch: pytest.MonkeyPatch
+def test_workers_of_a_cluster_propose_what_one_process_proposes(
+    advisor: Advisor, settings: Settings, cluster: Any
 ) -> None:
-    for name, value in settings.to_environment().items():
-        monkeypatch.setenv(name, value)
+    cluster.client.run(lambda own=settings.to_environment(): __import__("os").environ.update(own))
+    object.__setattr__(advisor.settings, "max_batch", 2)
+    asked: dict[str, Any] = {"organization": "acme", "capacity": {"peer_champion": 1}, "at_risk_from": 0.0}
 
-    class OtherProcess:
-        """What crosses to a worker and back is pickled; the worker's memory is its own."""
-
-        def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-            for item in items:
-                yield pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(item)))))
-
-    here = propose(advisor, SEATS, organization="acme", capacity={"peer_champion": 1}, at_risk_from=0.0)
-    there = propose(
-        advisor,
-        SEATS,
-        organization="acme",
-        capacity={"peer_champion": 1},
-        at_risk_from=0.0,
-        cluster=OtherProcess(),  # type: ignore[arg-type]  # of a Cluster, only `map` is used
-    )
+    here = propose(advisor, SEATS, **asked)
+    there = propose(advisor, SEATS, **asked, cluster=cluster)
 
     assert here is not None
     assert there is not None
-    assert (there.arms, there.seat_ids, there.told_by, there.capacity) == (
-        here.arms, here.seat_ids, here.told_by, here.capacity,
-    )  # fmt: skip
+    assert len(here.seat_ids) == 3
+    assert (there.arms, there.seat_ids, there.told_by) == (here.arms, here.seat_ids, here.told_by)
+    assert there.capacity == here.capacity
     np.testing.assert_array_equal(there.values, here.values)
     np.testing.assert_array_equal(there.eligible, here.eligible)
     np.testing.assert_array_equal(there.targets, here.targets)
     assert (solve_as(advisor.settings.terms)(there).chosen == solve_as(advisor.settings.terms)(here).chosen).all()
+
+
+def test_an_unknown_intervention_has_no_capacity(advisor: Advisor) -> None:
+    with pytest.raises(ValueError, match="--capacity: expected one of"):
+        propose(advisor, SEATS, organization="acme", capacity={"champagne": 1}, at_risk_from=0.0)
