@@ -70,7 +70,9 @@ def running(command: list[str], url: str, environ: dict[str, str], log: Path) ->
                 time.sleep(0.1)
             yield
         finally:
-            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            family = []
+            if process.poll() is None:
+                family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
             for member in family:
                 member.send_signal(signal.SIGTERM)
             psutil.wait_procs(family, timeout=20)
@@ -123,7 +125,9 @@ def measure_ours(home: Path, seats: list[str], wrk: str, *, workers: int, second
 
 def measure_peer(home: Path, wrk: str, *, seconds: int, rows: list[list[str]]) -> None:
     """`mlflow models serve` of the promoted model, one row at a time.."""
-    environ = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}", "PYTHONPATH": str(Path.cwd())}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts `uvicorn` by its name
+    environ = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}", "PATH": path}
+    environ["PYTHONPATH"] = str(Path.cwd())
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/rekindle-risk@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(PEER_PORT)]
     url = f"http://127.0.0.1:{PEER_PORT}"
@@ -173,7 +177,7 @@ def main() -> None:
             train(environ)
         else:
             log = EventLog(f"sqlite:///{home / 'log.db'}")
-            seats = log.seats().column("seat_id").to_pylist()
+            seats = [row["seat_id"] for row in log.seats().to_pylist() if row["removed_at"] is None]
             log.close()
         print(f"{platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
         print("| call | workers | clients | requests/s | p50 ms | p99 ms | failed |\n|---|---|---|---|---|---|---|")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
@@ -33,6 +32,7 @@ from features.history import (
     Integers,
     Mask,
     Window,
+    Within,
     last_days,
     life_days,
     ratio,
@@ -123,23 +123,16 @@ class Feature:
         return "category" if self.is_category else "float64"
 
 
-def _remembered(mask: Mask) -> Mask:
-    """The mask, worked out once for each block of events: others are made of it."""
-    known: WeakKeyDictionary[Events, Booleans] = WeakKeyDictionary()
+def _kind(*kinds: Kind) -> Mask:
+    codes = [KIND_CODES[kind] for kind in kinds]
 
-    def remembered(events: Events) -> Booleans:
-        found = known.get(events)
-        if found is None:
-            found = known[events] = mask(events)
+    def mask(events: Events) -> Booleans:
+        found: Booleans = events.kind == codes[0]
+        for code in codes[1:]:
+            found |= events.kind == code
         return found
 
-    return remembered
-
-
-def _kind(*kinds: Kind) -> Mask:
-    is_one = np.zeros(len(KIND_CODES), bool)
-    is_one[[KIND_CODES[kind] for kind in kinds]] = True
-    return _remembered(lambda events: np.take(is_one, events.kind))
+    return mask
 
 
 def _count_of(events: Events) -> Integers:
@@ -162,8 +155,8 @@ def _counted(mask: Mask) -> Channel:
     return Channel(mask, _count_of)
 
 
-def _measured(mask: Mask) -> Mask:
-    return lambda events: mask(events) & (events.value >= 0)
+def _is_measured(events: Events) -> Booleans:
+    return events.value >= 0
 
 
 def _is_meaningful(events: Events) -> Booleans:
@@ -174,57 +167,49 @@ def _is_opportunity(events: Events) -> Booleans:
     return events.is_opportunity
 
 
-def _is_quick_close(events: Events) -> Booleans:
-    return events.is_quick_close
-
-
 def _is_work_evidence(events: Events) -> Booleans:
     return events.is_opportunity | IS_USE(events)
 
 
-def _ends_open_streak(events: Events) -> Booleans:
-    return np.asarray(_IS_SESSION(events) & (events.completed != 0))
+def _is_quick(events: Events) -> Booleans:
+    return events.is_quick_close
 
 
-def _is_answered(events: Events) -> Booleans:
-    return np.asarray(_IS_SURVEY(events) & (events.value >= 0))
+def _is_soon_known(events: Events) -> Booleans:
+    """Known within the hour: what a window of the last hour can hold at all."""
+    return events.available - events.at <= HOUR
 
 
-def _is_live(mask: Mask) -> Mask:
-    """Of the mask, those that were known within the hour: what a window of the last hour can hold at all."""
-    return lambda events: mask(events) & (events.available - events.at <= HOUR)
+def _has_failed(events: Events) -> Booleans:
+    return np.asarray(events.completed == 0)
 
 
-def _is_failed_attempt(events: Events) -> Booleans:
-    return np.asarray(_IS_SESSION(events) & (events.completed == 0))
+def _has_completed(events: Events) -> Booleans:
+    return np.asarray(events.completed == 1)
 
 
-def _ends_quick_closes(events: Events) -> Booleans:
-    return np.asarray(_IS_TASK(events) | (_IS_SESSION(events) & (events.completed == 1)))
+def _is_done(events: Events) -> Booleans:
+    return np.asarray((events.kind == KIND_CODES[Kind.TASK]) | (events.completed == 1))
 
 
-@_remembered
 def _is_retry(events: Events) -> Booleans:
-    """A single prompt within RETRY_WITHIN_MINUTES after another of its seat, with nothing accepted or done between."""
-    exchange = np.flatnonzero(_is_single_prompt(events) | _IS_TAKEN(events))
-    seat, at, prompt = events.seat[exchange], events.at[exchange], _is_single_prompt(events)[exchange]
-    is_next = np.zeros(exchange.size, bool)
-    is_next[1:] = prompt[1:] & prompt[:-1] & (seat[1:] == seat[:-1])
-    is_next[1:] &= at[1:] - at[:-1] <= RETRY_WITHIN_MINUTES * MINUTE
-    retries = np.zeros(events.seat.size, bool)
-    retries[exchange] = is_next
-    return retries
+    """Of single prompts and what was taken: a prompt within RETRY_WITHIN_MINUTES after another of its seat, with nothing
+    accepted or done between.
+    """
+    is_prompt: Booleans = events.kind == KIND_CODES[Kind.PROMPT]
+    is_next = np.zeros(is_prompt.size, bool)
+    is_next[1:] = is_prompt[1:] & is_prompt[:-1] & (events.seat[1:] == events.seat[:-1])
+    is_next[1:] &= events.at[1:] - events.at[:-1] <= RETRY_WITHIN_MINUTES * MINUTE
+    return is_next
 
 
-@_remembered
-def _is_single_prompt(events: Events) -> Booleans:
-    """A prompt with an instant of its own: not a total."""
-    return np.asarray(_IS_PROMPT(events) & (events.count == 1))
+def _is_single(events: Events) -> Booleans:
+    """With an instant of its own: not a total."""
+    return np.asarray(events.count == 1)
 
 
-@_remembered
-def _is_sized_prompt(events: Events) -> Booleans:
-    return np.asarray(_is_single_prompt(events) & (events.value >= 0))
+def _is_single_or_taken(events: Events) -> Booleans:
+    return np.asarray((events.count == 1) | (events.kind != KIND_CODES[Kind.PROMPT]))
 
 
 def _doublings(events: Events) -> Integers:
@@ -236,30 +221,21 @@ def _doublings_squared(events: Events) -> Integers:
     return _doublings(events) ** 2
 
 
-def _is_voiced_together(events: Events) -> Booleans:
-    return np.asarray(_IS_VOICE(events) & (events.frustration >= TOGETHER) & (events.uncertainty >= TOGETHER))
+def _says_both(events: Events) -> Booleans:
+    return np.asarray((events.frustration >= TOGETHER) & (events.uncertainty >= TOGETHER))
 
 
-def _is_given(intervention: str) -> Mask:
-    code = CATEGORY_CODES[intervention]
-    return lambda events: _IS_INTERVENTION(events) & (events.category == code)
+def _is_of_category(name: str) -> Mask:
+    code = CATEGORY_CODES[name]
+    return lambda events: events.category == code
 
 
-def _is_assisted(events: Events) -> Booleans:
-    return _IS_TASK(events) & events.is_meaningful
+def _is_high_value(events: Events) -> Booleans:
+    return events.is_high_value
 
 
-def _is_unassisted(events: Events) -> Booleans:
-    return _IS_WORK(events) & events.is_high_value
-
-
-def _has_workflow(number: int) -> Mask:
-    return lambda events: events.is_meaningful & (events.workflow == number)
-
-
-def _reaction(stage: Stage) -> Mask:
-    code = CATEGORY_CODES[str(stage)]
-    return lambda events: _IS_REACTION(events) & (events.category == code)
+def _is_of_workflow(number: int) -> Mask:
+    return lambda events: events.workflow == number
 
 
 MINUTE = HOUR // 60
@@ -279,10 +255,20 @@ _IS_NPS = _kind(Kind.NPS)
 _IS_INTERVENTION = _kind(Kind.INTERVENTION)
 _IS_REACTION = _kind(Kind.REACTION)
 _IS_SURVEY = _kind(Kind.CONFIDENCE, Kind.NPS)
-_IS_ANSWERED_CONFIDENCE = _measured(_IS_CONFIDENCE)
-_IS_ANSWERED_NPS = _measured(_IS_NPS)
-_IS_MEASURED_PROMPT = _measured(_IS_PROMPT)
-_IS_MEASURED_SESSION = _measured(_IS_SESSION)
+_IS_ANSWERED_CONFIDENCE = Within(_IS_CONFIDENCE, _is_measured)
+_IS_ANSWERED_NPS = Within(_IS_NPS, _is_measured)
+_IS_MEASURED_PROMPT = Within(_IS_PROMPT, _is_measured)
+_IS_MEASURED_SESSION = Within(_IS_SESSION, _is_measured)
+_IS_ANSWERED = Within(_IS_SURVEY, _is_measured)
+_IS_QUICK_CLOSE = Within(_IS_SESSION, _is_quick)
+_IS_FAILED_ATTEMPT = Within(_IS_SESSION, _has_failed)
+_IS_COMPLETED = Within(_IS_SESSION, _has_completed)
+_ENDS_OPEN_STREAK = Within(_IS_SESSION, lambda events: events.completed != 0)
+_ENDS_QUICK_CLOSES = Within(_kind(Kind.SESSION, Kind.TASK), _is_done)
+_IS_SINGLE_PROMPT = Within(_IS_PROMPT, _is_single)
+_IS_SIZED_PROMPT = Within(_IS_SINGLE_PROMPT, _is_measured)
+_IS_EXCHANGE = Within(_kind(Kind.PROMPT, Kind.ACCEPTED, Kind.TASK), _is_single_or_taken)
+_IS_RETRY = Within(_IS_EXCHANGE, _is_retry)
 
 USE = _counted(IS_USE)
 SESSIONS = _counted(_IS_SESSION)
@@ -290,34 +276,36 @@ PROMPTS = _counted(_IS_PROMPT)
 ACCEPTED = _counted(_kind(Kind.ACCEPTED))
 REJECTED = _counted(_IS_REJECTED)
 TASKS = _counted(_IS_TASK)
-ASSISTED = _counted(_is_assisted)
+ASSISTED = _counted(Within(_IS_TASK, _is_meaningful))
 WORK = _counted(_IS_WORK)
-UNASSISTED = _counted(_is_unassisted)
+UNASSISTED = _counted(Within(_IS_WORK, _is_high_value))
 ERRORS = _counted(_IS_ERROR)
 HELP = _counted(_kind(Kind.HELP))
 TRAININGS = _counted(_IS_TRAINING)
 TICKETS = _counted(_kind(Kind.TICKET))
 INTERVENTIONS = _counted(_IS_INTERVENTION)
 MEANINGFUL = _counted(_is_meaningful)
-QUICK_CLOSES = _counted(_is_quick_close)
+QUICK_CLOSES = _counted(_IS_QUICK_CLOSE)
 PROMPT_LENGTH = Channel(_IS_MEASURED_PROMPT, _value_of)
 PROMPTS_MEASURED = Channel(_IS_MEASURED_PROMPT, _count_of)
 SESSION_SECONDS = Channel(_IS_MEASURED_SESSION, _value_of)
 SESSIONS_MEASURED = Channel(_IS_MEASURED_SESSION, _count_of)
 FRUSTRATION = Channel(_IS_VOICE, _frustration_of)
 UNCERTAINTY = Channel(_IS_VOICE, _uncertainty_of)
-WORKFLOWS = tuple(_counted(_has_workflow(number)) for number in range(MAX_WORKFLOWS))
-SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in (Stage.SEEN, Stage.ACCEPTED, Stage.DISMISSED))
+WORKFLOWS = tuple(_counted(Within(_is_meaningful, _is_of_workflow(number))) for number in range(MAX_WORKFLOWS))
+_REACTED = {stage: Within(_IS_REACTION, _is_of_category(str(stage))) for stage in Stage}
+_GIVEN = {name: Within(_IS_INTERVENTION, _is_of_category(name)) for name in INTERVENTION_KINDS}
+SEEN, TAKEN, DISMISSED = (_counted(_REACTED[stage]) for stage in (Stage.SEEN, Stage.ACCEPTED, Stage.DISMISSED))
 LIVE_QUICK_CLOSES, LIVE_FAILED, LIVE_ERRORS, LIVE_REJECTED = (
-    _counted(_is_live(mask)) for mask in (_is_quick_close, _is_failed_attempt, _IS_ERROR, _IS_REJECTED)
+    _counted(Within(mask, _is_soon_known)) for mask in (_IS_QUICK_CLOSE, _IS_FAILED_ATTEMPT, _IS_ERROR, _IS_REJECTED)
 )
-COMPLETED = _counted(lambda events: _IS_SESSION(events) & (events.completed == 1))
-FAILED = _counted(_is_failed_attempt)
-SINGLE_PROMPTS, RETRIES = _counted(_is_single_prompt), _counted(_is_retry)
-SIZED_PROMPTS = _counted(_is_sized_prompt)
-DOUBLINGS, DOUBLINGS_SQUARED = Channel(_is_sized_prompt, _doublings), Channel(_is_sized_prompt, _doublings_squared)
-ASKED, ANSWERED = _counted(_IS_SURVEY), _counted(_is_answered)
-VOICED_TOGETHER = _counted(_is_voiced_together)
+COMPLETED = _counted(_IS_COMPLETED)
+FAILED = _counted(_IS_FAILED_ATTEMPT)
+SINGLE_PROMPTS, RETRIES = _counted(_IS_SINGLE_PROMPT), _counted(_IS_RETRY)
+SIZED_PROMPTS = _counted(_IS_SIZED_PROMPT)
+DOUBLINGS, DOUBLINGS_SQUARED = Channel(_IS_SIZED_PROMPT, _doublings), Channel(_IS_SIZED_PROMPT, _doublings_squared)
+ASKED, ANSWERED = _counted(_IS_SURVEY), _counted(_IS_ANSWERED)
+VOICED_TOGETHER = _counted(Within(_IS_VOICE, _says_both))
 
 H1 = LAST_HOUR
 D7, D14, D28, D56 = (last_days(days) for days in (7, 14, 28, 56))
@@ -501,7 +489,7 @@ def _life_week(s: Snapshots) -> Floats:
 
 def _last_reaction(s: Snapshots) -> Floats:
     """1 accepted, -1 dismissed: whichever of the two came last; of one instant the dismissal counts."""
-    taken, dismissed = (s.history.since_last(_reaction(stage)) for stage in (Stage.ACCEPTED, Stage.DISMISSED))
+    taken, dismissed = (s.history.since_last(_REACTED[stage]) for stage in (Stage.ACCEPTED, Stage.DISMISSED))
     with np.errstate(invalid="ignore"):
         is_taken = (taken < dismissed) | (np.isnan(dismissed) & ~np.isnan(taken))
     return np.where(is_taken, 1.0, np.where(np.isnan(dismissed), np.nan, -1.0))
@@ -573,8 +561,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("failed_attempts_1h", _G.FRICTION, "sessions", "Sessions within the last hour that ended with nothing completed.", count(LIVE_FAILED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} sessions within the hour with nothing completed"),
     Feature("errors_1h", _G.FRICTION, "errors", "Failures or undone results within the last hour.", count(LIVE_ERRORS, H1), mode=_MODE.SILENT_STRUGGLE, says="{} failures within the hour"),
     Feature("rejected_1h", _G.FRICTION, "suggestions", "Suggestions refused within the last hour.", count(LIVE_REJECTED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} suggestions refused within the hour"),
-    Feature("quick_close_streak", _G.FRICTION, "sessions", "Quick closes since the last completed session or assisted task.", lambda s: s.history.streak(QUICK_CLOSES, _ends_quick_closes), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes since anything was completed"),
-    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(SESSIONS, _ends_open_streak), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
+    Feature("quick_close_streak", _G.FRICTION, "sessions", "Quick closes since the last completed session or assisted task.", lambda s: s.history.streak(QUICK_CLOSES, _ENDS_QUICK_CLOSES), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes since anything was completed"),
+    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(SESSIONS, _ENDS_OPEN_STREAK), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
     Feature("session_seconds_28", _G.FRICTION, "seconds", "Mean length of a session, 28 days.", lambda s: s.history.mean(SESSION_SECONDS, SESSIONS_MEASURED, D28), missing="no measured session"),
     Feature("rejected_share_28", _G.FRICTION, "share", "Suggestions refused, of those taken or refused, 28 days.", lambda s: ratio(s.history.count(REJECTED, D28), s.history.count(REJECTED, D28) + s.history.count(ACCEPTED, D28)), missing="nothing offered", mode=_MODE.COMPLEXITY, says="{:%} of suggestions refused"),
     Feature("errors_28", _G.FRICTION, "errors", "Failures or undone results, 28 days.", count(ERRORS, D28), mode=_MODE.SILENT_STRUGGLE, says="{} failures in 28 days"),
@@ -593,11 +581,11 @@ FEATURES: tuple[Feature, ...] = (
     Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_ANSWERED_CONFIDENCE), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
     Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
     Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_ANSWERED_NPS), missing="never answered", says="would recommend it {} of 10"),
-    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_is_answered), missing="never answered"),
+    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_ANSWERED), missing="never answered"),
     Feature("confidence_slope", _G.CONFIDENCE, "points per 28 days", "Least-squares slope of the answers on confidence over 180 days.", _confidence_slope, missing="answers on fewer than two UTC dates", mode=_MODE.COMPLEXITY, says="confidence answers change by {} points in four weeks", window="180 days"),
     Feature("surveys_asked_180", _G.CONFIDENCE, "questions", "Survey questions asked in 180 days, answered or not.", count(ASKED, D180)),
     Feature("response_share_180", _G.CONFIDENCE, "share", "Survey questions that were answered, of those asked in 180 days.", share(ANSWERED, ASKED, D180), missing="never asked", says="{:%} of survey questions answered"),
-    Feature("unanswered_streak", _G.CONFIDENCE, "questions", "Latest survey questions in a row without an answer.", lambda s: s.history.streak(ASKED, _is_answered), says="the latest {} survey questions not answered"),
+    Feature("unanswered_streak", _G.CONFIDENCE, "questions", "Latest survey questions in a row without an answer.", lambda s: s.history.streak(ASKED, _IS_ANSWERED), says="the latest {} survey questions not answered"),
     Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters on average"),
     Feature("prompt_length_spread_28", _G.CONFIDENCE, "doublings", "Standard deviation of log2(1 + length) of single prompts, 28 days.", _prompt_length_spread, missing="fewer than three measured single prompts", mode=_MODE.COMPLEXITY),
     Feature("retry_share_28", _G.CONFIDENCE, "share", "Single prompts within ten minutes after another with nothing accepted or done between, 28 days.", share(RETRIES, SINGLE_PROMPTS, D28), missing="no single prompt", mode=_MODE.COMPLEXITY, says="{:%} of prompts were another try"),
@@ -641,7 +629,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("dismissed_56", _G.HISTORY, "reactions", "Interventions dismissed in 56 days.", count(DISMISSED, D56), says="{} offers dismissed in 56 days"),
     Feature("last_reaction", _G.HISTORY, "-1 or 1", "The last answer to an intervention: 1 accepted, -1 dismissed.", _last_reaction, missing="neither yet"),
     *(
-        Feature(f"given_{name}_56", _G.HISTORY, "interventions", f"Interventions of the kind {name} in 56 days.", count(_counted(_is_given(name)), D56))
+        Feature(f"given_{name}_56", _G.HISTORY, "interventions", f"Interventions of the kind {name} in 56 days.", count(_counted(_GIVEN[name]), D56))
         for name in INTERVENTION_KINDS
     ),
     # context

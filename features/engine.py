@@ -23,8 +23,8 @@ from features.history import Integers
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog, Source, latest_seats
+from features.observed import looked_at
 from features.peers import Depth, Peers, count_peers, days_needed, depth_of, part_of
-from features.refresh import looked_at
 from features.roster import Roster
 from features.runs import Block, Manifest, Run
 from features.tools import ToolProfile

@@ -234,6 +234,8 @@ class Batch:
     `decisions` are past decisions with their logged probabilities, where the source has them (features.decisions).
     `lags`: how late each source in `events` is by its nature; a source that is not named has none. `complete_until`: by
     source, up to when the connector knows that it has told everything, where that is later than its last event.
+    `aliases`: pseudonyms that stand for another person's (features.aliases). `file`, `records`: which file the events are
+    of, and how many of its records this batch took, where the connector says so.
     """
 
     seats: pa.Table
@@ -242,6 +244,9 @@ class Batch:
     decisions: tuple[Decision, ...] = ()
     lags: Mapping[str, timedelta] = field(default_factory=dict)
     complete_until: Mapping[str, datetime] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    file: str = ""
+    records: int = 0
 
 
 def organization_of(qualified_id: str) -> str:

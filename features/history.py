@@ -8,7 +8,7 @@ online and a million in a batch agree to the bit.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +101,37 @@ def life_days(start: int, stop: int) -> Window:
 Mask = Callable[[Events], Booleans]
 
 
+class Within:
+    """A mask that looks only at the events of another one: most are of one kind, a tenth of all events."""
+
+    def __init__(self, base: Mask, refine: Mask) -> None:
+        """refine: which of the base's events it has."""
+        self.base, self.refine = base, refine
+
+    def __call__(self, events: Events) -> Booleans:
+        """(n,) the same, looking at all events."""
+        chosen = self.base(events).copy()
+        chosen[chosen] = self.refine(subset(events, np.flatnonzero(chosen)))
+        return chosen
+
+
+class _Subset:
+    """Some rows of events; each column is taken when it is asked for."""
+
+    def __init__(self, events: Events, rows: Integers) -> None:
+        self._events, self._rows = events, rows
+
+    def __getattr__(self, name: str) -> npt.NDArray[np.generic]:
+        column: npt.NDArray[np.generic] = getattr(self._events, name)[self._rows]
+        self.__dict__[name] = column
+        return column
+
+
+def subset(events: Events, rows: Integers) -> Events:
+    """Those rows alone. rows: ascending."""
+    return cast(Events, _Subset(events, rows))
+
+
 class Channel(NamedTuple):
     """What is summed: an amount of each event of a mask; (n,) integers, in thousandths where it is a value or score."""
 
@@ -127,7 +158,10 @@ class History:
         self._index: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
         self._totals: dict[tuple[Channel, Window], Integers] = {}
-        self._compact: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
+        self._places: dict[Mask, Integers] = {}
+        self._locals: dict[Mask, Integers] = {}
+        self._subsets: dict[Mask, Events] = {}
+        self._counts: dict[Mask, npt.NDArray[np.int32]] = {}
         self._bounds: dict[tuple[Mask, Bound], Integers] = {}
         self._grids: dict[Anchor, _Grid] = {}
         self._days: dict[tuple[Mask, Anchor], tuple[Integers | None, npt.NDArray[np.int32], Integers]] = {}
@@ -161,9 +195,9 @@ class History:
     def _sum(self, channel: Channel) -> Integers:
         """Of the channel's events, the sum of those before each."""
         if channel not in self._sums:
-            _, events = self._compacted(channel.mask)
-            sums = np.zeros(events.size + 1, np.int64)
-            np.cumsum(channel.amount(self._events)[events], out=sums[1:])
+            amount = channel.amount(self._chosen(channel.mask))
+            sums = np.zeros(amount.size + 1, np.int64)
+            np.cumsum(amount, out=sums[1:])
             self._sums[channel] = sums
         return self._sums[channel]
 
@@ -209,9 +243,8 @@ class History:
     def last_value(self, mask: Mask, back: int = 0) -> Floats:
         """(n,) the value of the last event of the mask (or `back` events before it); NaN where there was none."""
         start, stop = self._positions(mask, EVER)
-        _, events = self._compacted(mask)
         has = stop - back > start
-        return np.where(has, take(self._events.value[events], stop - 1 - back), np.nan) / FIXED_POINT
+        return np.where(has, take(self._chosen(mask).value, stop - 1 - back), np.nan) / FIXED_POINT
 
     def spread(self, amount: Channel, square: Channel, weight: Channel, window: Window, *, least: int) -> Floats:
         """(n,) standard deviation of a fixed-point amount over the window; NaN where there are fewer than `least`."""
@@ -223,11 +256,10 @@ class History:
     def streak(self, channel: Channel, breaks: Mask) -> Floats:
         """(n,) the channel's sum since the last event of `breaks` (of all time where there was none)."""
         sums = self._sum(channel)
-        before, _ = self._compacted(channel.mask)
         start, stop = self._positions(breaks, EVER)
-        _, broken = self._compacted(breaks)
         has_broken = stop > start
-        after_break = before[np.where(has_broken, take(broken, stop - 1) + 1, self.index(BEGINNING))]
+        broken = take(self._rows(breaks), stop - 1)
+        after_break = self._before(channel.mask, np.where(has_broken, broken + 1, self.index(BEGINNING)))
         _, last = self._positions(channel.mask, EVER)
         return np.asarray(sums[last] - sums[after_break], np.float64)
 
@@ -249,9 +281,8 @@ class History:
 
     def _instant(self, mask: Mask, window: Window, *, first: bool) -> Floats:
         start, stop = self._positions(mask, window)
-        _, events = self._compacted(mask)
         position = start if first else stop - 1
-        return np.where(stop > start, take(self._events.at[events], position), np.nan)
+        return np.where(stop > start, take(self._chosen(mask).at, position), np.nan)
 
     def _positions(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
         """Half-open range of the window among the events of the mask."""
@@ -260,18 +291,48 @@ class History:
     def _position(self, mask: Mask, bound: Bound) -> Integers:
         """(n,) how many events of the mask lie before the bound (and in all seats before)."""
         if (mask, bound) not in self._bounds:
-            before, _ = self._compacted(mask)
-            self._bounds[mask, bound] = before[self.index(bound)].astype(np.int64)
+            if isinstance(mask, Within):
+                found = self._counted(mask)[self._position(mask.base, bound)]
+            else:
+                found = self._counted(mask)[self.index(bound)]
+            self._bounds[mask, bound] = found.astype(np.int64)
         return self._bounds[mask, bound]
 
-    def _compacted(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Integers]:
-        """How many events of the mask lie before each position, and where they are."""
-        if mask not in self._compact:
-            chosen = mask(self._events)
-            before = np.zeros(chosen.size + 1, np.int32)
-            np.cumsum(chosen, out=before[1:])
-            self._compact[mask] = before, np.flatnonzero(chosen)
-        return self._compact[mask]
+    def _before(self, mask: Mask, position: Integers) -> Integers:
+        """How many events of the mask lie before each position among all events."""
+        if isinstance(mask, Within):
+            position = self._before(mask.base, position)
+        return self._counted(mask)[position].astype(np.int64)
+
+    def _rows(self, mask: Mask) -> Integers:
+        """Where the events of the mask are among all events, ascending."""
+        if not isinstance(mask, Within):
+            return self._local(mask)
+        if mask not in self._places:
+            self._places[mask] = self._rows(mask.base)[self._local(mask)]
+        return self._places[mask]
+
+    def _local(self, mask: Mask) -> Integers:
+        """Where they are among those of the mask's base, or among all events where it has none."""
+        if mask not in self._locals:
+            chosen = mask.refine(self._chosen(mask.base)) if isinstance(mask, Within) else mask(self._events)
+            self._locals[mask] = np.flatnonzero(chosen)
+        return self._locals[mask]
+
+    def _chosen(self, mask: Mask) -> Events:
+        """The events of the mask."""
+        if mask not in self._subsets:
+            self._subsets[mask] = subset(self._events, self._rows(mask))
+        return self._subsets[mask]
+
+    def _counted(self, mask: Mask) -> npt.NDArray[np.int32]:
+        """How many of the mask's events lie before each position of all events, or of the base's where it has one."""
+        if mask not in self._counts:
+            rows = self._local(mask)
+            size = self._rows(mask.base).size if isinstance(mask, Within) else self._events.at.size
+            edges = np.diff(rows, prepend=-1, append=size)
+            self._counts[mask] = np.repeat(np.arange(rows.size + 1, dtype=np.int32), edges)
+        return self._counts[mask]
 
     def _in_days(self, mask: Mask, window: Window) -> tuple[Integers, Integers, npt.NDArray[np.int32], Integers]:
         """The window's range among the mask's events; before each of them, how many days with one began; each such day.
@@ -283,8 +344,7 @@ class History:
         grid = self._grid(anchor)
         start, stop = self._positions(mask, window)
         if (mask, anchor) not in self._days:
-            _, events = self._compacted(mask)
-            self._days[mask, anchor] = grid.days_of(events, self._events)
+            self._days[mask, anchor] = grid.days_of(self._rows(mask), self._events)
         shift, begun, day = self._days[mask, anchor]
         if shift is not None:
             start, stop = start + shift[grid.copy], stop + shift[grid.copy]

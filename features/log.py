@@ -9,15 +9,16 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.aliases import aliases_in, keep
 from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
@@ -33,7 +35,7 @@ from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, or
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
-from features.tombstones import PERSONAL, erased
+from features.tombstones import PERSONAL, erased, erasures
 from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
@@ -41,8 +43,11 @@ from features.workflows import Completions
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
+CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
+BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer of SQLite asks for its turn
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -79,6 +84,14 @@ _served = _table(
 )  # fmt: skip
 _peers = _table("peers", "day", "body", key=("day",))
 _set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
+
+_INSERT_SERVED = sa.insert(_served)
+_PEERS_DAY = sa.select(sa.func.max(_peers.c.day))
+_VERSIONS = (  # built once: building a statement costs several times what executing it does (docs/benchmarks.md)
+    sa.select(*(_seats.c[name] for name in SEAT_SCHEMA.names))
+    .where(_seats.c.seat_id.in_(sa.bindparam("seats", expanding=True)))
+    .order_by(_seats.c.known_at)
+)
 
 ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
 
@@ -139,6 +152,16 @@ class Source:
     lag: timedelta
     first_available_at: datetime
     watermark: datetime
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What a source told us within a window: how many events, how many later than its lag, and the latest of them."""
+
+    source: str
+    events: int
+    late: int
+    worst: timedelta
 
 
 class EventLog:
@@ -210,24 +233,26 @@ class EventLog:
     ) -> tuple[Appended, set[str]]:
         self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
+            keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
-            decisions = len(
-                self._insert_new(connection, _decisions, [_decision_row(decision) for decision in batch.decisions])
-            )
+            past = _without_erased(connection, batch.decisions)
+            decisions = len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in past]))
             self._advance_sources(connection, events, batch)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
             mark(connection, told, now=now, queue=queue)
             rejected = batch.rejected + changed + unknown
             if source is not None:
-                self._set_aside_rows(connection, rejected, now=now, source=source)
+                shown = _without_names_of_erased(connection, batch, rejected)
+                self._set_aside_rows(connection, shown, now=now, source=source)
         return Appended(len(altered), len(new), events.num_rows - len(new), decisions, rejected), new
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
-        labels are censored at it. Those already there are left as they are. Returns how many were new.
+        labels are censored at it. Those already there are left as they are, those of erased seats are left out. Returns
+        how many were new.
         """
         with self._write() as connection:
             wait_for_turn(connection)
@@ -240,38 +265,61 @@ class EventLog:
         """
         with self._write() as connection:
             wait_for_turn(connection)
-            yield Deciding(connection, lambda decisions: self._record_decisions(connection, decisions))
+            yield Deciding(
+                connection,
+                lambda decisions: self._record_decisions(connection, decisions, are_new=True),
+                lambda served, reads: self._record_reads(connection, served, reads),
+            )
 
-    def _record_decisions(self, connection: sa.Connection, decisions: Sequence[Decision]) -> int:
+    def _record_decisions(
+        self, connection: sa.Connection, decisions: Sequence[Decision], *, are_new: bool = False
+    ) -> int:
+        """are_new: their ids were made just now, so that nobody needs to look whether they are there."""
+        decisions = _without_erased(connection, decisions)
         acted = [decision for decision in decisions if decision.intervention != NONE]
-        self._insert_new(connection, _events, [_intervention_row(decision) for decision in acted])
+        events, rows = [_intervention_row(decision) for decision in acted], [_decision_row(item) for item in decisions]
+        if are_new:
+            for decision in acted:
+                mark(connection, [decision.seat_id], now=decision.decided_at)
+            for table, fresh in ((_events, events), (_decisions, rows)):
+                if fresh:
+                    connection.execute(sa.insert(table), fresh)
+            return len(rows)
+        self._insert_new(connection, _events, events)
         for decision in acted:
             mark(connection, [decision.seat_id], now=decision.decided_at)
-        return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
+        return len(self._insert_new(connection, _decisions, rows))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
         self.record_reads(served, ())
 
     def record_reads(self, served: Sequence[Served], reads: Sequence[Read]) -> None:
-        """Store what was served and who read it, in one transaction that does not wait for the disk (Database)."""
-        rows = [
-            {
-                **{name: getattr(item, name) for name in ("seat_id", "model", "catalogue_hash")},
-                "served_at": to_microseconds(item.served_at),
-                "as_of": None if item.as_of is None else to_microseconds(item.as_of),
-                "risk": json.dumps(item.risk),
-                "vector": item.vector.astype("<f8").tobytes(),
-                "categories": json.dumps(item.categories),
-            }
-            for item in served
-        ]
-        if rows or reads:
+        """Store what was served and who read it, in one transaction that does not wait for the disk (Database).
+
+        What was erased since it was read is left out.
+        """
+        if served or reads:
             self._ensure_months("served", months_of([item.served_at for item in served]))
             with self._write_soon() as connection:
-                if rows:
-                    connection.execute(sa.insert(_served), rows)
-                record_reads(connection, reads)
+                self._record_reads(connection, served, reads)
+
+    def _record_reads(self, connection: sa.Connection, served: Sequence[Served], reads: Sequence[Read]) -> None:
+        gone = erased(connection, {*(item.seat_id for item in served), *(item.seat_id for item in reads)})
+        rows = [_served_row(item) for item in served if item.seat_id not in gone]
+        if rows:
+            connection.execute(_INSERT_SERVED, rows)
+        record_reads(connection, [read for read in reads if read.seat_id not in gone])
+
+    def erased(self, identifiers: Collection[str]) -> frozenset[str]:
+        """Those of the identifiers of persons and seats that were erased."""
+        with self._engine.connect() as connection:
+            return erased(connection, identifiers)
+
+    def erasures(self) -> int:
+        """How many identifiers were erased (features.tombstones)."""
+        with self._engine.connect() as connection:
+            return erasures(connection)
 
     def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
         """What was served in [since, until), oldest first; the latest `limit` of it where a limit is given."""
@@ -306,6 +354,27 @@ class EventLog:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
 
+    def aliases(self, organization: str) -> dict[str, str]:
+        """The pseudonyms of the organisation's people that stand for another one."""
+        with self._engine.connect() as connection:
+            return aliases_in(connection, organization)
+
+    def seat_rows(self, seat_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """As `seats`, by seat id, as plain rows: for the few seats of a request a third of the cost."""
+        wanted = sorted(set(seat_ids))
+        rows: dict[str, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(wanted), CHUNK_ROWS):
+                versions = connection.execute(_VERSIONS, {"seats": wanted[start : start + CHUNK_ROWS]})
+                rows.update((version.seat_id, dict(version._mapping)) for version in versions)  # the latest comes last
+        return {
+            seat_id: {
+                name: from_microseconds(value) if name in _INSTANTS and value is not None else value
+                for name, value in row.items()
+            }
+            for seat_id, row in rows.items()
+        }
+
     def events(
         self,
         seat_ids: Iterable[str] | None = None,
@@ -330,6 +399,34 @@ class EventLog:
         tables = [self._read_events(query.where(condition), schema) for condition in conditions]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
+    def arrivals(self, *, since: datetime, until: datetime, slack: timedelta = timedelta(0)) -> list[Arrivals]:
+        """By source, what became known in [since, until), and how much of it later than the source's lag and the slack."""
+        lags: dict[str, int] = {}
+        for source in self.sources():
+            lags[source.source] = max(lags.get(source.source, 0), source.lag // MICROSECOND)
+        delay = _events.c.available_at - _events.c.occurred_at
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        found = []
+        with self._engine.connect() as connection:
+            for name, lag in sorted(lags.items()):
+                late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
+                query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
+                events, is_late, worst = connection.execute(query.where(window, _events.c.source == name)).one()
+                if events:
+                    found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
+        return found
+
+    def longest_silence(self, *, since: datetime, until: datetime) -> dict[str, timedelta]:
+        """By source, the longest time between two days in [since, until) on which it told something, up to the last."""
+        day = sa.cast(_events.c.available_at, sa.BigInteger()) // sa.literal(DAY_US, sa.BigInteger())
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
+        days: dict[str, list[int]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                days.setdefault(row.source, []).append(int(row.day))
+        return {name: timedelta(days=int(np.diff(np.unique(told)).max(initial=0))) for name, told in days.items()}
+
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""
         with self._write() as connection:
@@ -352,7 +449,7 @@ class EventLog:
     def peers_day(self) -> int | None:
         """The latest day (since 1970) that `keep_peers` kept something for, or None."""
         with self._engine.connect() as connection:
-            return connection.execute(sa.select(sa.func.max(_peers.c.day))).scalar()
+            return connection.execute(_PEERS_DAY).scalar()
 
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
@@ -360,14 +457,17 @@ class EventLog:
             body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
         return None if body is None else bytes(body)
 
-    def keep_peers(self, day: int, body: bytes) -> None:
+    def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> None:
         """Keep the day's counts in place of what was there for it; those of the day before stay, older ones go.
 
-        Several processes may keep the same day at once: the last one's stays.
+        Several processes may keep the same day at once: the last one's stays. erasures_before: `erasures` when they began
+        to be counted: where somebody was erased since, nothing is kept.
         """
         insert: Any = sqlite.insert(_peers) if self._is_sqlite else postgresql.insert(_peers)
         again = insert.on_conflict_do_update(index_elements=["day"], set_={"body": insert.excluded.body})
         with self._write() as connection:
+            if erasures_before is not None and erasures(connection) != erasures_before:
+                return
             connection.execute(sa.delete(_peers).where(_peers.c.day < day - 1))
             connection.execute(again, [{"day": day, "body": body}])
 
@@ -385,7 +485,8 @@ class EventLog:
         """
         query = sa.select(_decisions.c.decided_at, _decisions.c.body)
         if organization is not None:
-            query = query.where(_decisions.c.seat_id.startswith(f"{organization}/", autoescape=True))
+            prefix = f"{organization}/"  # not LIKE: on SQLite it takes no notice of case, and `Acme` is not `acme`
+            query = query.where(sa.func.substr(_decisions.c.seat_id, 1, len(prefix)) == prefix)
         if since is not None:
             query = query.where(_decisions.c.decided_at >= to_microseconds(since))
         if until is not None:
@@ -404,6 +505,14 @@ class EventLog:
         with self._engine.connect() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
+
+    def known_decisions(self, decision_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are in the log."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for condition in _conditions(_decisions.c.decision_id, decision_ids):
+                found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
+        return found
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
@@ -489,11 +598,25 @@ class EventLog:
                 new.update(connection.execute(told, sorted(chunk.values(), key=lambda row: row[key.name])).scalars())
                 continue
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
-            fresh = [row for identifier, row in chunk.items() if identifier not in known]
+            fresh = [
+                row for identifier, row in sorted(chunk.items()) if identifier not in known
+            ]  # in the index's order
             if fresh:
-                connection.execute(self._insert_ignore(table), fresh)
+                self._insert_many(connection, table, fresh)
             new.update(row[key.name] for row in fresh)
         return new
+
+    def _insert_many(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have the same fields. The statement is made once: SQLAlchemy's work on each row costs as much
+        as the database's own.
+        """
+        columns = list(rows[0])
+        if self._is_sqlite:
+            made = self._insert_ignore(table).compile(dialect=connection.dialect, column_keys=columns)
+            values = [tuple(row[name] for name in made.positiontup or columns) for row in rows]
+            connection.exec_driver_sql(str(made), values)
+        else:
+            connection.execute(self._insert_ignore(table), rows)
 
     def _append_seats(
         self, connection: sa.Connection, seats: pa.Table, now: datetime
@@ -649,6 +772,32 @@ def never_assigned(seat_id: str) -> str:
     return f"seat {seat_id} was never assigned; send the seat first"
 
 
+def _without_erased(connection: sa.Connection, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions but those of erased seats; those about an erased person at another seat lose their target."""
+    named = {name for item in decisions for name in (item.seat_id, item.target_person_id) if name is not None}
+    gone = erased(connection, named)
+    return [
+        replace(item, target_person_id=None) if item.target_person_id in gone else item
+        for item in decisions
+        if item.seat_id not in gone
+    ]
+
+
+def _without_names_of_erased(
+    connection: sa.Connection, batch: Batch, rejected: Sequence[Rejected]
+) -> Sequence[Rejected]:
+    """What is set aside, without the rows that name somebody who was erased: an export that still has them comes daily."""
+    if not rejected:
+        return rejected
+    named = {name for row in batch.seats.to_pylist() for name in (row["seat_id"], row["person_id"])}
+    gone = erased(connection, named | set(pc.unique(batch.events.column("seat_id")).to_pylist()))
+    if not gone:
+        return rejected
+    shown = [item for item in rejected if not any(name in item.where or name in item.reason for name in gone)]
+    left_out = len(rejected) - len(shown)
+    return [*shown, Rejected("erased", "", f"{left_out} items of erased persons were left out")] if left_out else shown
+
+
 def latest_seats(roster: pa.Table) -> pa.Table:
     """The latest version of each seat of a roster that is sorted by seat and `known_at`, in SEAT_SCHEMA."""
     seat_id = roster.column("seat_id").combine_chunks()
@@ -708,7 +857,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "decided_at": to_microseconds(decision.decided_at),
         "intervention": decision.intervention,
         "holdout": decision.holdout,
-        "body": json.dumps(decision.document()),
+        "body": orjson.dumps(decision.document()).decode(),
     }
 
 
@@ -726,6 +875,19 @@ def _intervention_row(decision: Decision) -> dict[str, Any]:
         "count": 1,
         "category": decision.intervention,
         "guided": False,
+    }
+
+
+def _served_row(item: Served) -> dict[str, Any]:
+    return {
+        "seat_id": item.seat_id,
+        "model": item.model,
+        "catalogue_hash": item.catalogue_hash,
+        "served_at": to_microseconds(item.served_at),
+        "as_of": None if item.as_of is None else to_microseconds(item.as_of),
+        "risk": json.dumps(item.risk),
+        "vector": item.vector.astype("<f8").tobytes(),
+        "categories": json.dumps(item.categories),
     }
 
 
@@ -756,6 +918,26 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
 
 
+def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
+    """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
+    that cost most of what they could decide (docs/benchmarks.md). Raises what SQLite does after BUSY_SECONDS.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+
+
 def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> None:
     """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing.
 
@@ -766,7 +948,12 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}"):
+        pragmas = (
+            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
+            f"synchronous={synchronous}",
+            f"cache_size=-{CACHE_KIB}",
+        )
+        for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()
@@ -774,4 +961,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes:
+            _begin_to_write(connection.connection.dbapi_connection)
+        else:
+            connection.exec_driver_sql("BEGIN")

@@ -20,7 +20,7 @@ from features.history import Booleans, Integers
 from features.intervals import Estimate, Survival
 from features.interventions import FailureMode, Intervention
 from features.population import DIMENSIONS, Population
-from features.segments import Reading, SeatModes, SegmentFinding, reading, segment_findings
+from features.segments import Reading, SeatModes, SegmentFinding, is_led, reading, segment_findings
 from features.suppression import TOTAL, publishable
 from features.switching import Course, Courses, courses
 from features.weeks import FirstWeeks, Tickets, first_weeks, ticket_course
@@ -116,7 +116,7 @@ def overview(
             raise ValueError(f"segment-by: expected some of {', '.join(DIMENSIONS)}, came {dimension!r}")
     if price_a_month is not None and not 0 <= price_a_month < np.inf:
         raise ValueError(f"licence-price: expected an amount of 0 or more, came {price_a_month}")
-    tables = _Tables(p, dict.fromkeys((*dimensions, "cohort_week")), min_group_size)
+    tables = _Tables(p, DIMENSIONS, min_group_size)  # all of them, so that two pages cannot be taken from each other
     samples = {metric.name: metric.sample(p) for metric in METRICS}
     is_shown = tables.allowed(p.is_held)
     spread = _distributions(p, courses(p), samples["idle_licences"].value > 0, min_group_size)
@@ -170,6 +170,7 @@ class _Tables:
         managers = p.seats["manager_person_id"]
         self._manager = managers.rank("dense").fill_null(0).cast(pl.Int64).to_numpy() - 1
         self._known: dict[bytes, dict[str, Booleans]] = {}
+        self._leaders: dict[str, Booleans] | None = None
 
     def allowed(self, counted: Booleans) -> dict[str, Booleans]:
         """By dimension, which groups may be shown of a table about the seats `counted`."""
@@ -210,7 +211,17 @@ class _Tables:
     def _findings(self, modes: SeatModes, chosen: Booleans, dimension: str, number: int) -> list[SegmentFinding]:
         if not self.allowed(modes.in_use)[dimension][number]:
             return []
-        return segment_findings(modes, self._manager, chosen, min_group_size=self._least)
+        found = segment_findings(modes, self._manager, chosen, min_group_size=self._least)
+        is_led = self._led(modes)[dimension][number]
+        return [finding for finding in found if is_led or finding.mode is not FailureMode.LEADERSHIP_ABSENT]
+
+    def _led(self, modes: SeatModes) -> dict[str, Booleans]:
+        """By dimension, of which groups' leaders something may be said: leaders are people too."""
+        if self._leaders is None:
+            known = is_led(modes, self._manager)
+            groups = {name: codes for name, codes in self._codes.items() if name != TOTAL}
+            self._leaders = publishable(groups, self._manager, counted=known, min_group_size=self._least)
+        return self._leaders
 
     def curves(self, dimension: str, sample: Sample) -> dict[str, Survival]:
         """The survival curves of the largest groups that may be shown, in the order of their names."""

@@ -1,6 +1,7 @@
 """People: erasure, objection, retention. What is kept about a person can be taken out, and stays out."""
 
 import json
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from features.aliases import forget, same_person
 from features.catalogue import BY_NAME, CATEGORIES, MISSING_CATEGORY
 from features.database import Database
 from features.events import organization_of
@@ -18,6 +20,7 @@ from features.tombstones import bury
 
 KEPT_LOGS = timedelta(days=183)  # design: logs of decisions and reads are kept for at least six months
 CHUNK = 1_000
+_PART = rb"[A-Za-z0-9_~-]"  # of an identifier: `acme/s-1` is not in `acme/s-10`, but before a full stop
 
 
 def _table(name: str, *columns: str) -> sa.TableClause:
@@ -32,10 +35,15 @@ _touched = _table("touched", "seat_id")
 _peers = _table("peers", "day")
 _set_aside = _table("set_aside", "at", "place", "reason")
 _audit = _table("audit", "seat_id", "at")
-_answers = _table("answers", "begun_at", "body")
+_answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body")
 _deliveries = _table("deliveries", "seat_id", "created_at", "state")
 _told = _table("told", "seat_id")
 _objections = _table("objections", "person_id", "objected_at")
+
+
+_OBJECTED = sa.select(_objections.c.person_id).where(
+    _objections.c.person_id.in_(sa.bindparam("persons", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -70,29 +78,32 @@ class People:
     def seats_of(self, person_id: str) -> list[str]:
         """The seats that are or were the person's."""
         with self._database.read() as connection:
-            return _seats_of(connection, person_id)
+            return _seats_of(connection, same_person(connection, person_id))
 
     def is_known(self, person_id: str) -> bool:
-        """Whether the roster names the person, as the holder of a seat or as a manager."""
-        query = sa.select(_seats.c.seat_id).where(
-            (_seats.c.person_id == person_id) | (_seats.c.manager_person_id == person_id)
-        )
+        """Whether the roster names the person, as the holder of a seat or as a manager, under this pseudonym or another."""
         with self._database.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            names = sorted(same_person(connection, person_id))
+            query = sa.select(_seats.c.seat_id).where(
+                _seats.c.person_id.in_(names) | _seats.c.manager_person_id.in_(names)
+            )
+            return len(names) > 1 or connection.execute(query.limit(1)).first() is not None
 
     def object(self, person_id: str, *, now: datetime) -> None:
         """The person wants no decisions made about them. Asked again, it changes nothing."""
         with self._database.write() as connection:
-            query = sa.select(_objections.c.person_id).where(_objections.c.person_id == person_id)
-            if connection.execute(query).first() is None:
-                connection.execute(
-                    sa.insert(_objections), [{"person_id": person_id, "objected_at": to_microseconds(now)}]
-                )
+            names = same_person(connection, person_id)
+            query = sa.select(_objections.c.person_id).where(_objections.c.person_id.in_(sorted(names)))
+            missing = names - set(connection.execute(query).scalars())
+            if missing:
+                at = to_microseconds(now)
+                rows = [{"person_id": name, "objected_at": at} for name in sorted(missing)]
+                connection.execute(sa.insert(_objections), rows)
 
     def withdraw_objection(self, person_id: str) -> bool:
         """The person takes the objection back; returns whether there was one."""
         with self._database.write() as connection:
-            return bool(connection.execute(sa.delete(_objections).where(_objections.c.person_id == person_id)).rowcount)
+            return bool(_delete(connection, _objections, "person_id", sorted(same_person(connection, person_id))))
 
     def has_objected(self, person_ids: Collection[str]) -> frozenset[str]:
         """Those of the persons who objected to decisions."""
@@ -100,33 +111,33 @@ class People:
             return frozenset(
                 person
                 for chunk in _chunks(person_ids)
-                for person in connection.execute(
-                    sa.select(_objections.c.person_id).where(_objections.c.person_id.in_(chunk))
-                ).scalars()
+                for person in connection.execute(_OBJECTED, {"persons": chunk}).scalars()
             )
 
     def erase(self, person_id: str, *, store: FeatureStore, now: datetime) -> Erased:
         """Take out everything that names the person, and leave a tombstone, so that nothing of it is taken in again.
 
-        Events, seats, served scores, features online and offline, kept peers and answers go; decisions stay as what was
+        Events, seats, served scores, features online and offline, kept peers, answers and what tells that several accounts
+        were the person's go, under whichever of its pseudonyms it was asked for; decisions stay as what was
         tried, without whose they were; who read the person's scores is kept without saying whose. Safe to repeat after a
         failure half way: the log goes first, in one transaction, and the store follows.
         """
         with self._database.write() as connection:
-            seat_ids = _seats_of(connection, person_id)
-            bury(connection, [person_id, *seat_ids], now=now)
+            _overwrite_what_is_deleted(connection)
+            names = same_person(connection, person_id)
+            seat_ids = _seats_of(connection, names)
+            bury(connection, [*names, *seat_ids], now=now)
+            forget(connection, names)
             events = _delete(connection, _events, "seat_id", seat_ids)
             served = _delete(connection, _served, "seat_id", seat_ids)
-            decisions = _deidentify(connection, person_id, seat_ids)
+            decisions = _deidentify(connection, names, seat_ids)
             for table in (_touched, _deliveries, _told, _seats):
                 _delete(connection, table, "seat_id", seat_ids)
-            _delete(connection, _objections, "person_id", [person_id])
-            connection.execute(
-                sa.update(_seats).where(_seats.c.manager_person_id == person_id).values(manager_person_id=None)
-            )
+            _delete(connection, _objections, "person_id", sorted(names))
+            managed = _seats.c.manager_person_id.in_(sorted(names))
+            connection.execute(sa.update(_seats).where(managed).values(manager_person_id=None))
             connection.execute(sa.delete(_peers))  # counts by manager and team; observed anew when they are needed
-            for identifier in (person_id, *seat_ids):
-                _forget_mentions(connection, identifier)
+            _forget_mentions(connection, [*names, *seat_ids])
         offline_rows = store.erase(seat_ids)
         return Erased(len(seat_ids), events, served, decisions, offline_rows)
 
@@ -137,6 +148,7 @@ class People:
         before = to_microseconds(now - older_than)
         logs_before = to_microseconds(now - max(older_than, KEPT_LOGS))
         with self._database.write() as connection:
+            _overwrite_what_is_deleted(connection)
 
             def older(table: sa.TableClause, column: str, instant: int) -> int:
                 return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
@@ -160,9 +172,15 @@ class People:
         return {table: drop_months(connection, table, before=before) for table in PARTITIONED}
 
 
-def _seats_of(connection: sa.Connection, person_id: str) -> list[str]:
-    query = sa.select(_seats.c.seat_id).where(_seats.c.person_id == person_id).distinct().order_by(_seats.c.seat_id)
-    return list(connection.execute(query).scalars())
+def _overwrite_what_is_deleted(connection: sa.Connection) -> None:
+    """SQLite leaves what was deleted in its file until the place is needed; here it is overwritten with zeros."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
+
+def _seats_of(connection: sa.Connection, names: Collection[str]) -> list[str]:
+    query = sa.select(_seats.c.seat_id).where(_seats.c.person_id.in_(sorted(names)))
+    return list(connection.execute(query.distinct().order_by(_seats.c.seat_id)).scalars())
 
 
 def _delete(connection: sa.Connection, table: sa.TableClause, column: str, values: Sequence[str]) -> int:
@@ -172,19 +190,19 @@ def _delete(connection: sa.Connection, table: sa.TableClause, column: str, value
     )
 
 
-def _deidentify(connection: sa.Connection, person_id: str, seat_ids: Sequence[str]) -> int:
+def _deidentify(connection: sa.Connection, names: Collection[str], seat_ids: Sequence[str]) -> int:
     """Decisions of the seats become decisions of nobody; those about the person at other seats lose their target."""
     changed = 0
     alias = {seat: f"{organization_of(seat)}/erased-{secrets.token_hex(8)}" for seat in seat_ids}
     where = [_decisions.c.seat_id.in_(chunk) for chunk in _chunks(seat_ids)]
-    for condition in (*where, _decisions.c.target_person_id == person_id):
+    for condition in (*where, _decisions.c.target_person_id.in_(sorted(names))):
         for row in connection.execute(sa.select(_decisions).where(condition)).all():
             body = json.loads(row.body)
             if row.seat_id in alias:
                 body["seat_id"] = alias[row.seat_id]
                 body["categories"] = _only_the_tool(body["categories"])
                 body["target_person_id"] = None
-            elif body["target_person_id"] == person_id:
+            elif body["target_person_id"] in names:
                 body["target_person_id"] = None
             connection.execute(
                 sa.update(_decisions)
@@ -203,22 +221,27 @@ def _only_the_tool(categories: Sequence[str]) -> list[str]:
     return [name if position == tool else MISSING_CATEGORY for position, name in enumerate(categories)]
 
 
-def _forget_mentions(connection: sa.Connection, identifier: str) -> None:
-    """Rows that hold the identifier in a text: what was set aside, and answers kept for retries."""
-    connection.execute(
-        sa.delete(_set_aside).where(
-            _set_aside.c.place.contains(identifier, autoescape=True)
-            | _set_aside.c.reason.contains(identifier, autoescape=True)
-        )
-    )
-    quoted = f'"{identifier}"'.encode()
-    answers = connection.execute(sa.text("SELECT key_id, idempotency_key, body FROM answers WHERE body IS NOT NULL"))
-    for key_id, idempotency_key, body in answers.all():
-        if quoted in bytes(body):
-            connection.execute(
-                sa.text("DELETE FROM answers WHERE key_id = :key AND idempotency_key = :own"),
-                {"key": key_id, "own": idempotency_key},
+def _forget_mentions(connection: sa.Connection, identifiers: Sequence[str]) -> None:
+    """Rows that hold an identifier in a text: what was set aside, and answers kept for retries.
+
+    Answers that are being made might still name the person: their claims go, so that they are not kept.
+    """
+    for identifier in identifiers:
+        connection.execute(
+            sa.delete(_set_aside).where(
+                _set_aside.c.place.contains(identifier, autoescape=True)
+                | _set_aside.c.reason.contains(identifier, autoescape=True)
             )
+        )
+    connection.execute(sa.delete(_answers).where(_answers.c.body.is_(None)))
+    alternatives = b"|".join(re.escape(identifier.encode()) for identifier in identifiers)
+    named = re.compile(rb"(?<!%b)(?:%b)(?!%b)" % (_PART, alternatives, _PART))
+    kept = connection.execute(sa.select(_answers.c.key_id, _answers.c.idempotency_key, _answers.c.body))
+    found = [(row.key_id, row.idempotency_key) for row in kept if named.search(bytes(row.body))]
+    for key_id, idempotency_key in found:
+        connection.execute(
+            sa.delete(_answers).where(_answers.c.key_id == key_id, _answers.c.idempotency_key == idempotency_key)
+        )
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

@@ -15,13 +15,12 @@ import sqlalchemy as sa
 
 from features.catalogue import FEATURES
 from features.coding import CODED_COLUMNS
-from features.compute import BLOCK_SEATS, SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
-from features.events import MICROSECONDS_PER_DAY, Kind
-from features.history import Integers
-from features.instants import MICROSECOND, from_microseconds, to_microseconds
-from features.log import EventLog, Source
-from features.parallel import in_order
-from features.peers import DEPTH_DAYS, Peers, midnight_of, observe
+from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
+from features.events import MICROSECONDS_PER_DAY
+from features.instants import MICROSECOND, to_microseconds
+from features.log import EventLog
+from features.observed import observed
+from features.peers import DEPTH_DAYS, Peers, midnight_of
 from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
 from features.touched import RENEW, Claim
@@ -39,6 +38,7 @@ class Refresher:
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _erasures: int = field(default=0, init=False)  # when the peers were read: they may name whom was erased since
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
         """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
@@ -84,7 +84,7 @@ class Refresher:
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
         self.store.push(features)
-        self._erase_gone(seats)
+        features = self._without_gone(features)
         self.pushed(features)
         return _due_again(features, events, as_of)
 
@@ -107,10 +107,11 @@ class Refresher:
             peers=self.peers(as_of),
         )
 
-    def _erase_gone(self, seats: Sequence[str]) -> None:
-        """Who was erased while their features were computed must not come back with them."""
-        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
-        self.store.erase(sorted(gone))
+    def _without_gone(self, pushed: pl.DataFrame) -> pl.DataFrame:
+        """Who was erased while their features were computed must not come back with them: their rows go again."""
+        gone = sorted(self.log.erased(pushed["seat_id"].unique().to_list()))
+        self.store.erase(gone)
+        return pushed.filter(~pl.col("seat_id").is_in(gone)) if gone else pushed
 
     def peers(self, as_of: datetime) -> Peers:
         """The peers that features at `as_of` look at: those at hand or kept in the log, else observed now and kept."""
@@ -125,6 +126,7 @@ class Refresher:
         return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
 
     def _peers_of(self, day: int) -> Peers:
+        self._forget_erased()
         found = self._peers.get(day)
         if found is not None:
             return found
@@ -136,14 +138,21 @@ class Refresher:
         return found
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
+        before = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes())
+        self.log.keep_peers(day, found.to_bytes(), erasures_before=before)
         return self._have(day, found)
 
     def _have(self, day: int, peers: Peers) -> Peers:
         latest = sorted({*self._peers, day})[-2:]
         self._peers = {one: peers if one == day else self._peers[one] for one in latest}
         return peers
+
+    def _forget_erased(self) -> None:
+        """Counts from before somebody was erased may name them: they are read again."""
+        erasures = self.log.erasures()
+        if erasures != self._erasures:
+            self._peers, self._erasures = {}, erasures
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
         """Refresh every seat, block by block; yields how many seats of each were newer than what was online.
@@ -168,11 +177,11 @@ class Refresher:
         )
         for block in blocks:
             count = self.store.push(block)
+            block = self._without_gone(block)
             self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
             yield count
-        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:
@@ -198,26 +207,3 @@ def _is_live() -> pl.Expr:
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))
 LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be shown that is over
 _log = logging.getLogger(__name__)
-
-
-def observed(log: EventLog, tools: Mapping[str, ToolProfile], days: Integers, *, threads: int = 1) -> Peers:
-    """The peers of the midnights `days` (days since 1970, ascending), read from the log in blocks of seats."""
-    roster, sources = log.roster(), log.sources()
-    first, kinds = looked_at(roster, sources, tools, days)
-    seats = pc.unique(roster.column("seat_id")).to_pylist()
-
-    def read(start: int) -> pa.Table:
-        return log.events(seats[start : start + BLOCK_SEATS], since=first, kinds=kinds, columns=CODED_COLUMNS)
-
-    tables = in_order(read, range(0, len(seats), BLOCK_SEATS), threads=threads)
-    return observe(tables, roster=roster, sources=sources, tools=tools, days=days)
-
-
-def looked_at(
-    roster: pa.Table, sources: Sequence[Source], tools: Mapping[str, ToolProfile], days: Integers
-) -> tuple[datetime, set[Kind]]:
-    """From when on, and of which kinds, the events are that the peers of the midnights `days` are counted from."""
-    slowest = max((source.lag for source in sources), default=timedelta(0))
-    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
-    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
-    return first, kinds

@@ -32,6 +32,8 @@ IN_USE_DAYS = 3  # our choice: of a window, before what it shows is looked at
 # Our choice: a mode shows in a segment where it does at one seat in five, and not by the chance of a few
 SHOWS_AT, SHOWS_AT_LEAST, FULLY_AT = 0.2, 0.1, 0.4
 TEAM_USES = 0.2  # our choice: below this share of users there is no use that leaders could fall behind
+# Our choice: leaders are absent where use is less than seven tenths as common among them as in their teams; fully at a tenth
+ABSENT_BELOW, ABSENT_FULLY = 0.7, 0.1
 # A week's reading of a segment (design: diagnosis): our choice of halves
 USED, DEEP, CONFIDENT, TRAINED = 0.5, 0.5, 5.0, 0.5
 
@@ -73,26 +75,29 @@ class SeatModes:
     """What each seat showed in its windows of use: arrays (n_seats,).
 
     in_use: it has such a window. strengths: by mode, mean over them, NaN for a seat without. last: (n_seats, n_numeric)
-    features of the latest such window. manager_used: share of all windows in which the seat's manager had meaningful
-    use, NaN where none has a seat; team_used: mean share of the team's others who had.
+    features of the latest such window. manager_used: share of the seat's windows in which its manager used the tool in
+    any way, NaN where none has a seat; used: share of them in which the seat itself was used, NaN before it was assigned.
     """
 
     in_use: Booleans
     strengths: dict[FailureMode, Floats]
     last: Floats
     manager_used: Floats
-    team_used: Floats
+    used: Floats
 
 
-def seat_modes(features: pl.DataFrame, seat_ids: pl.Series) -> SeatModes:
-    """What the seats showed. features: of `window_snapshots`, in any order; seat_ids: (n_seats,) the order of the answer."""
+def seat_modes(features: pl.DataFrame, seats: pl.DataFrame) -> SeatModes:
+    """What the seats showed. features: of `window_snapshots`, in any order; seats: (n_seats,) SEAT_SCHEMA, the order of the
+    answer.
+    """
+    seat_ids = seats["seat_id"]
     frame = features.sort("seat_id", "as_of", descending=[False, True])
     position = pl.DataFrame({"seat_id": seat_ids}).with_row_index("seat")
     seat = frame.select("seat_id").join(position, on="seat_id", how="left", maintain_order="left")["seat"].to_numpy()
     vectors, _ = pack(frame)
     n = len(seat_ids)
-    used = np.nan_to_num(vectors[:, COLUMN["active_days_28"]]) >= IN_USE_DAYS
-    used &= vectors[:, COLUMN["life_days"]] > 0
+    days, is_there = np.nan_to_num(vectors[:, COLUMN["active_days_28"]]), vectors[:, COLUMN["life_days"]] > 0
+    used = is_there & (days >= IN_USE_DAYS)
     windows = np.bincount(seat[used], minlength=n)
     by_row = mode_strengths(vectors)
     del by_row[FailureMode.LEADERSHIP_ABSENT]  # of the organisation; of a segment its own leaders speak
@@ -102,13 +107,24 @@ def seat_modes(features: pl.DataFrame, seat_ids: pl.Series) -> SeatModes:
         strengths = {mode: np.bincount(seat[used], rows[used], n) / windows for mode, rows in by_row.items()}
     last = np.full((n, vectors.shape[1]), np.nan)
     last[seat[used][::-1]] = vectors[used][::-1]  # the latest of each seat stays
-    manager, team = vectors[:, COLUMN["manager_meaningful_28"]], vectors[:, COLUMN["team_share_28"]]
+    is_used = np.where(is_there, days > 0, np.nan)
+    own = frame.select("seat_id", "as_of").with_columns(is_used=is_used)
+    people = seats.select("seat_id", "organization", "tool", "person_id", "manager_person_id")
+    same = ["organization", "tool", "as_of"]
+    of_person = own.join(people, on="seat_id").group_by(*same, "person_id").agg(pl.col("is_used").fill_nan(None).max())
+    managers = of_person.rename({"person_id": "manager_person_id", "is_used": "manager_used"})
+    joined = own.join(people, on="seat_id", how="left", maintain_order="left").join(
+        managers, on=[*same, "manager_person_id"], how="left", maintain_order="left"
+    )
+    of_manager = joined["manager_used"].fill_null(np.nan).to_numpy()
+    is_own = (joined["manager_person_id"] == joined["person_id"]).fill_null(False).to_numpy()
+    both = is_there & ~np.isnan(of_manager) & ~is_own  # windows of which both can be said
     return SeatModes(
         windows > 0,
         strengths,
         last,
-        _mean_of_known(np.where(np.isnan(manager), np.nan, manager > 0), seat, n),
-        _mean_of_known(team, seat, n),
+        _mean_of_known(np.where(both, of_manager, np.nan), seat, n),
+        _mean_of_known(np.where(both, is_used, np.nan), seat, n),
     )
 
 
@@ -165,20 +181,28 @@ def segment_findings(
     return sorted(found, key=lambda finding: -finding.strength)
 
 
+def is_led(modes: SeatModes, manager: Integers) -> Booleans:
+    """(n_seats,) whether the seat's use can be set beside its manager's."""
+    return np.asarray((manager >= 0) & ~np.isnan(modes.manager_used) & ~np.isnan(modes.used))
+
+
 def _leaders(modes: SeatModes, manager: Integers, chosen: Booleans, min_group_size: int) -> list[SegmentFinding]:
-    """Whether the managers of the segment's seats use the tool less than half as much as their teams do."""
-    known = np.flatnonzero(chosen & (manager >= 0) & ~np.isnan(modes.manager_used) & ~np.isnan(modes.team_used))
+    """Whether use is clearly less common among the managers of the segment's seats than in their teams.
+
+    Use of any kind: whether a leader is there at all is what their people see, and what a few leaders tell most surely.
+    """
+    known = np.flatnonzero(chosen & is_led(modes, manager))
     count = len(np.unique(manager[known]))
     if count < min_group_size:
         return []
     leaders = float(modes.manager_used[known].mean())  # a leader counts as often as they have people here
-    team = float(modes.team_used[known].mean())
+    team = float(modes.used[known].mean())
     if team < TEAM_USES:
         return []
     ratio = leaders / team
-    strength = float(np.clip(1 - ratio, 0, 1))
+    strength = float(np.clip(0.5 + 0.5 * (ABSENT_BELOW - ratio) / (ABSENT_BELOW - ABSENT_FULLY), 0, 1))
     words = (
-        f"of {count} leaders with a seat {leaders:.0%} had meaningful use in 28 days, of their teams {team:.0%} "
+        f"of {count} leaders with a seat {leaders:.0%} used it in 28 days, of their teams {team:.0%} "
         f"(by people led, mean of {WINDOWS} windows)"
     )
     return [SegmentFinding(FailureMode.LEADERSHIP_ABSENT, strength, ratio, len(known), strength >= SHOWS_FROM, words)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -33,15 +34,17 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from features.catalogue import FEATURES, Group, catalogue_hash
+from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group, catalogue_hash
 from features.compute import pack
 from features.definitions import ONLINE_VIEW, RISK_SERVICE, model_service, offline_path, repository
 from features.instants import EPOCH, from_microseconds
 from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
+from features.tools import ToolProfile, load_tools
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
 BLOCKS_FOLDER = "blocks"
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
+_TOOL = CATEGORIES.index(BY_NAME["tool"])
 REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
@@ -86,7 +89,7 @@ def _named(method: Callable[Concatenate["FeatureStore", P], R]) -> Callable[Conc
 
 
 class CatalogueMismatch(ValueError):
-    """An online row was computed with another feature catalogue than today's."""
+    """An online row was computed with another feature catalogue or tool profile than today's."""
 
 
 class StoreFailure(ValueError):
@@ -167,7 +170,7 @@ class FeatureStore:
         for group in Group:
             names = [feature.name for feature in FEATURES if feature.group is group]
             yield offline_path(self.home, str(group)), keyed.select("seat_id", "as_of", "created_at", *names)
-        yield offline_path(self.home, ONLINE_VIEW), _packed(block)  # what `feast materialize` reads
+        yield offline_path(self.home, ONLINE_VIEW), self._packed(block)  # what `feast materialize` reads
 
     @_named
     def snapshots(self) -> pl.DataFrame:
@@ -208,7 +211,7 @@ class FeatureStore:
             latest["as_of"].to_list(),
             vectors,
             categories,
-            [catalogue_hash()] * latest.height,
+            self._versions(latest["tool"]),
         )
         config = self._feast.config
         if isinstance(config.online_store, SqliteOnlineStoreConfig):
@@ -226,7 +229,7 @@ class FeatureStore:
     def online(self, seat_ids: Sequence[str]) -> list[OnlineRow | None]:
         """The online row of each seat, or None. Raises CatalogueMismatch for rows of another catalogue."""
         return [
-            None if values is None else _row(seat, values)
+            None if values is None else self._row(seat, values)
             for seat, values in zip(seat_ids, self._read(seat_ids), strict=True)
         ]
 
@@ -310,24 +313,34 @@ class FeatureStore:
         """Drop every online row and the registry's objects of this store."""
         self._feast.teardown()
 
-
-def _packed(features: pl.DataFrame) -> pl.DataFrame:
-    vectors, categories = pack(features)
-    return features.select("seat_id", "as_of").with_columns(
-        pl.col("as_of").alias("created_at"),
-        pl.Series("vector", vectors).cast(pl.List(pl.Float64)),
-        pl.Series("categories", categories, dtype=pl.List(pl.String)),
-        pl.lit(catalogue_hash()).alias("catalogue"),
-        pl.col("as_of").cast(pl.Int64).alias("as_of_microseconds"),
-    )
-
-
-def _row(seat_id: str, values: dict[str, Value]) -> OnlineRow:
-    if values["catalogue"].string_val != catalogue_hash():
-        raise CatalogueMismatch(
-            f"online features of seat {seat_id} are of catalogue {values['catalogue'].string_val}, "
-            f"now {catalogue_hash()}: run `rekindle features sweep`"
+    def _packed(self, features: pl.DataFrame) -> pl.DataFrame:
+        vectors, categories = pack(features)
+        return features.select("seat_id", "as_of").with_columns(
+            pl.col("as_of").alias("created_at"),
+            pl.Series("vector", vectors).cast(pl.List(pl.Float64)),
+            pl.Series("categories", categories, dtype=pl.List(pl.String)),
+            pl.Series("catalogue", self._versions(features["tool"]), dtype=pl.String),
+            pl.col("as_of").cast(pl.Int64).alias("as_of_microseconds"),
         )
-    vector = np.asarray(values["vector"].double_list_val.val, np.float64)
-    categories = tuple(values["categories"].string_list_val.val)
-    return OnlineRow(seat_id, from_microseconds(values["as_of_microseconds"].int64_val), vector, categories)
+
+    def _row(self, seat_id: str, values: dict[str, Value]) -> OnlineRow:
+        categories = tuple(values["categories"].string_list_val.val)
+        came, wanted = values["catalogue"].string_val, self._version(categories[_TOOL] if categories else "")
+        if came != wanted:
+            raise CatalogueMismatch(
+                f"online features of seat {seat_id} are of catalogue {came}, now {wanted}: run `rekindle features sweep`"
+            )
+        vector = np.asarray(values["vector"].double_list_val.val, np.float64)
+        return OnlineRow(seat_id, from_microseconds(values["as_of_microseconds"].int64_val), vector, categories)
+
+    def _versions(self, tools: pl.Series) -> list[str]:
+        return [self._version(tool) for tool in tools]
+
+    def _version(self, tool: str) -> str:
+        """What a row of a seat of the tool means: the catalogue, and the tool's profile where it has one."""
+        profile = self._tools.get(tool)
+        return catalogue_hash() if profile is None else f"{catalogue_hash()}-{profile.feature_hash}"
+
+    @cached_property
+    def _tools(self) -> dict[str, ToolProfile]:
+        return load_tools(self.home / "tools.yaml")

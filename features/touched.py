@@ -27,6 +27,20 @@ touched = sa.table(
     "touched", *(sa.column(name, sa.BigInteger()) for name in ("token", "touched_at", "due_at", "claimed_until")),
     sa.column("seat_id", sa.String()), sa.column("queue", sa.SmallInteger()),
 )  # fmt: skip
+_INSERTS = {name: of(touched) for name, of in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))}
+_MARK: Mapping[str, Any] = {  # built once; Any: the two dialects' inserts have no common type
+    name: statement.on_conflict_do_update(
+        index_elements=["seat_id"],
+        set_={
+            "token": statement.excluded.token,
+            "due_at": 0,
+            "queue": sa.case(
+                (touched.c.queue < statement.excluded.queue, touched.c.queue), else_=statement.excluded.queue
+            ),
+        },
+    )
+    for name, statement in _INSERTS.items()
+}
 
 
 class Queue(IntEnum):
@@ -62,12 +76,7 @@ def mark(connection: sa.Connection, seat_ids: Iterable[str], *, now: datetime, q
     ]
     if not rows:
         return
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(touched)
-    earlier = sa.case((touched.c.queue < statement.excluded.queue, touched.c.queue), else_=statement.excluded.queue)
-    again = statement.on_conflict_do_update(
-        index_elements=["seat_id"], set_={"token": statement.excluded.token, "due_at": 0, "queue": earlier}
-    )
+    again = _MARK[connection.dialect.name]
     for start in range(0, len(rows), CHUNK_ROWS):
         connection.execute(again, rows[start : start + CHUNK_ROWS])
 

@@ -8,7 +8,7 @@ from monitoring.report import MonitorRun
 from training.signals import RetrainSignal, raise_signal
 
 # Of what a new model would mend. Stale features, late sources and lost values are mended at their source.
-RETRAIN_MONITORS = ("feature_drift", "prediction_drift", "unseen_categories")
+RETRAIN_MONITORS = ("feature_drift", "prediction_drift", "unseen_categories", "calibration", "fairness")
 
 
 def ask_for_retraining(home: Path, run: MonitorRun, *, now: datetime) -> RetrainSignal | None:

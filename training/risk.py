@@ -14,7 +14,7 @@ from features.catalogue import CATEGORIES
 from features.cluster import Cluster
 from features.events import MICROSECONDS_PER_DAY
 from features.rules import COLD_START_DAYS, EXPERT_RATES, EXPERT_RATES_ELSEWHERE, RuleRates, Stratum, ages, fit_rates
-from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, squash
+from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, period_rows, squash
 from training.calibration import (
     ENOUGH_TO_CALIBRATE,
     YOUNG_DRIFT,
@@ -35,11 +35,8 @@ ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
 HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
-BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE = (
-    100_000,
-    2,
-    0.08,
-)  # our choice: of so many rows two folds and fewer trees say enough
+# Our choice: of so many rows two folds, and trees that are fewer and need less patience, say enough.
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 25
 ORIGINS = (
     0.5,
     0.7,
@@ -282,6 +279,7 @@ def _cross_validated(
         if len(np.unique(rows[0].event[fold[0] != number])) == 2
     }
     data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
+    patience = BIG_PATIENCE_TREES if (held.early_fold < 0).any() else PATIENCE_TREES
     found = lgb.cv(
         {**parameters, **_signs(), "metric": "binary_logloss"},
         _tree_data(
@@ -291,7 +289,7 @@ def _cross_validated(
         ),
         num_boost_round=MAX_TREES,
         folds=[split for split in splits.values() if len(split[1])],
-        callbacks=[lgb.early_stopping(PATIENCE_TREES, verbose=False)],
+        callbacks=[lgb.early_stopping(patience, verbose=False)],
         return_cvbooster=True,
     )
     names = [number for number, split in splits.items() if len(split[1])]
@@ -387,8 +385,7 @@ def _some_people(dataset: Dataset, share: float, *, seed: int) -> Dataset:
 
 
 def _tree_rows(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> Floats:
-    inputs = np.column_stack((dataset.vectors, bare.codes(dataset.categories)))
-    return np.column_stack((inputs[rows.row], rows.period))
+    return period_rows(dataset.vectors[rows.row], bare.codes(dataset.categories)[rows.row], rows.period)
 
 
 def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:

@@ -72,9 +72,9 @@ class Edge:
         """The pseudonym of a person, the same for every tool and vendor that names the same principal."""
         return f"{self.organization}/p-{pseudonym(self.key, self.organization, principal)}"
 
-    def seat_id(self, principal: str, tool: str) -> str:
-        """The pseudonym of a person's seat of a tool."""
-        return f"{self.organization}/s-{pseudonym(self.key, self.organization, principal, tool)}"
+    def seat_id(self, person_id: str, tool: str) -> str:
+        """The pseudonym of a person's seat of a tool: of the person's pseudonym, for the name may not be known any more."""
+        return f"{self.organization}/s-{pseudonym(self.key, 'seat', person_id, tool)}"
 
     def event_id(self, seat_id: str, *parts: str) -> str:
         """The identifier of something at a seat, the same at every import; a vendor's own identifier stays in here."""

@@ -7,7 +7,7 @@ the people and the repeated events, not with the rows.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -31,6 +31,7 @@ from features.connectors.edge import (
     event_of,
     is_future,
 )
+from features.connectors.identities import Identities, Roster
 from features.connectors.reading import read_rows
 from features.connectors.row import Row, microseconds, plain, start_of_day
 from features.events import (
@@ -53,7 +54,6 @@ from features.pseudonyms import pseudonym
 SHOWN_COLUMNS = 12
 NEVER = datetime.max.replace(tzinfo=UTC)
 _SAID = ("role", "function", "team", "hired_on", "assigned_at")
-Roster = Callable[[Sequence[str]], pa.Table]  # seat ids → the seats that are known already, in SEAT_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -84,28 +84,35 @@ def nobody_known(_seat_ids: Sequence[str]) -> pa.Table:
     return SEAT_SCHEMA.empty_table()
 
 
-def open_exports(exports: Iterable[Export], edge: Edge, *, known: Roster = nobody_known) -> Iterator[Batch]:
+def open_exports(
+    exports: Iterable[Export],
+    edge: Edge,
+    *,
+    known: Roster = nobody_known,
+    aliases: Mapping[str, str] | None = None,
+) -> Iterator[Batch]:
     """Batches of what the files hold, seats before events; broken rows are set aside with their file and number.
 
     known: the seats that are in the log already: what an export does not say of a seat stays as it is, and a first day
-    seen only ever moves back. Raises ValueError if a file cannot be opened.
+    seen only ever moves back. aliases: who is known to be the same person (features.aliases). Raises ValueError if a file cannot be opened.
     """
     exports = sorted(exports, key=lambda export: (export.connector.name, export.path.name, str(export.path)))
     census = _Census(edge)
     for export in exports:
         _count(export, census, edge)
-    seats, refused = census.seats(known)
-    if refused:
-        yield Batch(SEAT_SCHEMA.empty_table(), EVENT_SCHEMA.empty_table(), tuple(refused))
-    pending = iter(seats)
-    while chunk := list(islice(pending, BATCH_ROWS)):
-        yield Batch(seats_table(chunk), EVENT_SCHEMA.empty_table())
-    licensed = {seat.seat_id for seat in seats} | census.licensed_before(known)
+    people = Identities(edge, census.same, aliases or {}, {*census.holders, *census.voices}, known)
+    seats, refused = census.seats(people)
+    first = seats[:BATCH_ROWS]
+    if first or refused or people.learned:
+        yield Batch(seats_table(first), EVENT_SCHEMA.empty_table(), tuple(refused), aliases=people.learned)
+    for start in range(BATCH_ROWS, len(seats), BATCH_ROWS):
+        yield Batch(seats_table(seats[start : start + BATCH_ROWS]), EVENT_SCHEMA.empty_table())
+    licensed = {seat.seat_id for seat in seats} | people.known.keys()
     superseded = census.superseded()
     quiet = dict(census.reached)
     for export in exports:
-        reader = _Reader(export, edge, census.same, licensed, superseded)
-        for batch in _batches(reader, census.reached.get(export.connector.source)):
+        reader = _Reader(export, edge, people, licensed, superseded)
+        for batch in _batches(reader, census.reached.get(export.connector.source), str(export.path)):
             if batch.events.num_rows:
                 quiet.pop(export.connector.source, None)
             yield batch
@@ -177,7 +184,7 @@ class _Census:
     edge: Edge
     holders: dict[tuple[str, str], _Holder] = field(default_factory=dict)
     voices: set[tuple[str, str]] = field(default_factory=set)
-    same: dict[str, str] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)  # principals
     reached: dict[str, datetime] = field(default_factory=dict)
     _revision_ids: "array[int]" = field(default_factory=lambda: array("Q"))
     _revision_times: "array[int]" = field(default_factory=lambda: array("q"))
@@ -212,29 +219,26 @@ class _Census:
         repeats = np.flatnonzero(ids[1:] == ids[:-1]) + 1
         return {int(ids[place]): int(times[place]) for place in repeats}  # ascending: the last one stays
 
-    def seats(self, known: Roster) -> tuple[list[Seat], list[Rejected]]:
+    def seats(self, people: Identities) -> tuple[list[Seat], list[Rejected]]:
         """The seats, in the order of their identifiers, and those that cannot be."""
-        joined: dict[tuple[str, str], _Holder] = {}
+        joined: dict[str, _Holder] = {}
+        of: dict[str, tuple[str, str]] = {}
         for (principal, tool), holder in self.holders.items():
-            joined.setdefault((resolved(principal, self.same), tool), _Holder()).join(holder)
-        holders = {self.edge.seat_id(*holder): holder for holder in joined}
-        before = {row["seat_id"]: row for row in known(sorted(holders)).to_pylist()}
+            seat_id = people.seat_id(principal, tool)
+            joined.setdefault(seat_id, _Holder()).join(holder)
+            of[seat_id] = people.person_id(principal), tool
         seats, refused = [], []
-        for seat_id in sorted(holders):
-            principal, tool = holders[seat_id]
-            fields = joined[holders[seat_id]].fields(before.get(seat_id))
-            identity = {"person_id": self.edge.person_id(principal), "organization": self.edge.organization}
+        for seat_id in sorted(joined):
+            person_id, tool = of[seat_id]
+            fields = joined[seat_id].fields(people.known.get(seat_id))
+            identity = {"person_id": person_id, "organization": self.edge.organization}
             try:
                 seats.append(Seat.model_validate({"seat_id": seat_id, "tool": tool, **identity, **fields}))
             except ValidationError as error:
                 problem = invalid_item(error)
                 refused.append(Rejected(f"seat {seat_id}", problem.field, problem.reason))
-        return seats, refused
-
-    def licensed_before(self, known: Roster) -> set[str]:
-        """Of the seats of those who only spoke (tickets, surveys), the ones that the log knows."""
-        wanted = {self.edge.seat_id(resolved(principal, self.same), tool) for principal, tool in self.voices}
-        return set(known(sorted(wanted)).column("seat_id").to_pylist())
+        renamed = (row | {"person_id": person} for seat_id, row, person in people.renamed() if seat_id not in joined)
+        return [*seats, *map(Seat.model_validate, renamed)], refused
 
 
 def _count(export: Export, census: _Census, edge: Edge) -> None:
@@ -250,15 +254,6 @@ def _count(export: Export, census: _Census, edge: Edge) -> None:
             census.revise(*revision)
 
 
-def resolved(principal: str, same: Mapping[str, str]) -> str:
-    """The principal by which a person is known everywhere."""
-    for _ in range(3):  # an alias of an alias of an address; no longer chain is meant, and a circle ends
-        if principal not in same:
-            break
-        principal = same[principal]
-    return principal
-
-
 # ---------------------------------------------------------------- the second reading
 
 
@@ -269,20 +264,22 @@ class _Reader:
         self,
         export: Export,
         edge: Edge,
-        same: Mapping[str, str],
+        people: Identities,
         licensed: set[str],
         superseded: Mapping[int, int],
     ) -> None:
         self.connector, self._export, self._edge = export.connector, export, edge
-        self._same, self._licensed, self._superseded = same, licensed, superseded
+        self._people, self._licensed, self._superseded = people, licensed, superseded
         self._notes: Counter[str] = Counter()
         self._unknown: set[str] = set()
         self._rows = 0
+        self.records = 0
         self._seat_ids: dict[tuple[str, str], str] = {}
 
     def items(self) -> Iterator[Event | Rejected]:
         """Events and what was set aside, row by row; what is worth telling is told at the end."""
         for row in _kept_rows(self._export):
+            self.records += 1
             if isinstance(row, Rejected):
                 yield row
                 continue
@@ -339,7 +336,7 @@ class _Reader:
     def _seat_id(self, principal: str, tool: str) -> str:
         seat_id = self._seat_ids.get((principal, tool))
         if seat_id is None:
-            seat_id = self._edge.seat_id(resolved(principal, self._same), tool)
+            seat_id = self._people.seat_id(principal, tool)
             self._seat_ids[principal, tool] = seat_id
         return seat_id
 
@@ -362,15 +359,27 @@ class _Reader:
             tell(f"{name}: fields that this format is not known to have, not read: {', '.join(shown)}{more}")
 
 
-def _batches(reader: _Reader, reached: datetime | None) -> Iterator[Batch]:
+def _batches(reader: _Reader, reached: datetime | None, file: str) -> Iterator[Batch]:
+    """One batch at the least: it says how many records the file has."""
     source = reader.connector.source
     lags = {source: reader.connector.lag}
     complete_until = {} if reached is None else {source: reached}
-    items = reader.items()
-    while chunk := list(islice(items, BATCH_ROWS)):
+    items, told = reader.items(), 0
+    while (chunk := list(islice(items, BATCH_ROWS))) or not told or reader.records > told:
         events = events_table([item for item in chunk if isinstance(item, Event)])
         rejected = tuple(item for item in chunk if isinstance(item, Rejected))
-        yield Batch(SEAT_SCHEMA.empty_table(), events, rejected, lags=lags, complete_until=complete_until)
+        yield Batch(
+            SEAT_SCHEMA.empty_table(),
+            events,
+            rejected,
+            lags=lags,
+            complete_until=complete_until,
+            file=file,
+            records=reader.records - told,
+        )
+        told = reader.records
+        if not chunk:
+            break
 
 
 def _kept_rows(export: Export) -> Iterator[Row | Rejected]:

@@ -89,6 +89,16 @@ def read_usage_detail(row: Row, _edge: Edge) -> Iterator[Item]:
     last = row.day("lastActivityDate")
     if last is not None and last not in dates.values():
         dates["any"] = last
+    counted = row.number("Prompts submitted for all apps"), row.number("Active Usage Days for all apps")
+    days = row.count("Report Period")
+    if (
+        0 in counted and not any(counted) and days
+    ):  # a visit is no use: of the period the counts say more than the dates
+        first = refreshed - timedelta(days=days)
+        late = [app for app, day in dates.items() if day is not None and day > first]
+        if late:
+            yield Note("have dates of activity in a period in which they sent no prompt: licensed and idle")
+        dates |= dict.fromkeys(late)
     used = [start_of_day(day) for day in dates.values() if day is not None]
     yield SeatSeen(principal, TOOL, seen=min(used, default=start_of_day(refreshed)))
     yield Reached(end_of_day(refreshed))
@@ -241,6 +251,7 @@ CONNECTORS = (
             "concealed names (a hash for the principal name) stay opaque, and it says so",
             "an absent date, empty or null, is no use of that app; a user without any date is a seat without events",
             "columns are found by name, in any order and letter case",
+            "v2 says 0 prompts and active days over a period: licensed and idle, whatever dates of activity lie in it",
             "v2 counts prompts over 28 days: totals that overlap from report to report, so no events; it says so",
             "no date of assignment: the first day seen stands in",
         ),

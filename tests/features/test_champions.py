@@ -10,8 +10,8 @@ from features.compute import SNAPSHOT_SCHEMA, compute_features
 from features.events import Batch, Event, Seat, events_table, seats_table
 from features.instants import to_microseconds
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.tools import load_tools
 
 DAY = timedelta(days=1)

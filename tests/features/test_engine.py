@@ -30,8 +30,8 @@ from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.runs import Run, current, read_blocks
 from features.tools import load_tools
 

@@ -20,7 +20,7 @@ import features.online
 from features.catalogue import FEATURES, NUMERIC
 from features.compute import FEATURE_DTYPES, SNAPSHOT_SCHEMA
 from features.definitions import ONLINE_VIEW
-from features.store import FeatureStore, _packed
+from features.store import FeatureStore
 
 AS_OF = datetime(2026, 5, 4, 9, 30, 15, 123_457, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
@@ -122,7 +122,7 @@ def test_what_is_written_is_byte_for_byte_what_feast_writes(tmp_path: Path) -> N
     ours, theirs = opened(tmp_path / "ours", None), opened(tmp_path / "theirs", None)
     frame = rows(SEATS, AS_OF).with_columns(pl.Series(NUMERIC[1].name, [np.nan, -0.0, 1 / 3] * 4))
     ours.push(frame)
-    theirs._feast.write_to_online_store(ONLINE_VIEW, df=_packed(frame).to_pandas(), allow_registry_cache=True)
+    theirs._feast.write_to_online_store(ONLINE_VIEW, df=theirs._packed(frame).to_pandas(), allow_registry_cache=True)
 
     def stored(home: Path) -> list[Any]:
         with closing(sqlite3.connect(home / "feast" / "online.db")) as online:

@@ -69,6 +69,15 @@ def test_who_is_not_counted_is_no_part_of_a_group(tables):
     assert all((alone[name] == allowed[name][: len(alone[name])]).all() for name in alone)
 
 
+@settings(max_examples=80, deadline=None)
+@given(organisations(), st.integers(FLOOR, 9), st.integers(FLOOR, 9))
+def test_what_a_greater_minimum_publishes_is_part_of_what_a_smaller_one_does(tables, one, other):
+    """So a second run with another minimum tells nothing that one run with the smaller one would not."""
+    person = np.arange(len(tables["role"]))
+    less, more = (publishable(tables, person, min_group_size=least) for least in sorted((one, other)))
+    assert all((less[name] | ~more[name]).all() for name in tables)
+
+
 def test_one_small_group_takes_another_with_it():
     """Else it is the total less the others."""
     role = np.repeat([0, 1, 2], [40, 30, 3])

@@ -20,12 +20,15 @@ from fastapi import FastAPI
 
 from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features
+from features.diagnosis import mode_strengths
+from features.effects import BASIS_FEATURES, EFFECTS_ARTIFACT, REGISTERED_EFFECTS, EffectModel, Learner, prior_of
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
+from features.interventions import SHIPPED, load_interventions
 from features.keys import Scope
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
-from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from features.scorer import CHAMPION, INPUTS, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
@@ -144,10 +147,8 @@ def postgres_rollout_url(rollout: Path, postgres_url: str) -> str:
 
 @pytest.fixture
 def settings(home: Path, database: str | None) -> Settings:
-    """No team held out and hardly any harm feared, so that every seat may be given something."""
-    return Settings(
-        home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, harm_bound=0.99, database=database
-    )
+    """No team held out, so that every seat may be given something."""
+    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, database=database)
 
 
 @pytest.fixture
@@ -174,6 +175,7 @@ class Client:
     """Calls an application in this process, without a server, with a key of its own: for everything, unless told."""
 
     def __init__(self, app: FastAPI, *, key: str | None = None, **key_fields: Any) -> None:
+        self.app = app
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if key is None:
             fields = {"name": "test", "scopes": tuple(Scope), "now": ASSIGNED, "rate_per_second": 1e6, **key_fields}
@@ -222,7 +224,7 @@ def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
     """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
-    names = [*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN]
+    names = list(INPUTS)
     rng = np.random.default_rng(7)
     rows = rng.uniform(0, 30, (600, len(names)))
     rows[:, -1] = rng.integers(0, PERIODS, 600)
@@ -254,11 +256,21 @@ class Registry:
         (folder / "scorer.json").write_text(json.dumps({**document, **changes}))
         return str(self._client.create_model_version(REGISTERED_MODEL, model.as_uri()).version)
 
-    def promote(self, version: str) -> None:
-        self._client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+    def register_effects(self, model: EffectModel) -> str:
+        """The version under which the learned effects are registered."""
+        if not self._client.search_registered_models(f"name = '{REGISTERED_EFFECTS}'"):
+            self._client.create_registered_model(REGISTERED_EFFECTS)
+        number = len(self._client.search_model_versions(f"name = '{REGISTERED_EFFECTS}'")) + 1
+        folder = self._home / "mlartifacts" / f"effects-{number}" / EFFECTS_ARTIFACT
+        folder.mkdir(parents=True)
+        model.save(folder)
+        return str(self._client.create_model_version(REGISTERED_EFFECTS, folder.as_uri()).version)
 
-    def demote(self) -> None:
-        self._client.delete_registered_model_alias(REGISTERED_MODEL, CHAMPION)
+    def promote(self, version: str, *, name: str = REGISTERED_MODEL) -> None:
+        self._client.set_registered_model_alias(name, CHAMPION, version)
+
+    def demote(self, *, name: str = REGISTERED_MODEL) -> None:
+        self._client.delete_registered_model_alias(name, CHAMPION)
 
 
 @pytest.fixture(scope="session")
@@ -279,6 +291,25 @@ def registry(empty_registry: Path, home: Path) -> Registry:
 def noted(scorer: Scorer) -> Callable[[str], Scorer]:
     """The tiny model under another note, so that versions can be told apart."""
     return lambda note: replace(scorer, note=note)
+
+
+@pytest.fixture
+def learned() -> Callable[..., EffectModel]:
+    """Learned effects of the shipped interventions that add so much to what the experts say of one of them, everywhere."""
+
+    def make(arm: str, more: float) -> EffectModel:
+        catalogue = load_interventions(SHIPPED)
+        arms = tuple(item.id for item in catalogue)
+        columns = 1 + len(mode_strengths(np.zeros((1, len(NUMERIC))))) + len(BASIS_FEATURES)
+        correction = np.zeros((len(arms), columns))
+        correction[arms.index(arm), 0] = more
+        return EffectModel(
+            Learner.PRIOR_R, arms, (1.0,) * len(arms), levels=((),) * len(CATEGORIES),
+            correction=tuple(map(tuple, correction.tolist())),
+            covariance=tuple(tuple(map(tuple, (1e-6 * np.eye(columns)).tolist())) for _ in arms), prior=prior_of(catalogue),
+        )  # fmt: skip
+
+    return make
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,11 +45,16 @@ def key(settings: Settings) -> str:
 @pytest.fixture(params=[1])
 def server(settings: Settings, tmp_path: Path, key: str, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     """The service, with as many workers as the parameter says."""
-    settings = replace(settings, workers=request.param)
+    with running(replace(settings, workers=request.param), tmp_path / "elsewhere", key) as (client, _):
+        yield client
+
+
+@contextmanager
+def running(settings: Settings, elsewhere: Path, key: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """A client of a service of these settings on a port of its own, and the process that was started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     variables = {**os.environ, **replace(settings, port=port).to_environment(), "PYTHONPATH": str(ROOT)}
     variables.pop("MLFLOW_TRACKING_URI", None)
@@ -64,7 +70,7 @@ def server(settings: Settings, tmp_path: Path, key: str, request: pytest.Fixture
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
         try:
             wait_for(lambda: answers(client, process), seconds=90)
-            yield client
+            yield client, process
         finally:
             process.terminate()
             said, _ = process.communicate(timeout=60)
@@ -164,6 +170,33 @@ def test_two_workers_answer_alike_and_a_promoted_model_is_live_within_ten_second
     last_old = max(at for at, version, _ in seen if version == "1")
     assert last_old - promoted_at[0] < 10
     assert {version for at, version, _ in seen if at > promoted_at[0] + 6} == {"2"}
+
+
+def test_two_servers_on_one_home_count_apart_and_no_worker_outlives_its_supervisor(
+    settings: Settings, tmp_path: Path, key: str
+) -> None:
+    """BentoML empties the folder of its metrics when it starts."""
+
+    with running(settings, tmp_path / "one", key) as (one, _):
+        now = datetime.now(UTC).isoformat()
+        event = {"event_id": "m-1", "seat_id": "acme/s-busy", "kind": "prompt", "occurred_at": now}
+        assert one.post("/v1/events", json={"events": [event]}).status_code == 202
+        wait_for(lambda: 'accepted"} 1.0' in one.get("/metrics").text, seconds=10)
+        with running(settings, tmp_path / "two", key) as (two, supervisor):
+            assert 'rekindle_events_total{status="accepted"}' in one.get("/metrics").text
+            assert 'rekindle_events_total{status="accepted"}' not in two.get("/metrics").text
+
+            supervisor.kill()
+            wait_for(lambda: not listens(two), seconds=20)
+        assert one.get("/readyz").status_code == 200
+
+
+def listens(client: httpx.Client) -> bool:
+    try:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def test_the_three_minute_example_runs_against_the_service(server: httpx.Client, key: str) -> None:

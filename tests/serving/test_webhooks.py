@@ -1,7 +1,11 @@
 """Webhooks: signed, thin, tried again, set aside in the end; told once when something begins. A real receiver listens."""
 
+import base64
+import hashlib
+import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,7 +18,7 @@ import pytest
 from features.catalogue import FEATURES
 from features.decisions import Decision
 from serving.advisor import Advisor
-from serving.webhooks import BACKOFF, Message, State, Topic, signature
+from serving.webhooks import BACKOFF, OVERLAP, REST, Message, State, Topic, is_forbidden, signature
 
 SEAT = "acme/s-quiet"
 
@@ -29,13 +33,14 @@ class Receiver:
     """Listens on this machine, keeps what comes and answers with `status`."""
 
     def __init__(self) -> None:
-        self.status = 204
+        self.status, self.seconds = 204, 0.0
         self.got: list[tuple[dict[str, str], str]] = []
         ours = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
+                time.sleep(ours.seconds)
                 ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self.send_response(ours.status)
                 self.end_headers()
@@ -66,6 +71,15 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
+def checked_by_the_standard(headers: dict[str, str], body: str, secret: str) -> bool:
+    """What a receiver does, written from the text of Standard Webhooks 1.0 and sharing no code with the sender."""
+    content = ".".join((headers["webhook-id"], headers["webhook-timestamp"], body)).encode()
+    key = base64.b64decode(secret[len("whsec_") :], validate=True)
+    expected = base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+    given = [one.partition(",") for one in headers["webhook-signature"].split(" ")]
+    return any(version == "v1" and hmac.compare_digest(said, expected) for version, _, said in given)
+
+
 def told(advisor: Advisor, now: datetime, topic: Topic = Topic.AT_RISK, seat: str = SEAT) -> None:
     with advisor.log.database.write() as connection:
         advisor.webhooks.tell(connection, [Message(topic, seat, now, {})], now=now)
@@ -94,10 +108,11 @@ def test_a_message_is_signed_thin_and_delivered_once(
 
     ((headers, body),) = receiver.got
     assert json.loads(body) == {"type": "seat.at_risk", "timestamp": "2026-06-01T06:00:00Z", "data": {"seat_id": SEAT}}
-    expected = signature(
-        advisor.webhooks.secret(webhook.webhook_id), headers["webhook-id"], headers["webhook-timestamp"], body
-    )
-    assert headers["webhook-signature"] == expected
+    secret = advisor.webhooks.secret(webhook.webhook_id)
+    assert checked_by_the_standard(headers, body, secret)
+    assert not checked_by_the_standard(headers, body.replace("s-quiet", "s-busy"), secret)
+    assert not checked_by_the_standard({**headers, "webhook-timestamp": "1"}, body, secret)
+    assert not checked_by_the_standard(headers, body, advisor.webhooks.secret("another"))
     assert headers["webhook-timestamp"] == str(int(now.timestamp()))
 
 
@@ -143,6 +158,116 @@ def test_a_receiver_that_is_gone_or_away(
     assert (counts[State.DEAD], counts[State.WAITING]) == (1, 1)
     (waiting,) = advisor.webhooks.deliveries(state=State.WAITING)
     assert (waiting.webhook_id, waiting.last_answer) == (away.webhook_id, "ConnectError")
+
+
+def test_what_was_given_up_is_sent_again_under_its_old_id(
+    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+) -> None:
+    webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    told(advisor, now, seat="acme/s-busy")
+    receiver.status = 410
+    advisor.webhooks.deliver(http, now=now)
+    receiver.status = 204
+    first, second = advisor.webhooks.deliveries(state=State.DEAD)
+
+    assert advisor.webhooks.resend(now=now, delivery_id=first.delivery_id) == 1
+    assert advisor.webhooks.deliver(http, now=now)[State.DELIVERED] == 1
+    assert advisor.webhooks.deliveries(state=State.DEAD) == [second]
+    assert advisor.webhooks.resend(now=now, webhook_id="another") == 0
+    assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 1
+    assert advisor.webhooks.deliver(http, now=now)[State.DELIVERED] == 1
+
+    sent = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert sorted(sent[:2]) == sorted(sent[2:]) == sorted([first.delivery_id, second.delivery_id])
+
+
+def test_after_a_rotation_both_secrets_open_for_a_day_then_only_the_new_one(
+    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+) -> None:
+    webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    old = advisor.webhooks.secret(webhook.webhook_id)
+    new = advisor.webhooks.rotate(webhook.webhook_id, now=now)
+    for at in (now, now + OVERLAP):
+        told(advisor, at)
+        advisor.webhooks.deliver(http, now=at)
+
+    opened = [[checked_by_the_standard(*one, secret) for secret in (old, new)] for one in receiver.got]
+    assert opened == [[True, True], [False, True]]
+    with pytest.raises(ValueError, match="there is no webhook"):
+        advisor.webhooks.rotate("another", now=now)
+
+
+def test_a_slow_receiver_holds_up_nobody_else_and_an_absent_one_is_left_alone(
+    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.webhooks.TIMEOUT_SECONDS", 0.3)
+    slow = Receiver()
+    slow.seconds = 0.6
+    try:
+        away = advisor.webhooks.add(slow.url, topics=Topic, organization=None, now=now)
+        advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+        for number in range(5):
+            told(advisor, now, seat=f"acme/s-{number}")
+
+        began = time.monotonic()
+        counts = advisor.webhooks.deliver(http, now=now)
+
+        assert time.monotonic() - began < 5 * 0.3
+        assert counts[State.DELIVERED] == 5
+        waiting = advisor.webhooks.deliveries(state=State.WAITING)
+        assert {one.webhook_id for one in waiting} == {away.webhook_id}
+        assert sorted(one.attempts for one in waiting) == [0, 0, 0, 0, 1]
+        assert advisor.webhooks.deliver(http, now=now) == dict.fromkeys(State, 0)
+        slow.seconds = 0.0
+        assert advisor.webhooks.deliver(http, now=now + REST)[State.DELIVERED] == 5
+    finally:
+        slow.close()
+
+
+def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime) -> None:
+    advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    receiver.status = 302
+
+    assert advisor.webhooks.deliver(http, now=now)[State.WAITING] == 1
+    assert advisor.webhooks.deliveries()[0].last_answer == "302"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("169.254.169.254", True),  # where clouds keep the credentials of a machine
+        ("::ffff:169.254.169.254", True),
+        ("fe80::1", True),
+        ("0.0.0.0", True),  # nothing listens
+        ("224.0.0.1", True),
+        ("10.1.2.3", False),  # a private network is where many receivers live
+        ("127.0.0.1", False),
+        ("93.184.216.34", False),
+    ],
+)
+def test_link_local_addresses_are_never_told_anything(host: str, expected: bool) -> None:
+    assert is_forbidden(host) is expected
+
+
+def test_a_forbidden_receiver_gets_nothing(advisor: Advisor, http: httpx.Client, now: datetime) -> None:
+    advisor.webhooks.add("https://169.254.169.254/", topics=Topic, organization=None, now=now)
+    told(advisor, now)
+
+    advisor.webhooks.deliver(http, now=now)
+
+    assert advisor.webhooks.deliveries()[0].last_answer == "ForbiddenAddress"
+
+
+def test_nothing_is_told_of_whom_was_erased(advisor: Advisor, receiver: Receiver, now: datetime) -> None:
+    advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    advisor.erase("acme/p-quiet")
+
+    advisor.watch.look(features(now, quick_closes_1h=3.0))  # was on its way
+
+    assert advisor.webhooks.deliveries() == []
 
 
 @pytest.mark.parametrize("url", ["http://example.com/", "ftp://x/", "https://", "https://me:secret@example.com/", "x"])

@@ -15,8 +15,8 @@ from features.compute import compute_features, pack
 from features.connectors.simulated import Rollout, open_simulated
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
-from features.refresh import observed
 from features.scorer import (
     CHAMPION,
     HORIZONS_DAYS,

@@ -430,7 +430,8 @@ class Taken:
 
     def told(self) -> str:
         """Everything that left the connector, as text."""
-        return repr((self.seats, self.events, self.rejected, self.notices, [batch.lags for batch in self.batches]))
+        beside = [(batch.lags, batch.aliases) for batch in self.batches]
+        return repr((self.seats, self.events, self.rejected, self.notices, beside))
 
     def kinds(self) -> list[tuple[str, int]]:
         """Kind and count of each event, in order."""
@@ -445,24 +446,35 @@ class Desk:
     edge: Edge
 
     def __call__(
-        self, *contents: bytes | Sample, known: Any = nobody_known, connector: str | None = None, **changed: Any
+        self,
+        *contents: bytes | Sample,
+        known: Any = nobody_known,
+        connector: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        **changed: Any,
     ) -> Taken:
         """What becomes of files with these contents. connector: taken as that format, recognised or not."""
         paths = []
         for number, content in enumerate(contents):
             paths.append(self.folder / f"export{number}")
             paths[-1].write_bytes(content.written() if isinstance(content, Sample) else content)
-        return self.files(paths, known=known, connector=connector, **changed)
+        return self.files(paths, known=known, connector=connector, aliases=aliases, **changed)
 
     def files(
-        self, paths: Iterable[Path], *, known: Any = nobody_known, connector: str | None = None, **changed: Any
+        self,
+        paths: Iterable[Path],
+        *,
+        known: Any = nobody_known,
+        connector: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        **changed: Any,
     ) -> Taken:
         """What becomes of the files."""
         notices: list[str] = []
         edge = replace(self.edge, tell=notices.append, **changed)
         exports = [Export(path, CONNECTORS[connector]) if connector else recognise(path) for path in paths]
         assert all(isinstance(export, Export) for export in exports), exports
-        return Taken(list(open_exports(exports, edge, known=known)), notices)  # type: ignore[arg-type]  # asserted
+        return Taken(list(open_exports(exports, edge, known=known, aliases=aliases)), notices)  # type: ignore[arg-type]  # asserted
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from features.connectors.exports import resolved
 from features.log import EventLog
 
 USAGE = "Report Refresh Date,User Principal Name,Last Activity Date\n"
@@ -153,14 +152,6 @@ def test_an_export_without_records_is_told(desk):
 def test_fields_that_are_addresses_are_not_named(desk, samples):
     record = {**samples["amplitude"].records[0], "ada@corp.example": 1}
     assert "ada" not in desk(json.dumps(record).encode()).told().lower()
-
-
-@pytest.mark.parametrize(
-    ("same", "known_as"),
-    [({}, "a"), ({"a": "b"}, "b"), ({"a": "b", "b": "c"}, "c"), ({"a": "b", "b": "a"}, "b"), ({"a": "a"}, "a")],
-)
-def test_an_alias_of_an_alias_is_followed_and_a_circle_ends(same, known_as):
-    assert resolved("a", same) == known_as
 
 
 def test_a_name_learned_in_one_file_joins_in_another(desk, samples):
