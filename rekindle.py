@@ -665,7 +665,8 @@ def _build(state: State, *, threads: int = 2) -> int:
     )
     with _progress("computing features", unit="snapshots") as advance:
         rows = state.store.write_offline(_watched(blocks, advance))
-    return rows - state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
+    state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
+    return rows
 
 
 def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":

@@ -669,7 +669,8 @@ def say(feature: Feature, value: float) -> str:
         return feature.says.replace("{:%}", f"{value:.0%}")
     value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
-    return feature.says.replace("{}", number)
+    said = feature.says.replace("{}", number)
+    return re.sub(r"\b1 (\w+[^\Ws])s\b", r"1 \1", said) if number == "1" else said
 
 
 def as_markdown() -> str:

@@ -354,11 +354,6 @@ class EventLog:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
 
-    def aliases(self, organization: str) -> dict[str, str]:
-        """The pseudonyms of the organisation's people that stand for another one."""
-        with self._engine.connect() as connection:
-            return aliases_in(connection, organization)
-
     def seat_rows(self, seat_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """As `seats`, by seat id, as plain rows: for the few seats of a request a third of the cost."""
         wanted = sorted(set(seat_ids))
@@ -374,6 +369,11 @@ class EventLog:
             }
             for seat_id, row in rows.items()
         }
+
+    def aliases(self, organization: str) -> dict[str, str]:
+        """The pseudonyms of the organisation's people that stand for another one."""
+        with self._engine.connect() as connection:
+            return aliases_in(connection, organization)
 
     def events(
         self,
@@ -920,7 +920,7 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
 
 def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
     """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
-    that cost most of what they could decide (docs/benchmarks.md). Raises what SQLite does after BUSY_SECONDS.
+    that cost most of what they could decide (docs/benchmarks.md). Raises OperationalError after BUSY_SECONDS.
     """
     end = time.monotonic() + BUSY_SECONDS
     connection.execute("PRAGMA busy_timeout=0")
@@ -930,7 +930,7 @@ def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
+                    raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
                 time.sleep(POLL_SECONDS)
             else:
                 return
@@ -948,12 +948,11 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        pragmas = (
+        for pragma in (
             f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
             f"synchronous={synchronous}",
             f"cache_size=-{CACHE_KIB}",
-        )
-        for pragma in pragmas:
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()

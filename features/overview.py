@@ -261,6 +261,9 @@ def _distributions(p: Population, known: Courses, idle: Booleans, least: int) ->
         counts = np.bincount(inside, minlength=len(words))
         safe = np.append(allowed[name], np.zeros(len(words) - len(allowed[name]), bool))
         found[name] = {word: int(n) if ok or not n else None for word, n, ok in zip(words, counts, safe, strict=True)}
+    if any(n is None for word, n in found["idle"].items() if word != NOT_IDLE):
+        # the total less the other parts would be the one that is withheld
+        found["idle"] = {word: n and None for word, n in found["idle"].items()}
     found["is_idle"] = {"idle": int(idle.sum()) if allowed["is_idle"].all() or not idle.any() else None}
     return found
 

@@ -37,8 +37,8 @@ class Refresher:
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
     _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
+    _erasures: int = field(default=0, init=False)  # when they were read: they may name whom was erased since
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _erasures: int = field(default=0, init=False)  # when the peers were read: they may name whom was erased since
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
         """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
@@ -123,14 +123,17 @@ class Refresher:
 
     def observe_day(self, as_of: datetime, *, threads: int = 1) -> Peers:
         """The peers that features at `as_of` look at, from the log as it is now; kept for the day."""
-        return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
+        with self._observing:
+            return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
 
     def _peers_of(self, day: int) -> Peers:
-        self._forget_erased()
+        erasures = self.log.erasures()
         found = self._peers.get(day)
-        if found is not None:
+        if found is not None and self._erasures == erasures:
             return found
         with self._observing:  # who comes second finds what the first made
+            if self._erasures != erasures:
+                self._peers, self._erasures = {}, erasures
             found = self._peers.get(day)
             if found is None:
                 body = self.log.peers(day)
@@ -138,21 +141,15 @@ class Refresher:
         return found
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
-        before = self.log.erasures()
+        erasures = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes(), erasures_before=before)
+        self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures)
         return self._have(day, found)
 
     def _have(self, day: int, peers: Peers) -> Peers:
         latest = sorted({*self._peers, day})[-2:]
         self._peers = {one: peers if one == day else self._peers[one] for one in latest}
         return peers
-
-    def _forget_erased(self) -> None:
-        """Counts from before somebody was erased may name them: they are read again."""
-        erasures = self.log.erasures()
-        if erasures != self._erasures:
-            self._peers, self._erasures = {}, erasures
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
         """Refresh every seat, block by block; yields how many seats of each were newer than what was online.

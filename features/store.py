@@ -280,6 +280,7 @@ class FeatureStore:
         """The embedded store can do better than blank: the rows go, and with them the pseudonym in their key."""
         keys = [(entity_key(seat),) for seat in seat_ids]
         with closing(sqlite3.connect(self._feast.config.online_store.path, timeout=30)) as online, online:
+            online.execute("PRAGMA secure_delete=ON")  # overwritten, not only given free
             online.executemany(f'DELETE FROM "{self._online_table}" WHERE entity_key = ?', keys)
 
     @property

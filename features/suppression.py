@@ -48,16 +48,18 @@ def publishable(
     inside = {name: table[chosen] for name, table in tables.items()}
     size = {name: _sizes(inside[name], weight, int(tables[name].max(initial=-1)) + 1) for name in tables}
     allowed = {name: np.ones(len(sizes), bool) for name, sizes in size.items()}
-    for least in range(
-        FLOOR, min_group_size + 1
-    ):  # from the least of minima up, so that each is part of the one before
+    pairs = [
+        _Pair(inside[first], inside[second], weight, (first, second))
+        for first, second in permutations(tables, 2)
+        if second != TOTAL
+    ]
+    for least in range(FLOOR, min_group_size + 1):  # each part of what the one before allows
         for name, sizes in size.items():
             allowed[name] &= sizes > least - _ROUNDING
         if not allowed[TOTAL].any():
             return {name: np.zeros(len(of), bool) for name, of in allowed.items()}
-        for first, second in permutations(tables, 2):
-            if second != TOTAL:
-                _suppress(inside[first], inside[second], weight, size, allowed, (first, second), least)
+        for pair in pairs:
+            pair.suppress(size, allowed, least)
     return allowed
 
 
@@ -69,32 +71,52 @@ def _sizes(group: Integers, weight: Floats, groups: int) -> Floats:
     return np.asarray(np.bincount(group, weight, groups), np.float64)
 
 
-def _suppress(
-    first: Integers,
-    second: Integers,
-    weight: Floats,
-    size: Mapping[str, Floats],
-    allowed: Mapping[str, Booleans],
-    names: tuple[str, str],
-    least: int,
-) -> None:
-    """Withhold groups until no difference of groups of the first table less groups of the second is too small.
+class _Pair:
+    """Two tables, of which groups of the first less groups of the second are looked at.
 
-    What is withheld never makes another difference possible, so a pair of tables that is clean stays so.
+    What is withheld never makes another difference possible, so what was found to be large enough stays so.
     """
-    width = len(size[names[1]])
-    keys, place = np.unique(first * width + second, return_inverse=True)
-    scale = _scale(weight)
-    overlap = np.floor(_sizes(place, weight, len(keys)) * scale + _ROUNDING).astype(np.int64)
-    left, right = keys // width, keys % width
-    while (
-        found := _small_difference(overlap, left, right, allowed[names[0]], allowed[names[1]], least * scale)
-    ) is not None:
-        candidates = [
-            (size[name][group], name, group) for name, groups in zip(names, found, strict=True) for group in groups
-        ]
-        _, name, group = min(candidate for candidate in candidates if candidate[1] != TOTAL)
-        allowed[name][group] = False
+
+    def __init__(self, first: Integers, second: Integers, weight: Floats, names: tuple[str, str]) -> None:
+        width = int(second.max(initial=0)) + 1
+        keys, place = np.unique(first * width + second, return_inverse=True)
+        self._names, self._scale = names, _scale(weight)
+        self._overlap = np.floor(_sizes(place, weight, len(keys)) * self._scale + _ROUNDING).astype(np.int64)
+        self._left, self._right = keys // width, keys % width
+        self._at_least = self._overlap.copy()  # by overlap: no difference that holds it is smaller
+
+    def suppress(self, size: Mapping[str, Floats], allowed: Mapping[str, Booleans], least: int) -> None:
+        """Withhold groups until no difference of groups of the first table less groups of the second is too small."""
+        while (found := self._small_difference(allowed, least * self._scale)) is not None:
+            candidates = [
+                (size[name][group], name, group)
+                for name, groups in zip(self._names, found, strict=True)
+                for group in groups
+            ]
+            _, name, group = min(candidate for candidate in candidates if candidate[1] != TOTAL)
+            allowed[name][group] = False
+
+    def _small_difference(self, allowed: Mapping[str, Booleans], least: int) -> tuple[list[int], list[int]] | None:
+        """Groups X of the first table and Y of the second whose difference is below `least` parts of people, or None.
+
+        A difference that is too small holds an overlap of two groups that is; given that one, the smallest difference is a
+        closure problem, which a minimum cut solves exactly (Picard 1976).
+        """
+        overlap, left, right = self._overlap, self._left, self._right
+        allowed_left, usable = allowed[self._names[0]], allowed[self._names[1]].copy()
+        usable[np.unique(right[~allowed_left[left]])] = False  # a part of them is outside of all that X may hold
+        stays = np.bincount(left, np.where(usable[right], 0, overlap), len(allowed_left))
+        seeds = np.flatnonzero((self._at_least < least) & allowed_left[left])
+        certain = stays[left[seeds]] + np.where(usable[right[seeds]], overlap[seeds], 0)
+        seeds = seeds[certain < least]
+        cut = _Cut(overlap, left, right, len(allowed_left), usable) if len(seeds) else None
+        for seed in seeds.tolist():
+            assert cut is not None
+            smallest, x, y = cut.smallest_with(int(left[seed]), int(right[seed]))
+            if smallest < least:
+                return x, y
+            self._at_least[seed] = smallest
+        return None
 
 
 def _scale(weight: Floats) -> int:
@@ -103,32 +125,6 @@ def _scale(weight: Floats) -> int:
     """
     exact = math.lcm(*(round(1 / part) for part in np.unique(weight).tolist()))
     return min(exact, max(int(_MOST / max(float(weight.sum()), 1.0)), 1))
-
-
-def _small_difference(
-    overlap: Integers, left: Integers, right: Integers, allowed_left: Booleans, allowed_right: Booleans, least: int
-) -> tuple[list[int], list[int]] | None:
-    """Groups X of the left table and Y of the right one whose difference is too small, or None.
-
-    overlap: (k,) size of each overlap of a group on the left and one on the right, in the unit of `least`. A difference that
-    is too small holds an overlap that is; given that one, the smallest difference is a closure problem, which a minimum cut
-    solves exactly (Picard 1976).
-    """
-    uncovered = np.unique(right[~allowed_left[left]])
-    usable = allowed_right.copy()
-    usable[uncovered] = False  # part of the group lies outside of everything that X may hold
-    stays = np.bincount(left, np.where(usable[right], 0, overlap), len(allowed_left))
-    seeds = np.flatnonzero((overlap < least) & allowed_left[left])
-    certain = stays[left[seeds]] + np.where(usable[right[seeds]], overlap[seeds], 0)
-    seeds = seeds[certain < least]
-    if not len(seeds):
-        return None
-    cut = _Cut(overlap, left, right, len(allowed_left), usable)
-    for seed in seeds.tolist():
-        size, x, y = cut.smallest_with(int(left[seed]), int(right[seed]))
-        if size < least:
-            return x, y
-    return None
 
 
 class _Cut:

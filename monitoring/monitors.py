@@ -105,8 +105,12 @@ def _middle(window: Window, feature: Feature) -> tuple[str, str]:
     sides = [side[feature.name].drop_nulls().to_numpy() for side in (window.reference, window.current)]
     before, now = (float(np.median(side)) for side in sides)
     if before != now:
-        return f"median {before:.3g}", f"{now:.3g}"
-    return f"mean {sides[0].mean():.3g}", f"{sides[1].mean():.3g}"
+        return f"median {_short(before)}", _short(now)
+    return f"mean {_short(float(sides[0].mean()))}", _short(float(sides[1].mean()))
+
+
+def _short(value: float) -> str:
+    return f"{0.0 if abs(value) < 0.005 else value:.3g}"
 
 
 def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:

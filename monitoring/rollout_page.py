@@ -74,6 +74,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .heat tbody th small { display: block; font-weight: 400; font-size: .78rem; } .heat td { text-align: center; padding: .45rem .1rem;
   font-variant-numeric: tabular-nums; border-left: 2px solid var(--paper); } .heat thead th.n { text-align: center; padding: .25rem .1rem;
   white-space: normal; overflow-wrap: normal; hyphens: manual; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .h0 { background: light-dark(#f6c7b6, #6b2c1a); } .h1 { background: light-dark(#fbe3d3, #4c3324); } .h2 { background: light-dark(#f3f1ec, #33332f); }
 .h3 { background: light-dark(#d5e8f6, #20384c); } .h4 { background: light-dark(#a9d2ef, #1d4f77); }
 .tag { display: inline-block; border-radius: .3rem; padding: 0 .4rem; font-size: .78rem; border: 1px solid currentColor; white-space: nowrap; }
@@ -109,6 +110,7 @@ def rollout_page(o: Overview) -> str:
 <style>{_STYLE}</style>
 </head>
 <body>
+<main>
 <h1>Where the rollout of {escape(tools)} stands</h1>
 <p class="soft">As of {o.as_of:%Y-%m-%d %H:%M} UTC · last {WINDOW_DAYS} days where nothing else is said · groups of fewer than
 {o.min_group_size} people are not shown, nor what would give them away.</p>
@@ -119,6 +121,7 @@ def rollout_page(o: Overview) -> str:
 {_licences(o)}
 {"".join(_heat(breakdown, o.min_group_size) for breakdown in o.breakdowns)}
 {_spread(o)}
+</main>
 {_footer(o)}
 </body>
 </html>
@@ -278,7 +281,7 @@ def _licences(o: Overview) -> str:
     return f"""<h2>Licences that can be recovered</h2>
 <p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
 not used in any way for as long as counts as silence, though there was work{worth}. {price}</p>
-<table><thead><tr><th>what became of their people<th class='n'>seats<th class='n'>a year</tr></thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th scope='col'>what became of their people<th class='n' scope='col'>seats<th class='n' scope='col'>a year</tr></thead><tbody>{rows}</tbody></table>
 {moved}"""
 
 
@@ -287,8 +290,10 @@ def _heat(breakdown: Breakdown, least: int) -> str:
     if not breakdown.groups:
         return f"<h2>By {title.lower()}</h2><p>No group of {least} people or more.</p>"
     rows = "".join(_heat_row(group) for group in breakdown.groups[:ROWS])
-    heads = "".join(f'<th class="n">{name}</th>' for name in HEAD)
-    table = f'<table class="heat"><thead><tr><th>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    heads = "".join(f'<th class="n" scope="col">{name}</th>' for name in HEAD)
+    table = (
+        f'<table class="heat"><thead><tr><th scope="col">{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    )
     notes = []
     if breakdown.withheld:
         notes.append(
@@ -312,7 +317,10 @@ def _heat_row(group: Group) -> str:
             continue
         level = found.value / 10 if units[name] == "0 to 10" else found.value
         said = escape(f"{_interval(found, units[name])} of {found.n:,} seats")
-        cells.append(f'<td class="h{min(int(level * 5), 4)}" title="{said}">{_value(found, units[name])}</td>')
+        cells.append(
+            f'<td class="h{min(int(level * 5), 4)}" title="{said}">{_value(found, units[name])}'
+            f'<span class="unseen"> ({said})</span></td>'
+        )
     shown = ", ".join(TITLES[finding.mode].lower() for finding in group.findings if finding.shows)
     more = f"<small>{escape(shown)}</small>" if shown else ""
     read = f" {_tag(group.reading)}" if group.reading else ""

@@ -372,7 +372,7 @@ class Advisor:
 
     def _policy(self, told_by: str) -> str:
         if told_by not in self._policies:
-            self._policies[told_by] = policy_name(self.catalogue, self.settings.terms, effects_model=told_by)
+            self._policies[told_by] = policy_name(self.catalogue, self._terms, effects_model=told_by)
         return self._policies[told_by]
 
     def _estimates(

@@ -143,10 +143,11 @@ class Aggregates:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, date], Future[Overview]] = {}
 
-    def of(self, organization: str, *, patience_s: float = PATIENCE_S) -> Overview:
+    def of(self, organization: str, *, patience_s: float | None = None) -> Overview:
         """The overview as of the last midnight, or of as far as the data reach where that is earlier.
 
-        Raises ProblemError 404 where the organisation has no seats, 503 where it is not done within `patience_s` seconds.
+        Raises ProblemError 404 where the organisation has no seats, 503 where it is not done within `patience_s` seconds
+        (PATIENCE_S unless told).
         """
         key = (organization, self._advisor.now.date())
         with self._lock:
@@ -157,7 +158,7 @@ class Aggregates:
                     self._known.pop(next(iter(self._known)))
                 threading.Thread(target=self._make, args=(key, made), name="aggregates", daemon=True).start()
         try:
-            return made.result(timeout=patience_s)
+            return made.result(timeout=PATIENCE_S if patience_s is None else patience_s)
         except TakesLonger:
             detail = f"the aggregates of {organization} are being worked out; come again in {COME_AGAIN_S} s"
             headers = {"Retry-After": str(COME_AGAIN_S)}

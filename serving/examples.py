@@ -66,6 +66,7 @@ _DECISION = {
     "risk": _RISK,
     "live_friction": _FRICTION,
     "policy": "epsilon-greedy:expert:0a1b2c3d4e5f",
+    "effects_model": "expert",
     "model": "rekindle-risk/4",
     **_AGE,
 }
@@ -94,6 +95,24 @@ _WORK = {
     "expires_at": "2026-06-04T06:00:00Z",
     "expired": False,
     "reactions": {"delivered": "2026-06-01T06:05:00Z"},
+}
+
+_ESTIMATE = {"value": 0.63, "low": 0.57, "high": 0.69, "n": 240}
+_GROUP = {
+    "name": "everybody",
+    "seats": 240,
+    "reading": None,
+    "metrics": {"usage_rate": _ESTIMATE},
+    "failure_modes": [
+        {
+            "mode": "silent_struggle",
+            "strength": 0.6,
+            "share": 0.3,
+            "seats": 72,
+            "shows": True,
+            "evidence": "33 % of sessions closed within 30 s",
+        }
+    ],
 }
 
 EXAMPLES: Mapping[str, Any] = {
@@ -162,6 +181,42 @@ EXAMPLES: Mapping[str, Any] = {
         "log": "reachable",
         "features": "readable",
         "model": "rekindle-risk/4 (lightgbm_hazard)",
+        "effects": "expert",
+    },
+    "Segments": {
+        "organization": "acme",
+        "as_of": "2026-06-01T00:00:00Z",
+        "is_simulated": False,
+        "min_group_size": 10,
+        "whole": _GROUP,
+        "segments": {"role": {"groups": [{**_GROUP, "name": "analyst"}], "withheld": 2}},
+        "failure_modes": {
+            "silent_struggle": {
+                "title": "Struggling without a word",
+                "change": "Offer help where it fails, without anybody having to ask.",
+                "interventions": ["in_context_guidance"],
+            }
+        },
+    },
+    "AdoptionMetrics": {
+        "organization": "acme",
+        "as_of": "2026-06-01T00:00:00Z",
+        "is_simulated": False,
+        "min_group_size": 10,
+        "sees_work": True,
+        "seats": 240,
+        "metrics": {
+            "usage_rate": {
+                "title": "Usage rate",
+                "unit": "share of seats",
+                "whole": _ESTIMATE,
+                "by": {"role": {"analyst": _ESTIMATE, "manager": None}},
+            }
+        },
+        "retention": None,
+        "standings": {"in_use": 151, "silent": 62, "not_started": 27},
+        "published_segments": {"power": 31, "habitual": 54},
+        "recoverable_licences": 41,
     },
     "Problem": {
         "type": "urn:rekindle:problem:invalid-request",

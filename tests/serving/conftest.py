@@ -3,9 +3,12 @@
 import asyncio
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +276,35 @@ class Registry:
         self._client.delete_registered_model_alias(name, CHAMPION)
 
 
+class Receiver:
+    """Of webhooks: listens on this machine, keeps what comes and answers with `status` after `seconds`."""
+
+    def __init__(self) -> None:
+        self.status, self.seconds = 204, 0.0
+        self.got: list[tuple[dict[str, str], str]] = []
+        ours = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                time.sleep(ours.seconds)
+                ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(ours.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with MLflow's database, made once: its migrations take ten seconds."""
@@ -287,7 +319,18 @@ def registry(empty_registry: Path, home: Path) -> Registry:
     return Registry(home)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_registry(empty_registry: Path) -> Callable[[Path], Registry]:
+    """A registry in a state folder."""
+
+    def make(home: Path) -> Registry:
+        shutil.copy(empty_registry / "mlflow.db", home)
+        return Registry(home)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def noted(scorer: Scorer) -> Callable[[str], Scorer]:
     """The tiny model under another note, so that versions can be told apart."""
     return lambda note: replace(scorer, note=note)
@@ -325,6 +368,13 @@ def make_event() -> Callable[..., Event]:
 @pytest.fixture
 def make_client() -> type[Client]:
     return Client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -98,11 +98,13 @@ def test_each_call_needs_its_scope_and_no_other(advisor: Advisor, make_app: Any,
             assert (answer.status_code == 403) is (scope is not needed), (scope, method, path, answer.text)
 
 
+@pytest.mark.parametrize("stranger", ["globex", "ACME", "acm", "acme2", "acme.", "a_me"])
 def test_what_another_organisation_has_is_as_if_it_were_not_there(
-    advisor: Advisor, make_app: Any, make_client: Any
+    advisor: Advisor, make_app: Any, make_client: Any, stranger: str
 ) -> None:
+    """Of every call that there is (`test_no_call_is_left_out`), also for names that come close."""
     app = make_app(advisor)
-    own, foreign = make_client(app, organization="acme"), make_client(app, organization="globex")
+    own, foreign = make_client(app, organization="acme"), make_client(app, organization=stranger)
     (decision,) = own.post("/v1/decide", json={"seats": [SEAT]}).json()["items"]
     before = advisor.log.roster().to_pylist(), advisor.log.event_count()
     for method, path in CALLS:

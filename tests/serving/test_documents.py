@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from features.decisions import Decision
-from serving import feedback, schemas
+from serving import aggregates, feedback, schemas
 from serving.advisor import Advisor
 from serving.examples import DECISION, EXAMPLES, PERSON, SEAT
 from serving.problems import Problem
@@ -55,7 +55,7 @@ def test_every_body_and_every_answer_has_an_example(document: Mapping[str, Any])
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_one_of_its_model(name: str) -> None:
-    model = next(getattr(module, name) for module in (schemas, feedback) if hasattr(module, name))
+    model = next(getattr(module, name) for module in (schemas, feedback, aggregates) if hasattr(module, name))
 
     assert model.model_validate(EXAMPLES[name]) is not None
 

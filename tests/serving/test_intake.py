@@ -31,7 +31,7 @@ from serving.meters import Meters
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 SEATS = tuple(f"acme/s-{number}" for number in range(12))
-KILLS, WRITERS, LONGEST_LIFE_S = 12, 3, 0.6
+KILLS, WRITERS, LONGEST_LIFE_S = 6, 3, 0.6
 
 
 def seats() -> list[Seat]:

@@ -282,9 +282,15 @@ def tab(address: str, keys: dict[str, str], tmp_path_factory: pytest.TempPathFac
         "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
         "--remote-debugging-pipe", f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "about:blank",
     )  # fmt: skip
+
+    def as_it_expects() -> None:
+        os.dup2(theirs_in, 3)
+        os.dup2(theirs_out, 4)
+
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', str(BROWSER), *flags],
-        pass_fds=(theirs_in, theirs_out),
+        [str(BROWSER), *flags],
+        pass_fds=(3, 4),
+        preexec_fn=as_it_expects,  # nothing else runs between fork and exec
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

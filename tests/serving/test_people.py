@@ -30,12 +30,6 @@ PERSON = "acme/p-quiet"
 FIELDS = {"person_id": "p-9", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str | None:
-    """The same tests on both kinds of database."""
-    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
-
-
 def seat_of(seat_id: str, now: datetime) -> Seat:
     """A seat as an export has it."""
     known = {"organization": "acme", "tool": "m365_copilot", "assigned_at": now - timedelta(days=30)}
@@ -58,6 +52,12 @@ def features_of(refresher: Refresher, seat_id: str, now: datetime) -> pl.DataFra
     )
     roster.close()
     return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
 def test_seats_are_put_checked_one_by_one_and_paged(client: Any) -> None:
@@ -163,24 +163,6 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     assert client.request("DELETE", f"/v1/people/{PERSON}").status_code == 404
 
 
-def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(
-    client: Any, advisor: Advisor, now: Any
-) -> None:
-    login = "acme/p-login"
-    (quiet,) = advisor.log.seats([QUIET]).to_pylist()
-    own = {**quiet, "seat_id": "acme/s-login", "person_id": login}
-    seats = seats_table([Seat.model_validate(own)])
-    nothing = events_table([])
-    advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
-
-    answer = client.request("DELETE", f"/v1/people/{login}")
-
-    assert (answer.status_code, answer.json()["seats"]) == (200, 2)
-    assert advisor.log.aliases("acme") == {}
-    again = advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
-    assert (again.seats, advisor.log.aliases("acme")) == (0, {})
-
-
 def names_of(advisor: Advisor, name: str) -> list[str]:
     """The tables that hold the text anywhere."""
     with advisor.log.database.read() as connection:
@@ -277,6 +259,24 @@ def test_peers_counted_before_an_erasure_are_not_kept_after_it(advisor: Advisor,
     advisor.log.keep_peers(1, b"of before", erasures_before=before)
 
     assert advisor.log.peers(1) is None
+
+
+def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(
+    client: Any, advisor: Advisor, now: Any
+) -> None:
+    login = "acme/p-login"
+    (quiet,) = advisor.log.seats([QUIET]).to_pylist()
+    own = {**quiet, "seat_id": "acme/s-login", "person_id": login}
+    seats = seats_table([Seat.model_validate(own)])
+    nothing = events_table([])
+    advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+
+    answer = client.request("DELETE", f"/v1/people/{login}")
+
+    assert (answer.status_code, answer.json()["seats"]) == (200, 2)
+    assert advisor.log.aliases("acme") == {}
+    again = advisor.log.append(Batch(seats, nothing, aliases={login: PERSON}), now=now, source="t")
+    assert (again.seats, advisor.log.aliases("acme")) == (0, {})
 
 
 def test_erasing_a_manager_frees_the_seats_that_name_them(client: Any, advisor: Advisor, now: Any) -> None:

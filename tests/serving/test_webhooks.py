@@ -4,11 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
@@ -27,42 +25,6 @@ SEAT = "acme/s-quiet"
 def database(request: pytest.FixtureRequest) -> str | None:
     """The same tests on both kinds of database."""
     return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
-
-
-class Receiver:
-    """Listens on this machine, keeps what comes and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.status, self.seconds = 204, 0.0
-        self.got: list[tuple[dict[str, str], str]] = []
-        ours = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"])).decode()
-                time.sleep(ours.seconds)
-                ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(ours.status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -96,7 +58,7 @@ def features(now: datetime, **values: float) -> pl.DataFrame:
 
 
 def test_a_message_is_signed_thin_and_delivered_once(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
 ) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=[Topic.AT_RISK], organization="acme", now=now)
     told(advisor, now)
@@ -126,7 +88,7 @@ def test_the_signature_is_that_of_the_standard() -> None:
 
 
 def test_a_failed_delivery_comes_again_later_and_is_dead_in_the_end(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
 ) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
@@ -145,9 +107,7 @@ def test_a_failed_delivery_comes_again_later_and_is_dead_in_the_end(
     assert (dead.attempts, dead.last_answer) == (len(BACKOFF) + 1, "500")
 
 
-def test_a_receiver_that_is_gone_or_away(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
-) -> None:
+def test_a_receiver_that_is_gone_or_away(advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     away = advisor.webhooks.add("http://127.0.0.1:1/", topics=Topic, organization=None, now=now)
     told(advisor, now)
@@ -161,7 +121,7 @@ def test_a_receiver_that_is_gone_or_away(
 
 
 def test_what_was_given_up_is_sent_again_under_its_old_id(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
 ) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
@@ -183,7 +143,7 @@ def test_what_was_given_up_is_sent_again_under_its_old_id(
 
 
 def test_after_a_rotation_both_secrets_open_for_a_day_then_only_the_new_one(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
 ) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     old = advisor.webhooks.secret(webhook.webhook_id)
@@ -199,10 +159,10 @@ def test_after_a_rotation_both_secrets_open_for_a_day_then_only_the_new_one(
 
 
 def test_a_slow_receiver_holds_up_nobody_else_and_an_absent_one_is_left_alone(
-    advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime, monkeypatch: pytest.MonkeyPatch
+    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.webhooks.TIMEOUT_SECONDS", 0.3)
-    slow = Receiver()
+    slow = type(receiver)()
     slow.seconds = 0.6
     try:
         away = advisor.webhooks.add(slow.url, topics=Topic, organization=None, now=now)
@@ -225,7 +185,7 @@ def test_a_slow_receiver_holds_up_nobody_else_and_an_absent_one_is_left_alone(
         slow.close()
 
 
-def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Receiver, http: httpx.Client, now: datetime) -> None:
+def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
     receiver.status = 302
@@ -260,7 +220,7 @@ def test_a_forbidden_receiver_gets_nothing(advisor: Advisor, http: httpx.Client,
     assert advisor.webhooks.deliveries()[0].last_answer == "ForbiddenAddress"
 
 
-def test_nothing_is_told_of_whom_was_erased(advisor: Advisor, receiver: Receiver, now: datetime) -> None:
+def test_nothing_is_told_of_whom_was_erased(advisor: Advisor, receiver: Any, now: datetime) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
     advisor.erase("acme/p-quiet")
@@ -277,7 +237,7 @@ def test_messages_go_to_https_or_to_this_machine_only(advisor: Advisor, url: str
 
 
 def test_a_struggle_and_a_risk_are_told_when_they_begin_and_again_only_after_they_ended(
-    advisor: Advisor, receiver: Receiver, now: datetime
+    advisor: Advisor, receiver: Any, now: datetime
 ) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     calm = features(now, meaningful_28=9.0, meaningful_ever=1.0)
@@ -292,7 +252,7 @@ def test_a_struggle_and_a_risk_are_told_when_they_begin_and_again_only_after_the
 
 
 def test_a_risk_that_rises_over_the_threshold_is_told(
-    advisor: Advisor, receiver: Receiver, now: datetime, monkeypatch: pytest.MonkeyPatch
+    advisor: Advisor, receiver: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     advisor.webhooks.add(receiver.url, topics=[Topic.AT_RISK], organization=None, now=now)
     (score,) = advisor.score([SEAT], explain=False)[1]
@@ -309,7 +269,7 @@ def test_a_risk_that_rises_over_the_threshold_is_told(
         assert len(advisor.webhooks.deliveries()) == expected
 
 
-def test_a_decision_is_told_when_its_outcome_can_be_judged(advisor: Advisor, receiver: Receiver, now: datetime) -> None:
+def test_a_decision_is_told_when_its_outcome_can_be_judged(advisor: Advisor, receiver: Any, now: datetime) -> None:
     decisions = [
         Decision(f"d-{days}", SEAT, now - timedelta(days=days), "none", {"none": 1.0}) for days in (10, 55, 57, 400)
     ]
@@ -323,7 +283,7 @@ def test_a_decision_is_told_when_its_outcome_can_be_judged(advisor: Advisor, rec
     assert ids == {"d-57", "d-400"}
 
 
-def test_removing_drops_what_waits(advisor: Advisor, receiver: Receiver, now: datetime) -> None:
+def test_removing_drops_what_waits(advisor: Advisor, receiver: Any, now: datetime) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
 
