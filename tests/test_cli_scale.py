@@ -1,0 +1,58 @@
+"""The commands that take a cluster or an archive, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+
+def rekindle(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "rekindle", *arguments]
+    variables = {**os.environ, "REKINDLE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+def said(home: Path, *arguments: str) -> Any:
+    done = rekindle(home, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scale")
+    assert rekindle(folder, "ingest", "simulated", "--seats", "60", "--days", "60").returncode == 0
+    return folder
+
+
+def test_features_and_scores_on_workers_are_those_of_one_process(home: Path, tmp_path: Path) -> None:
+    archived = said(home, "archive", str(tmp_path / "archive"))
+    assert archived["days"] > 30
+    local = said(home, "features", "build")
+    offline = home / "offline" / "usage" / "snapshots.parquet"
+    one = pl.read_parquet(offline)
+    built = said(home, "features", "build", "--engine", "dask", "--workers", "1")
+    assert (built["snapshots"], built["blocks"], built["computed"]) == (local["snapshots"], 1, 1)
+    assert pl.read_parquet(offline).equals(one)
+    out = tmp_path / "risks.parquet"
+    scored = said(home, "score", "--parquet", built["out"], "--out", str(out), "--engine", "dask", "--workers", "1")
+    assert scored["scored"] == pl.read_parquet(out).height == local["snapshots"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["features", "build", "--address", "tcp://127.0.0.1:9"], "--address and --events belong to --engine dask"),
+        (["features", "build", "--engine", "dask", "--events", "/nowhere"], "holds no archive of events"),
+        (["score", "--engine", "dask"], "it needs --parquet and --out"),
+    ],
+)
+def test_what_does_not_go_together_is_said_in_one_sentence(home: Path, arguments: list[str], sentence: str) -> None:
+    done = rekindle(home, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
