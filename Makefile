@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export REKINDLE_HOME ?= .rekindle
 
-.PHONY: demo test serve lint types imports check wheel lock clean results docs text-model
+.PHONY: bench-scale demo test serve lint types imports check wheel lock clean results docs text-model
 
 demo: .venv/installed
 	$(BIN)/rekindle demo
@@ -35,6 +35,9 @@ results: .venv/installed
 docs: .venv/installed
 	$(BIN)/python -c 'from pathlib import Path; from features.catalogue import as_markdown; Path("docs/features.md").write_text(as_markdown())'
 	$(BIN)/python -c 'from pathlib import Path; from features.connectors.catalogue import as_markdown; Path("docs/connectors.md").write_text(as_markdown())'
+
+bench-scale: .venv/installed
+	$(BIN)/python benchmarks/bench_scale.py
 
 text-model: .venv/installed
 	$(BIN)/python -m features.text.training

@@ -6,9 +6,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from datetime import date as calendar_date
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
@@ -25,17 +26,21 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from features.cluster import Cluster
     from features.connectors.rollout_model import Rollout
     from features.events import Batch
     from features.explanation import Explanation
+    from features.interventions import Intervention
     from features.log import Appended, EventLog, Source
     from features.population import Population
     from features.refresh import Refresher
+    from features.runs import Manifest
     from features.segments import SeatModes
     from features.store import FeatureStore
     from features.tools import ToolProfile
     from monitoring.report import MonitorRun
     from serving.advisor import Advisor
+    from serving.planning import Drawn, Proposal
     from serving.scores import Score
     from serving.settings import Settings
     from serving.watch import Watch
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "REKINDLE_HOME"
 DEFAULT_HOME = Path(".rekindle")
 EXIT_UNEXPECTED, EXIT_BAD_INPUT, EXIT_SET_ASIDE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 4, 130
-SHOWN_REJECTIONS, SHOWN_FEATURES = 10, 12
+SHOWN_REJECTIONS, SHOWN_FEATURES, SHOWN_EVENTS = 10, 12, 8
 SHOWN_NOTICES = 40
 DEMO_SEATS, DEMO_DAYS = 2_000, 180
 NOTHING_TO_COMPARE = (
@@ -56,6 +61,8 @@ NOTHING_TO_COMPARE = (
 )
 
 STOPPED = "stopped; what was stored is complete and the command can be run again"
+BLOCKS_FOLDER = "blocks"  # features.store takes it away when somebody is erased
+ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
 DAY_MICROSECONDS = 86_400_000_000
 WIDTH_UNATTENDED = 120  # columns of tables that go to a file or a pipe
@@ -78,6 +85,8 @@ decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
+monitor_app = typer.Typer()
+app.add_typer(monitor_app, name="monitor")
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,12 @@ class State:
         """The event log."""
         from features.log import EventLog
 
-        return EventLog(os.environ.get("REKINDLE_DATABASE") or f"sqlite:///{self.home.absolute() / 'log.db'}")
+        return EventLog(self.log_url)
+
+    @property
+    def log_url(self) -> str:
+        """SQLAlchemy's URL of the event log."""
+        return os.environ.get("REKINDLE_DATABASE") or f"sqlite:///{self.home.absolute() / 'log.db'}"
 
     @cached_property
     def store(self) -> "FeatureStore":
@@ -395,14 +409,99 @@ def _finish_ingest(appended: "Appended", *, as_json: bool, more: Mapping[str, An
 # ---------------------------------------------------------------- features
 
 
+class Engine(StrEnum):
+    """What works on blocks of seats."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
+
+OnEngine = Annotated[Engine, typer.Option("--engine", help="`local`: threads of this process; `dask`: a cluster.")]
+Address = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://…; without it, local worker processes.")]
+Workers = Annotated[int, typer.Option(min=1, help="Local worker processes of --engine dask.")]
+EventsAt = Annotated[
+    str, typer.Option("--events", help="Read this archive of events (`rekindle archive`), not the log.")
+]
+
+
+@app.command("archive")
+def archive_command(address: str, as_json: AsJson = False) -> None:
+    """Bring an archive of the log up to date: Parquet by day, on a disk or any fsspec address (s3://…)."""
+    from features.archive import write_archive
+
+    state = open_state()
+    _known_seats(state)
+    with _progress("writing days", unit="events") as advance:
+        archive = write_archive(state.log, address, until=_now(), progress=advance)
+    document = {"address": address, "days": len(archive.days), "events": archive.rows}
+    _say(document, f"{archive.rows:,} events of {len(archive.days):,} days are at {address}.", as_json=as_json)
+
+
 @features_app.command("build")
 def features_build(
-    threads: Annotated[int, typer.Option(min=1, help="Blocks of seats at once.")] = 2, as_json: AsJson = False
+    threads: Annotated[int, typer.Option(min=1, help="Blocks of seats at once.")] = 2,
+    engine: OnEngine = Engine.LOCAL,
+    address: Address = "",
+    workers: Workers = 2,
+    events: EventsAt = "",
+    out_address: Annotated[
+        str, typer.Option("--out", help="Where blocks of --engine dask go, on a disk or any fsspec address.")
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Weekly snapshots of every seat, offline, for training; also registers them with Feast."""
+    _check_engine(engine, address=address, events=events)
     state = open_state()
-    snapshots = _build(state, threads=threads)
-    _say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
+    if engine is Engine.LOCAL:
+        snapshots = _build(state, threads=threads)
+        _say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
+        return
+    from features.runs import read_blocks
+
+    blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
+    with _cluster(address, workers) as cluster:
+        manifest, peak = _build_on(state, cluster, blocks, events=events, with_labels=False)
+    with _progress("writing the offline store", unit="snapshots") as advance:
+        snapshots = state.store.write_offline(_watched(read_blocks(blocks), advance))
+    document = {"snapshots": snapshots, "blocks": len(manifest.blocks), "computed": manifest.facts["computed_blocks"],
+                "out": blocks, "peak_mib": peak}  # fmt: skip
+    _say(
+        document,
+        f"{snapshots:,} weekly snapshots are in the offline store, from {len(manifest.blocks):,} blocks of which "
+        f"{manifest.facts['computed_blocks']:,} were computed now; at most {peak:,} MiB a worker.",
+        as_json=as_json,
+    )
+
+
+def _check_engine(engine: Engine, *, address: str, events: str = "") -> None:
+    if engine is Engine.LOCAL and (address or events):
+        raise ValueError("--address and --events belong to --engine dask")
+
+
+@contextmanager
+def _cluster(address: str, workers: int) -> "Iterator[Cluster]":
+    from features.cluster import open_cluster
+
+    with open_cluster(address or None, workers=workers) as cluster:
+        yield cluster
+
+
+def _build_on(
+    state: State, cluster: "Cluster", out_address: str, *, events: str, with_labels: bool
+) -> "tuple[Manifest, int]":
+    """The blocks at the address, and the most MiB that a worker held."""
+    from features.archive import Archive
+    from features.engine import Inputs, build_on
+
+    if events:
+        inputs = Inputs.of_archive(Archive.open(events), state.tools)
+    else:
+        _known_seats(state)
+        inputs = Inputs.of_log(state.log, None if os.environ.get("REKINDLE_DATABASE") else state.log_url, state.tools)
+    until = _complete_until(list(inputs.sources))
+    with _progress("computing features on the cluster", unit="snapshots") as advance:
+        manifest = build_on(cluster, inputs, out_address, until=until, with_labels=with_labels, progress=advance)
+    return manifest, round(max(cluster.peak_mebibytes().values(), default=0.0))
 
 
 @features_app.command("sweep")
@@ -446,6 +545,8 @@ def features_push(
             part = state.refresher.refresh(at_most=PUSH_SEATS, clock=_now)
             pushed += part
             advance(part)
+            if watch:
+                (state.home / ALIVE).touch()
             if not part:
                 if not watch:
                     break
@@ -459,26 +560,78 @@ def features_show(
     as_of: Annotated[str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`.")] = "now",
     as_json: AsJson = False,
 ) -> None:
-    """One seat's features, with what they say. What would tell of fewer than ten others is withheld."""
-    from features.catalogue import BY_NAME, FEATURES, is_about_few, say
+    """One seat's features and what they rest on. What would tell of fewer than ten others is withheld."""
+    from features.catalogue import FEATURES, is_about_few, say
 
     state = open_state()
     if not state.log.seats([seat]).num_rows:
         raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
-    row = _features_at(state, [seat], _instant(state, as_of)).row(0, named=True)
+    moment = _instant(state, as_of)
+    row = _features_at(state, [seat], moment).row(0, named=True)
+    withheld = [feature.name for feature in FEATURES if is_about_few(feature, row)]
+    rests_on = _evidence(state, seat, moment)
     if as_json:
-        _print_json({name: None if name in BY_NAME and is_about_few(BY_NAME[name], row) else row[name] for name in row})
+        known = {name: None if name in withheld else value for name, value in row.items()}
+        missing = [f.name for f in FEATURES if not f.is_category and row[f.name] != row[f.name]]
+        _print_json({**known, "withheld": withheld, "missing": missing, **rests_on})
         return
     table = Table("group", "feature", "value", "unit", "in words", title=f"{seat} at {row['as_of']:%Y-%m-%d %H:%M} UTC")
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
         shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
-        if is_about_few(feature, row):
+        if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
-        words = "" if is_missing or feature.is_category else say(feature, value)
+        words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
         table.add_row(feature.group, feature.name, shown, feature.unit, words)
     out.print(table)
+    _print_evidence(rests_on)
+
+
+def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
+    """Where the windows end, the sources that say so, and the last events that the features were made of."""
+    import numpy as np
+    import polars as pl
+
+    from features.coding import CODED_COLUMNS
+    from features.instants import from_microseconds, to_microseconds
+    from features.roster import Roster
+
+    sources, roster = state.log.sources(), Roster.of(state.log.roster([seat]))
+    moment = np.array([to_microseconds(as_of)])
+    version = roster.at(np.zeros(1, np.int64), moment)
+    end = from_microseconds(int(moment[0] - roster.lag(sources, version, moment)[0]))
+    (organization, tool) = roster.frame.select("organization", "tool").row(int(version[0]))
+    events = pl.DataFrame(pl.from_arrow(state.log.events([seat], columns=(*CODED_COLUMNS, "source"))))
+    seen = events.filter((pl.col("occurred_at") < end) & (pl.col("available_at") <= as_of))
+    shown = ("occurred_at", "available_at", "kind", "workflow", "value", "count", "completed", "category", "source")
+    return {
+        "window_end": end,
+        "sources": [
+            {
+                "source": source.source,
+                "lag_hours": source.lag / timedelta(hours=1),
+                "complete_until": min(source.watermark - source.lag, end),
+            }
+            for source in sources
+            if (source.organization, source.tool) == (organization, tool) and source.first_available_at <= as_of
+        ],
+        "events": seen.height,
+        "last_events": seen.sort("occurred_at", descending=True).head(SHOWN_EVENTS).select(shown).to_dicts(),
+    }
+
+
+def _print_evidence(rests_on: Mapping[str, Any]) -> None:
+    out.print(f"Windows end at {rests_on['window_end']:%Y-%m-%d %H:%M} UTC; made of {rests_on['events']:,} events.")
+    sources = Table("source", "lag in hours", "complete until", title="Sources")
+    for source in rests_on["sources"]:
+        sources.add_row(source["source"], f"{source['lag_hours']:g}", f"{source['complete_until']:%Y-%m-%d %H:%M}")
+    out.print(sources)
+    last = Table("occurred", "kind", "workflow", "value", "count", "completed", "source", title="Last events")
+    for event in rests_on["last_events"]:
+        cells = (event[name] for name in ("kind", "workflow", "value", "count", "completed", "source"))
+        last.add_row(f"{event['occurred_at']:%Y-%m-%d %H:%M}", *("" if cell is None else f"{cell}" for cell in cells))
+    out.print(last)
 
 
 def _build(state: State, *, threads: int = 2) -> int:
@@ -511,7 +664,9 @@ def _build(state: State, *, threads: int = 2) -> int:
         threads=threads,
     )
     with _progress("computing features", unit="snapshots") as advance:
-        return state.store.write_offline(_watched(blocks, advance))
+        rows = state.store.write_offline(_watched(blocks, advance))
+    state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
+    return rows
 
 
 def _watched(blocks: "Iterator[pl.DataFrame]", advance: Callable[[int], None]) -> "Iterator[pl.DataFrame]":
@@ -601,6 +756,10 @@ def train_command(
     threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM.")] = 1,
     tune: Annotated[int, typer.Option(min=0, help="Trials of a search of the trees' parameters; resumes.")] = 0,
     on_signal: Annotated[bool, typer.Option(help="Only if monitoring asked for a new model.")] = False,
+    engine: OnEngine = Engine.LOCAL,
+    address: Address = "",
+    workers: Workers = 2,
+    events: EventsAt = "",
     as_json: AsJson = False,
 ) -> None:
     """Fit the risk model on the past, judge it on what came later, register it, promote it if it is better."""
@@ -610,20 +769,34 @@ def train_command(
     if on_signal and open_signal(state.home) is None:
         _say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
         return
-    trained = _train(state, seed=seed, threads=threads, trials=tune)
+    _check_engine(engine, address=address, events=events)
+    if engine is Engine.DASK:
+        with _cluster(address, workers) as cluster:
+            data = _training_data_on(state, cluster, events=events)
+            trained = _train(state, seed=seed, threads=threads, trials=tune, data=data, cluster=cluster)
+    else:
+        trained = _train(state, seed=seed, threads=threads, trials=tune)
     if as_json:
         _print_json(asdict(trained))
         return
     _print_trained(trained)
 
 
-def _train(state: State, *, seed: int, threads: int, trials: int = 0) -> "Trained":
+def _train(
+    state: State,
+    *,
+    seed: int,
+    threads: int,
+    trials: int = 0,
+    data: dict[str, Any] | None = None,
+    cluster: "Cluster | None" = None,
+) -> "Trained":
     from features.scorer import REGISTERED_MODEL
     from training.train import train
 
-    data = _training_data(state)
+    data = data or _training_data(state)
     with _progress("fitting, calibrating and judging the model"):
-        trained = train(state.home, **data, seed=seed, threads=threads, trials=trials)
+        trained = train(state.home, **data, seed=seed, threads=threads, trials=trials, cluster=cluster)
     if trained.version is not None:
         state.store.register_model(REGISTERED_MODEL, trained.version)
     return trained
@@ -646,6 +819,26 @@ def _training_data(state: State) -> dict[str, Any]:
         "decisions": state.log.decisions(),
         "tools": state.tools,
         "data_version": data_version(events),
+    }
+
+
+def _training_data_on(state: State, cluster: "Cluster", *, events: str) -> dict[str, Any]:
+    """The same as _training_data, features and labels computed together on the cluster: Feast's join is not needed."""
+    import polars as pl
+
+    from features.engine import split_labels
+    from features.runs import read_blocks
+
+    address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
+    manifest, _ = _build_on(state, cluster, address, events=events, with_labels=True)
+    features, labels = split_labels(pl.concat(read_blocks(address)))
+    return {
+        "features": features,
+        "labels": labels,
+        "seats": _known_seats(state),
+        "decisions": state.log.decisions(),
+        "tools": state.tools,
+        "data_version": f"blocks-{manifest.fingerprint}",
     }
 
 
@@ -713,9 +906,13 @@ def evaluate_command(
     out.print(f"Report: {found.page}", highlight=False, markup=False, soft_wrap=True)
 
 
+OfEffects = Annotated[bool, typer.Option("--effects", help="Of the learned effects, in place of the risk model.")]
+
+
 @app.command("promote")
 def promote_command(
     version: Annotated[str | None, typer.Argument(help="Version in the registry; the newest by default.")] = None,
+    effects: OfEffects = False,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same verdict.")] = 7,
     as_json: AsJson = False,
 ) -> None:
@@ -723,6 +920,9 @@ def promote_command(
     from training.examine import promote_if_better
 
     state = open_state()
+    if effects:
+        _promote_effects(state, version, seed=seed, as_json=as_json)
+        return
     data = _training_data(state)
     del data["data_version"]
     with _progress("applying the gate"):
@@ -733,12 +933,27 @@ def promote_command(
         raise typer.Exit(EXIT_REFUSED)
 
 
+def _promote_effects(state: State, version: str | None, *, seed: int, as_json: bool) -> None:
+    from training.learn import promote_effects
+
+    decided, seat_value = _decided_data(state), state.settings().terms.seat_value
+    with _progress("applying the gate"):
+        found = promote_effects(state.home, decided.learning, seat_value=seat_value, version=version, seed=seed)
+    verb = "tells the effects" if found.is_promoted else "was not promoted"
+    _say(asdict(found), f"Version {found.version} of the effects {verb}: {found.why}.", as_json=as_json)
+    if not found.is_promoted:
+        raise typer.Exit(EXIT_REFUSED)
+
+
 @app.command("rollback")
-def rollback_command(as_json: AsJson = False) -> None:
+def rollback_command(effects: OfEffects = False, as_json: AsJson = False) -> None:
     """Put the champion before the present one back."""
+    from features.effects import REGISTERED_EFFECTS
+    from features.scorer import REGISTERED_MODEL
     from training.registry import rollback
 
-    withdrawn, restored = rollback(open_state().home, at=_now().isoformat())
+    name = REGISTERED_EFFECTS if effects else REGISTERED_MODEL
+    withdrawn, restored = rollback(open_state().home, at=_now().isoformat(), name=name)
     sentence = f"Version {restored} serves again; version {withdrawn} was withdrawn."
     _say({"withdrawn": withdrawn, "restored": restored}, sentence, as_json=as_json)
 
@@ -802,19 +1017,25 @@ def score_command(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show, the riskiest first.")] = 10,
     parquet: Annotated[
-        Path | None, typer.Option(help="Score this file of feature rows instead (seat_id, as_of, FEATURES).")
-    ] = None,
+        str, typer.Option(help="Score this file of feature rows instead (seat_id, as_of, FEATURES).")
+    ] = "",
     out_file: Annotated[Path | None, typer.Option("--out", help="Where the risks of --parquet go.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Blocks of --parquet scored at once.")] = 2,
+    engine: OnEngine = Engine.LOCAL,
+    address: Address = "",
+    workers: Workers = 2,
     as_json: AsJson = False,
 ) -> None:
     """The seats most at risk, how sure that is, and why. Uses the features that are online."""
     from serving.scores import is_stale
 
     state = open_state()
-    if parquet is not None or out_file is not None:
-        _score_file(state, parquet, out_file, threads=threads, as_json=as_json)
+    _check_engine(engine, address=address)
+    if parquet or out_file is not None:
+        _score_file(state, parquet, out_file, threads=threads, as_json=as_json, on=_on(engine, address, workers))
         return
+    if engine is Engine.DASK:
+        raise ValueError("--engine dask scores files: it needs --parquet and --out")
     with state.advisor() as advisor:
         scores, unanswered = _scores(state, advisor, seats, top=top)
     if as_json:
@@ -832,17 +1053,34 @@ def score_command(
         raise typer.Exit(EXIT_SET_ASIDE)
 
 
-def _score_file(state: State, source: Path | None, target: Path | None, *, threads: int, as_json: bool) -> None:
-    from features.bulk import score_parquet
+def _on(engine: Engine, address: str, workers: int) -> "AbstractContextManager[Cluster | None]":
+    return _cluster(address, workers) if engine is Engine.DASK else nullcontext()
+
+
+def _score_file(
+    state: State,
+    source: str,
+    target: Path | None,
+    *,
+    threads: int,
+    as_json: bool,
+    on: "AbstractContextManager[Cluster | None]",
+) -> None:
+    from features.bulk import join_blocks, score_on, score_parquet
     from features.scorer import Method, Scorer
     from training.registry import load_champion
 
-    if source is None or target is None:
+    if not source or target is None:
         raise ValueError("--parquet and --out belong together: the feature rows, and the file for their risks")
     champion = load_champion(state.home)
     scorer = Scorer(Method.RULE, note="no model has been promoted yet") if champion is None else champion[0]
-    with _progress("scoring", unit="seats") as advance:
-        scored = score_parquet(source, target, scorer, threads=threads, progress=advance)
+    with on as cluster, _progress("scoring", unit="seats") as advance:
+        if cluster is None:
+            scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
+        else:
+            blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
+            score_on(cluster, source, blocks, scorer, progress=advance)
+            scored = join_blocks(blocks, target)
     document = {"scored": scored, "out": str(target), "method": str(scorer.method), "note": scorer.note}
     _say(document, f"The risks of {scored:,} rows are in {target}, by {scorer.method}.", as_json=as_json)
 
@@ -870,7 +1108,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]
     rows, champion = [score.row for score in riskiest], advisor.champion
-    return score_rows(rows, champion.current, note=champion.note, explain=True), unanswered
+    return score_rows(rows, champion.current, note=champion.note, explain=True, now=_now()), unanswered
 
 
 # ---------------------------------------------------------------- learn, prove, plan
@@ -884,6 +1122,7 @@ def learn_command(
 ) -> None:
     """Learn what each intervention does from matured decisions; register it, promote it if it surely keeps more."""
     from training.learn import learn
+    from training.proof_page import per
 
     state = open_state()
     decided = _decided_data(state)
@@ -894,9 +1133,9 @@ def learn_command(
     if as_json:
         _print_json(asdict(learned))
         return
-    table = Table("candidate", "kept per decision, more than by the experts' choice", title="On teams it never saw")
+    table = Table("candidate", "kept of 1 000, more than by the experts' choice", title="On teams it never saw")
     for name, found in learned.values.items():
-        table.add_row(name, str(found))
+        table.add_row(name, per(found))
     if learned.values:
         out.print(table)
     where = f", version {learned.version}" if learned.version else ""
@@ -913,7 +1152,8 @@ def prove_command(
     """Whether it worked: licences kept against teams left alone and against doing nothing, by policy and segment."""
     from features.effects import expert_model
     from training.learn import choose, incumbent_effects
-    from training.proof import prove, write_proof
+    from training.proof import prove
+    from training.proof_page import per, verdict, write_proof
 
     state = open_state()
     decided = _decided_data(state)
@@ -928,11 +1168,12 @@ def prove_command(
     if as_json:
         _print_json({**proof.document(), "report": str(page)})
         return
-    table = Table("policy", "kept per decision, more than by none", title="Licences kept, 95 % intervals over teams")
+    table = Table("policy", "kept of 1 000, more than by none", title="Licences kept, 95 % intervals over teams")
     for one in proof.policies:
-        table.add_row(one.name, str(one.against_none) if one.against_none is not None else one.why)
+        table.add_row(one.name, per(one.against_none) if one.against_none is not None else one.why)
     out.print(table)
-    out.print(f"Against teams left alone: {proof.holdout or 'too few teams of the holdout have matured decisions'}.")
+    for sentence in verdict(proof):
+        out.print(sentence, highlight=False)
     for note in proof.notes:
         out.print(f"Note: {note}.", highlight=False)
     out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
@@ -959,61 +1200,173 @@ def _decided_data(state: State) -> "Decided":
 
 @app.command("plan")
 def plan_command(
-    date: Annotated[str, typer.Option(help="Day of the plan (ISO 8601); today by default.")] = "",
+    date: Annotated[str, typer.Option(help="Day of the plan (ISO 8601, UTC); today by default.")] = "",
     capacity: Annotated[
         list[str] | None, typer.Option(help="Uses of an intervention that day, such as peer_champion=20; repeatable.")
     ] = None,
+    at_risk_from: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="28-day risk from which a seat is planned for; REKINDLE_AT_RISK_THRESHOLD by default."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, log nothing.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many to show, the worthiest first.")] = 20,
+    engine: OnEngine = Engine.LOCAL,
+    address: Address = "",
+    workers: Workers = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Who gets what under capacity, and what one more use of each would be worth. Nothing is logged: a proposal."""
-    from datetime import date as calendar_date
+    """Plan the day under capacity, log its decisions, and say what one more use of each would be worth.
 
-    from serving.planning import plan_day
-    from training.learn import incumbent_effects
-    from training.plan import round_plan, solve_plan
+    Each seat is decided once a day: the same command again adds only seats that are new. `/v1/worklist` shows the plan.
+    """
+    from serving.planning import by_organization
 
     state = open_state()
     try:
         day = calendar_date.fromisoformat(date) if date else _now().date()
     except ValueError:
         raise ValueError(f"--date: expected a day such as 2026-05-04, came {date!r}") from None
-    with state.advisor() as advisor, _progress("planning"):
-        wanted = _known_seats(state).column("seat_id").to_pylist()
-        proposal = plan_day(
-            advisor,
-            wanted,
-            effects=lambda arms: incumbent_effects(state.home, arms),
-            capacity=_capacities(capacity or []),
+    _check_engine(engine, address=address)
+    threshold = state.settings().at_risk_threshold if at_risk_from is None else at_risk_from
+    with _on(engine, address, workers) as cluster, state.advisor() as advisor, _progress("planning"):
+        plans = [
+            _planned(
+                advisor,
+                seats,
+                organization,
+                _capacities(capacity or []),
+                threshold,
+                day=day,
+                is_logged=not dry_run,
+                cluster=cluster,
+            )
+            for organization, seats in by_organization(_known_seats(state).column("seat_id").to_pylist()).items()
+        ]
+    if not any(plan["seats"] or plan["already_logged"] for plan in plans):
+        raise ValueError(
+            f"no seat with features has a risk of {threshold:.0%} or more: run `rekindle features push`, or lower --at-risk-from"
         )
+    if as_json:
+        _print_json({"date": day, "logged": not dry_run, "at_risk_from": threshold, "plans": plans})
+        return
+    for plan in plans:
+        _print_plan(plan, day=day, top=top, is_logged=not dry_run)
+
+
+def _planned(
+    advisor: "Advisor",
+    seats: list[str],
+    organization: str,
+    capacity: dict[str, int],
+    at_risk_from: float,
+    *,
+    day: calendar_date,
+    is_logged: bool,
+    cluster: "Cluster | None" = None,
+) -> dict[str, Any]:
+    """The plan of one organisation as plain values; in the decision log where `is_logged`."""
+    from serving.planning import Drawn, log_plan, propose
+    from training.plan import Plan, round_plan, solve_plan
+
+    solved: list[Plan] = []
+
+    def solve(proposal: "Proposal") -> Drawn:
+        epsilon = advisor.settings.terms.epsilon
         plan = solve_plan(
             proposal.arms,
             proposal.values,
             proposal.eligible,
             proposal.capacity,
-            epsilon=state.settings().terms.epsilon,
+            epsilon=epsilon,
             targets=proposal.targets,
         )
-        chosen = round_plan(plan, proposal.generator(day))
-    rows = [
-        {"seat_id": seat, "intervention": plan.arms[arm], "probability": float(plan.marginals[number, arm]),
-         "worth": float(proposal.values[number, arm])}
-        for number, (seat, arm) in enumerate(zip(proposal.seat_ids, chosen.tolist(), strict=True))
+        solved.append(plan)
+        return Drawn(plan.marginals, plan.eligible, round_plan(plan, proposal.generator(day)))
+
+    left_out: tuple[str, ...] = ()
+    already = 0
+    if is_logged:
+        logged, _, _ = log_plan(
+            advisor,
+            seats,
+            organization=organization,
+            capacity=capacity,
+            at_risk_from=at_risk_from,
+            day=day,
+            solve=solve,
+            cluster=cluster,
+        )
+        left_out, already = logged.left_out, logged.already
+        value = advisor.settings.terms.seat_value
+        rows = [
+            {"seat_id": one.seat_id, "intervention": one.intervention, "probability": one.probability,
+             "worth": one.effects[one.intervention] * value - one.costs[one.intervention]}
+            for one in logged.decisions
+        ]  # fmt: skip
+    else:
+        proposal = propose(
+            advisor,
+            seats,
+            organization=organization,
+            capacity=capacity,
+            at_risk_from=at_risk_from,
+            cluster=cluster,
+        )
+        rows = [] if proposal is None else _proposed(proposal, solve(proposal))
+    last = solved[-1] if solved else None
+    return {
+        "organization": organization,
+        "seats": rows,
+        "already_logged": already,
+        "left_out": left_out,
+        "prices": {} if last is None else last.prices,
+        "prices_per_hour": {} if last is None else _per_hour(last.prices, advisor.catalogue),
+        "spent": {} if last is None else last.spent,
+        "worth": 0.0 if last is None else last.worth,
+        "notes": () if last is None else last.notes,
+    }
+
+
+def _proposed(proposal: "Proposal", drawn: "Drawn") -> list[dict[str, Any]]:
+    return [
+        {"seat_id": seat, "intervention": proposal.arms[arm], "probability": float(drawn.marginals[row, arm]),
+         "worth": float(proposal.values[row, arm])}
+        for row, (seat, arm) in enumerate(zip(proposal.seat_ids, drawn.chosen.tolist(), strict=True))
     ]  # fmt: skip
-    if as_json:
-        _print_json({"date": day, "seats": rows, "prices": plan.prices, "spent": plan.spent, "worth": plan.worth,
-                     "notes": plan.notes, "logged": False})  # fmt: skip
-        return
-    table = Table("seat", "next step", "probability", "worth", title=f"Plan of {day}: expected worth {plan.worth:,.0f}")
-    acted = sorted(
-        (row for row in rows if row["intervention"] != plan.arms[0]), key=lambda row: -float(str(row["worth"]))
-    )
-    for row in acted[:top]:
-        table.add_row(str(row["seat_id"]), str(row["intervention"]), f"{row['probability']:.3f}", f"{row['worth']:.2f}")
-    out.print(table)
-    for arm, price in plan.prices.items():
-        out.print(f"One more {arm} would be worth {price:,.2f} ({plan.spent[arm]:.1f} used).", highlight=False)
-    for note in plan.notes:
+
+
+def _per_hour(prices: Mapping[str, float], catalogue: "Iterable[Intervention]") -> dict[str, float]:
+    """What one more hour of the person's time would be worth: the price of a use, so many times as an hour has uses."""
+    minutes = {intervention.id: intervention.minutes for intervention in catalogue}
+    return {arm: price * 60 / taken for arm, price in prices.items() if (taken := minutes[arm]) is not None}
+
+
+def _print_plan(plan: dict[str, Any], *, day: calendar_date, top: int, is_logged: bool) -> None:
+    organization, rows = plan["organization"], plan["seats"]
+    if rows:
+        title = f"Plan of {organization} for {day}: expected worth {plan['worth']:,.0f}"
+        table = Table("seat", "next step", "probability", "worth", title=title)
+        acted = sorted((row for row in rows if row["intervention"] != "none"), key=lambda row: -float(row["worth"]))
+        for row in acted[:top]:
+            table.add_row(row["seat_id"], row["intervention"], f"{row['probability']:.3f}", f"{row['worth']:.2f}")
+        out.print(table)
+        done = "logged" if is_logged else "proposed, nothing is logged"
+        out.print(f"{len(acted):,} of {len(rows):,} seats are given something: {done}.", highlight=False)
+    if plan["already_logged"]:
+        out.print(
+            f"{plan['already_logged']:,} seats of {organization} were decided in the plan of that day before.",
+            highlight=False,
+        )
+    if plan["left_out"]:
+        out.print(f"{len(plan['left_out']):,} seats left out: others decided for them meanwhile.", highlight=False)
+    for arm, price in plan["prices"].items():
+        hour = plan["prices_per_hour"].get(arm)
+        more = "" if hour is None else f", one more hour of it {hour:,.2f}"
+        spent = f"({plan['spent'][arm]:.1f} expected)"
+        out.print(f"One more {arm} would be worth {price:,.2f}{more} {spent}.", highlight=False)
+    for note in plan["notes"]:
         out.print(f"Note: {note}.", highlight=False)
 
 
@@ -1184,13 +1537,16 @@ def decisions_import(
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; 3000 by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer; one by default.")] = None,
 ) -> None:
     """Serve the API: POST /v1/score and /v1/decide; /docs describes it."""
     from serving.service import serve
 
     state = open_state()
     settings = state.settings()
-    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    settings = replace(
+        settings, host=host or settings.host, port=port or settings.port, workers=workers or settings.workers
+    )
     _print_first_key(state)
     err.print(f"Serving http://{settings.host}:{settings.port} (docs at /docs); stop with Ctrl-C", highlight=False)
     serve(settings)
@@ -1301,12 +1657,15 @@ def webhooks_add(
     as_json: AsJson = False,
 ) -> None:
     """Tell a receiver, by signed POST (Standard Webhooks). Prints the secret that it checks signatures with."""
+    from features.events import checked_organization
     from serving.webhooks import Topic
 
     state = open_state()
     unknown = [one for one in topic or () if one not in set(Topic)]
     if unknown:
         raise ValueError(f"--topic: expected some of {', '.join(Topic)}, came {unknown[0]!r}")
+    if organization is not None:
+        checked_organization(organization)
     webhook = state.webhooks.add(url, topics=map(Topic, topic or Topic), organization=organization, now=_now())
     secret = state.webhooks.secret(webhook.webhook_id)
     _say(
@@ -1334,6 +1693,45 @@ def webhooks_list(as_json: AsJson = False) -> None:
     out.print(table)
 
 
+@webhooks_app.command("rotate")
+def webhooks_rotate(webhook_id: str, as_json: AsJson = False) -> None:
+    """A new secret. For 24 hours messages are signed with both, so that no receiver misses one."""
+    secret = open_state().webhooks.rotate(webhook_id, now=_now())
+    _say(
+        {"webhook_id": webhook_id, "secret": secret},
+        f"Webhook {webhook_id}; its new secret: {secret}",
+        as_json=as_json,
+    )
+
+
+@webhooks_app.command("dead")
+def webhooks_dead(as_json: AsJson = False) -> None:
+    """Deliveries that were given up, the latest first; `webhooks resend` tries them again."""
+    from serving.webhooks import State as Delivery
+
+    dead = open_state().webhooks.deliveries(state=Delivery.DEAD)
+    if as_json:
+        _print_json([asdict(one) for one in dead])
+        return
+    table = Table("delivery", "webhook", "seat", "tried", "last answer")
+    for one in dead:
+        table.add_row(one.delivery_id, one.webhook_id, one.seat_id, str(one.attempts), one.last_answer)
+    out.print(table)
+
+
+@webhooks_app.command("resend")
+def webhooks_resend(
+    delivery_id: Annotated[str | None, typer.Argument(help="As `webhooks dead` shows it; all where left out.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Those of this webhook only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try deliveries that were given up again, from the beginning."""
+    number = open_state().webhooks.resend(now=_now(), webhook_id=webhook, delivery_id=delivery_id)
+    if not number and delivery_id is not None:
+        raise ValueError(f"there is no delivery {delivery_id!r} that was given up; see `rekindle webhooks dead`")
+    _say({"resent": number}, f"{number} deliveries wait to be sent again.", as_json=as_json)
+
+
 @webhooks_app.command("remove")
 def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
     """End a webhook; what waits for it is dropped."""
@@ -1345,17 +1743,20 @@ def webhooks_remove(webhook_id: str, as_json: AsJson = False) -> None:
 def erase_command(person_id: str, as_json: AsJson = False) -> None:
     """Take out everything that names a person (`organization/person`), and keep it out; see docs/people.md."""
     from features.people import People
+    from features.references import forget
 
     state = open_state()
     people = People(state.log.database)
     if not people.is_known(person_id):
         raise ValueError(f"there is no person {person_id!r} in the roster; expected `organization/person`")
     erased = people.erase(person_id, store=state.store, now=_now())
+    forgotten = forget(state.home, [person_id])
     sentence = (
         f"Erased {erased.seats} seats, {erased.events:,} events, {erased.served:,} served scores, "
-        f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are."
+        f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are; "
+        f"{forgotten:,} training snapshots that models keep."
     )
-    _say(asdict(erased), sentence, as_json=as_json)
+    _say({**asdict(erased), "training_snapshots": forgotten}, sentence, as_json=as_json)
 
 
 @app.command("retain")
@@ -1372,15 +1773,33 @@ def retain_command(
     _say(asdict(retained), f"Taken out, older than {older_than} days: {counts}.", as_json=as_json)
 
 
-@app.command("monitor")
+@monitor_app.callback(invoke_without_command=True)
 def monitor_command(
+    context: typer.Context,
     days: Annotated[int, typer.Option(min=1, help="How many days of served scores to compare.")] = 7,
+    every: Annotated[
+        str | None, typer.Option(help="Again and again, such as 30m, 1h or 1d, until it is stopped.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what was served with what the model was trained on. Exit status: 0 quiet, 10 look, 20 act."""
+    """Compare what was served with what the model was trained on, and judge what came of it. Exit status: 0 quiet, 10 look,
+    20 act; with --every that of the last run, 2 where a run could not be made.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    pause = None if every is None else _pause(every)
+    state = open_state()
+    status = (
+        _monitor_once(state, days=days, as_json=as_json)
+        if pause is None
+        else _monitor_loop(state, pause=pause, days=days, as_json=as_json)
+    )
+    raise typer.Exit(status)
+
+
+def _monitor_once(state: State, *, days: int, as_json: bool) -> int:
     from monitoring.retrain import ask_for_retraining
 
-    state = open_state()
     run = _monitor(state, days=days)
     signal = ask_for_retraining(state.home, run, now=_now())
     if as_json:
@@ -1391,29 +1810,76 @@ def monitor_command(
         _print_findings(run)
         if signal is not None:
             out.print(f"A new model is asked for (`rekindle train --on-signal`): {signal.reason}", highlight=False)
-        out.print(f"Report: {run.folder / 'index.html'}", highlight=False)
-    raise typer.Exit(run.status)
+        out.print(f"Report: {run.folder / 'index.html'}", highlight=False, soft_wrap=True)
+    return run.status
+
+
+def _monitor_loop(state: State, *, pause: timedelta, days: int, as_json: bool) -> int:
+    """Runs that start `pause` apart, until the process is stopped. One that cannot be made is told and does not end it."""
+    import signal
+    import threading
+
+    stopped, status = threading.Event(), 0
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stopped.set())
+    while not stopped.is_set():
+        started = time.monotonic()
+        try:
+            status = _monitor_once(state, days=days, as_json=as_json)
+        except (ValueError, OSError) as error:
+            status = 2
+            err.print(f"No run at {_now():%Y-%m-%d %H:%M} UTC: {error}", highlight=False, markup=False)
+        stopped.wait(max(pause.total_seconds() - (time.monotonic() - started), 0))
+    return status
+
+
+def _pause(text: str) -> timedelta:
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdigit() or int(number) < 1:
+        raise ValueError(f"--every: expected a whole number and s, m, h or d, such as 30m, 1h or 1d; came {text!r}")
+    return timedelta(seconds=int(number) * units[unit])
+
+
+@monitor_app.command("ui")
+def monitor_ui_command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8_000,
+) -> None:
+    """Open the drift reports of all runs in Evidently's own pages. They ask for no key: keep them on this machine."""
+    from monitoring.drawing import WORKSPACE, serve_workspace
+
+    folder = open_state().home / WORKSPACE
+    if not folder.is_dir():
+        raise ValueError(f"there is no run to show in {folder}: run `rekindle monitor` first")
+    err.print(f"Evidently on http://{host}:{port}; stop with Ctrl-C", highlight=False)
+    serve_workspace(folder, host=host, port=port)
 
 
 def _monitor(state: State, *, days: int) -> "MonitorRun":
+    from features.interventions import SHIPPED, load_interventions
     from features.scorer import REFERENCE_ARTIFACT, REGISTERED_MODEL
     from monitoring.report import run_monitors
-    from training.registry import champion_folder, load_champion
+    from training.registry import champion_folder, load_champion, metrics_of
 
     champion = load_champion(state.home)
     if champion is None:
         raise ValueError(NOTHING_TO_COMPARE)
     scorer, version = champion
     now = _now()
+    own = state.home / "interventions.yaml"
     with _progress("comparing what was served with what was trained on"):
         return run_monitors(
             state.log,
             reference_path=champion_folder(state.home) / REFERENCE_ARTIFACT / "reference.parquet",
-            reports=state.home / "reports",
+            home=state.home,
             since=now - timedelta(days=days),
             until=now + timedelta(seconds=1),
             model=f"{REGISTERED_MODEL}/{version}",
             scorer=scorer,
+            tools=state.tools,
+            catalogue=load_interventions(own if own.exists() else SHIPPED),
+            auc_at_training=metrics_of(state.home, version).get("model_auc_h28"),
             now=now,
         )
 

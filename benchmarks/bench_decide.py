@@ -35,7 +35,7 @@ from serving.policy import Facts, Snapshot, Terms, decide, generator, key_id, po
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 KEY = b"benchmark"
-TERMS = Terms(0.1, 360.0, 0.4, 0.1, 56, timedelta(hours=72))
+TERMS = Terms(0.1, 360.0, 0.5, 0.1, 56, timedelta(hours=72))
 CATALOGUE = load_interventions(SHIPPED)
 POLICY = policy_name(CATALOGUE, TERMS, effects_model="expert")
 CATEGORIES = ("m365_copilot", "analyst", "", "")

@@ -1,6 +1,8 @@
 """How much of the possible gain the learned effects capture, how well DR intervals cover, how often the gate is fooled.
 
     python benchmarks/bench_effects.py gain [--worlds simulator strong shapes] [--sizes 50000 10000 2000] [--seeds 3]
+    python benchmarks/bench_effects.py segments
+    python benchmarks/bench_effects.py harm
     python benchmarks/bench_effects.py coverage [--repeats 1000]
     python benchmarks/bench_effects.py promotions [--repeats 300]
     python benchmarks/bench_effects.py plan
@@ -22,16 +24,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow.compute as pc
+from scipy import stats
 
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
+from features.connectors.rollout_model import WORRIED
 from features.connectors.simulated import ARMS, Rollout, open_simulated, open_truth
 from features.effects import Seen, answers, seen
-from features.expert import even_risk_slope
+from features.expert import PRIOR_DEVIATION, even_risk_slope
 from features.interventions import SHIPPED, load_interventions
 from features.log import ROSTER_SCHEMA, Source
+from features.peers import days_needed, observe
 from features.tools import load_tools
 from training.decided import DecisionData, joined
-from training.effects import CANDIDATES, fit_effects, lesson_of
+from training.effects import CANDIDATES, fit_effects, learn_prior_r, lesson_of
 from training.offpolicy import Estimator, explore, greedy, promotion, value
 from training.outcome import around_kept, fit_kept, kept_chance
 from training.plan import round_plan, solve_plan
@@ -41,15 +46,21 @@ World = tuple[DecisionData, Floats]  # decisions, and the true effect of each ar
 
 CATALOGUE = tuple({item.id: item for item in load_interventions(SHIPPED)}[arm] for arm in ARMS)
 DECISIONS_PER_SEAT = 2.85
+SEAT_VALUE, EPSILON = 360.0, 0.1  # as the service has them by default
 TEST_DECISIONS = 15_000
 DAYS = 120
+SIZE_OF = {"simulator": 1.0, "strong": 3.0}  # times the simulator's own effects
+
+
+def rollout_of(decisions: int, *, seed: int, effect_size: float) -> Rollout:
+    """A rollout of about so many decisions."""
+    seats = int(decisions / DECISIONS_PER_SEAT * 1.05) + 200
+    return Rollout(seats=seats, days=DAYS, seed=seed, effect_size=effect_size)
 
 
 def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
     """About so many decisions of a rollout, with the true effects; the holdout is left out. Risk is not known yet: 0.5."""
-    rollout = Rollout(
-        seats=int(decisions / DECISIONS_PER_SEAT * 1.05) + 200, days=DAYS, seed=seed, effect_size=effect_size
-    )
+    rollout = rollout_of(decisions, seed=seed, effect_size=effect_size)
     tools, parts = load_tools(), []
     for batch, truth in zip(open_simulated(rollout), open_truth(rollout), strict=True):
         end = rollout.start + timedelta(days=rollout.days)
@@ -60,13 +71,12 @@ def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
         ]  # fmt: skip
         made = [decision for decision in batch.decisions if not decision.holdout]
         at = {"seat_id": [one.seat_id for one in made], "as_of": [one.decided_at for one in made]}
-        features = compute_features(
-            pl.DataFrame(at, schema=SNAPSHOT_SCHEMA),
-            events=batch.events,
-            roster=batch.seats.append_column("known_at", batch.seats.column("assigned_at")).cast(ROSTER_SCHEMA),
-            sources=sources,
-            tools=tools,
-        )
+        snapshots = pl.DataFrame(at, schema=SNAPSHOT_SCHEMA)
+        roster = batch.seats.append_column("known_at", batch.seats.column("assigned_at")).cast(ROSTER_SCHEMA)
+        days = days_needed(snapshots["as_of"].cast(pl.Int64).to_numpy())
+        known = {"roster": roster, "sources": sources, "tools": tools}
+        peers = observe([batch.events], days=days, **known)  # batches are whole teams; roles are counted within them
+        features = compute_features(snapshots, events=batch.events, peers=peers, **known)
         true = pl.DataFrame({"decision_id": [one.decision_id for one in made]}).join(
             pl.DataFrame(pl.from_arrow(truth.decisions)), on="decision_id", how="left", maintain_order="left"
         )
@@ -153,7 +163,7 @@ def world(name: str, decisions: int, *, seed: int) -> World:
     """Decisions of the named world."""
     if name == "shapes":
         return shapes(decisions, seed=seed)
-    return simulated(decisions, seed=seed, effect_size=3.0 if name == "strong" else 1.0)
+    return simulated(decisions, seed=seed, effect_size=SIZE_OF[name])
 
 
 def told_risk(name: str, past: DecisionData, other: DecisionData) -> tuple[DecisionData, DecisionData]:
@@ -204,6 +214,77 @@ def gains(name: str, decisions: int, seeds: int, *, each: bool) -> None:
         f"| {name} | {decisions:,} | mean of {seeds} | | **{mean[0]:.3f}** | {mean[1]:.3f} | | below the experts in {below} |",
         flush=True,
     )
+
+
+def hidden_segments(name: str, decisions: int, *, seed: int) -> None:
+    """What one would capture of the same outcomes who is told each seat's hidden segment, and expects nothing beforehand.
+
+    The segment decides the sign of every effect and no feature shows it, so this is a ceiling of what the outcomes hold.
+    """
+    past, _ = world(name, decisions, seed=seed)
+    later, truth = world(name, TEST_DECISIONS, seed=1_000)
+    past, other = told_risk(name, past, later)
+    lesson = lesson_of(past, seed=seed)
+    sizes = ((past, decisions, seed), (other, TEST_DECISIONS, 1_000))
+    told, asked = (
+        replace(
+            data,
+            seen=replace(
+                data.seen,
+                strengths=_segments(data, rollout_of(size, seed=number, effect_size=SIZE_OF[name])),
+                expert=np.zeros_like(data.seen.expert),
+                categories=[[]] * len(data),
+            ),
+            answers=np.zeros((len(ARMS), 0)),
+        )
+        for data, size, number in sizes
+    )
+    model = learn_prior_r(replace(lesson, data=told))
+    print(
+        f"| {name} | {decisions:,} | {seed} | {share(model.effects(asked.seen).mean, truth, asked):.3f} |", flush=True
+    )
+
+
+def _segments(data: DecisionData, rollout: Rollout) -> Floats:
+    """(n, segments) indicators of the mode, of who knows it well, of who worries."""
+    hidden: dict[str, tuple[str, bool, float]] = {}
+    for truth in open_truth(rollout):
+        columns = (truth.seats[name].to_pylist() for name in ("seat_id", "mode", "confident", "worry"))
+        hidden |= {seat: (mode, sure, worry) for seat, mode, sure, worry in zip(*columns, strict=True)}
+    own = [hidden[seat] for seat in data.seat.tolist()]
+    modes = sorted({mode for mode, _, _ in hidden.values()})
+    traits = [[sure, worry > WORRIED] for _, sure, worry in own]
+    return np.array(
+        [[*(one[0] == mode for mode in modes), *trait] for one, trait in zip(own, traits, strict=True)], float
+    )
+
+
+def harm_bounds(name: str, decisions: int, *, seed: int = 1) -> None:
+    """What each harm bound rules out, rightly and wrongly, and what is kept under it, by the experts and by what was learned."""
+    past, _ = world(name, decisions, seed=seed)
+    later, truth = world(name, TEST_DECISIONS, seed=1_000)
+    past, other = told_risk(name, past, later)
+    told = learn_prior_r(lesson_of(past, seed=seed)).effects(other.seen)
+    deviation = np.repeat((PRIOR_DEVIATION * other.seen.slope)[:, None], len(ARMS), axis=1)
+    rows, contact = np.arange(len(other)), other.eligible & (np.arange(len(ARMS)) > 0)
+    for who, mean, spread in (("experts", other.seen.expert, deviation), ("learned", told.mean, told.deviation)):
+        harm = stats.norm.cdf(-mean / np.maximum(spread, 1e-9))
+        for bound in (0.2, 0.3, 0.4, 0.5, 0.6, 1.0):
+            left = contact & (harm <= bound)
+            out = contact & ~left
+            allowed = left.copy()
+            allowed[:, 0] = True
+            worth = np.where(allowed, mean * SEAT_VALUE - other.cost, -np.inf)
+            chosen = explore(np.eye(len(ARMS))[worth.argmax(axis=1)], allowed, EPSILON)
+            tried = explore(np.zeros(allowed.shape), allowed, 1.0)
+            kept, explored = (1_000 * (policy * truth).sum(axis=1).mean() for policy in (chosen, tried))
+            wrongly = (out & (truth > 0)).sum() / (contact & (truth > 0)).sum()
+            rightly = (out & (truth < 0)).sum() / (contact & (truth < 0)).sum()
+            print(
+                f"| {name} | {who} | {bound:.1f} | {rightly:.0%} | {wrongly:.0%} | {left.sum() / len(rows):.1f} | "
+                f"{(~left.any(axis=1)).mean():.0%} | {explored:+.1f} | {kept:+.1f} |",
+                flush=True,
+            )
 
 
 def small(rng: np.random.Generator, n: int, *, candidate_gain: float = 0.0) -> tuple[DecisionData, Floats]:
@@ -322,7 +403,7 @@ def plans(seats: int = 100_000) -> None:
 
 def _commands() -> Iterator[argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gain", "coverage", "promotions", "plan"))
+    parser.add_argument("what", choices=("gain", "segments", "harm", "coverage", "promotions", "plan"))
     parser.add_argument("--worlds", nargs="+", default=["simulator", "strong", "shapes"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50_000, 10_000, 2_000])
     parser.add_argument("--seeds", type=int, help="by default 3, and 10 below 5 000 decisions")
@@ -340,6 +421,17 @@ def main() -> None:
         for size in asked.sizes:
             for name in asked.worlds:
                 gains(name, size, asked.seeds or (10 if size < 5_000 else 3), each=asked.each)
+    elif asked.what == "segments":
+        for name in ("simulator", "strong"):
+            for seed in range(1, (asked.seeds or 3) + 1):
+                hidden_segments(name, 50_000, seed=seed)
+    elif asked.what == "harm":
+        print(
+            "| world | effects told by | bound | harmful ruled out | helpful ruled out | arms left | none left | explored | kept |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
+        for name in ("simulator", "strong"):
+            harm_bounds(name, 50_000)
     elif asked.what == "coverage":
         coverage(asked.repeats)
     elif asked.what == "promotions":

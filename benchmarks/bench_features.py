@@ -248,11 +248,14 @@ def main() -> None:
             Source("simulated", "m365_copilot", source, lag, START, START + timedelta(days=arguments.days))
             for source, lag in feeds
         ]
+        processor = time.process_time()
         seconds, rows = ours(folder, roster, sources, days=arguments.days, threads=arguments.threads)
+        processor = time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{events:,} events, {arguments.seats:,} seats, {rows:,} snapshots x {len(FEATURES)} features, blocks of")
         print(f"{BLOCK_SEATS:,} seats, {arguments.threads} threads, Python {platform.python_version()}:")
-        print(f"{seconds:.1f} s, {events / seconds / 1e6:.2f} million events/s, peak {peak:.1f} GiB")
+        print(f"{seconds:.1f} s, {events / seconds / 1e6:.2f} million events/s, peak {peak:.1f} GiB,")
+        print(f"{processor:.1f} s of processor time, {events / processor / 1e6:.2f} million events for each of them")
         timed = peers(folder, roster, sources, days=arguments.days)
         mine = next(iter(timed.values()))
         print(

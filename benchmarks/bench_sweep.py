@@ -89,13 +89,17 @@ def main() -> None:
             return
         for suffix in ("", "-wal", "-shm"):
             (home / "feast" / f"online.db{suffix}").unlink(missing_ok=True)
+        processor = time.process_time()
         seconds, pushed = sweep(home, days=arguments.days, threads=arguments.threads)
+        processor = time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         size = (home / "log.db").stat().st_size / 2**30
         print(
             f"{pushed:,} seats from a log of {size:.1f} GiB, {arguments.threads} threads, Python {platform.python_version()}:"
         )
-        print(f"{seconds:.1f} s, {pushed / seconds:,.0f} seats/s, peak {peak:.1f} GiB")
+        print(
+            f"{seconds:.1f} s ({processor:.1f} s of processor time), {pushed / seconds:,.0f} seats/s, peak {peak:.1f} GiB"
+        )
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
         "people and at a later time *within the training data*; constraints and regularisation were chosen on snapshots before",
         "2026-01-01 alone, in the same way. No choice was made by what is tested here.",
         "",
-        f"Seed {seed}; Python {platform.python_version()}; {seconds:.0f} s in all on two cores.",
+        f"Seed {seed}; Python {platform.python_version()}; {seconds:.0f} s by the clock on a machine with two cores.",
         "",
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ REKINDLE_KEY=rk_… python examples/three_minutes.py
 
 import os
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 from client import Client
@@ -38,6 +39,11 @@ def main() -> int:
         ]
         print([item["status"] for item in rekindle.send(quick_closes)])
         (score,) = rekindle.score(SEAT, explain=True)
+        for _ in range(20):  # an event is in the features within seconds
+            if score["live_friction"]["is_struggling"]:
+                break
+            time.sleep(0.5)
+            (score,) = rekindle.score(SEAT, explain=True)
         print(f"risk within 28 days: {score['risk']['28']:.0%} ({score['model']['method']})")
         print("struggling now:", score["live_friction"]["is_struggling"])
         (decision,) = rekindle.decide(SEAT)

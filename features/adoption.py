@@ -75,6 +75,7 @@ def task_completion_rate(p: Population) -> Sample:
     are not counted. Source: the brief, "Task completion rate on AI-assisted workflows".
     """
     events, tasks, works = p.events, p.of_kind(Kind.TASK), p.of_kind(Kind.WORK)
+    works = works[events.is_high_value[works]]
     assisted = p.total(tasks[events.is_meaningful[tasks]], days=WINDOW_DAYS)
     every = assisted + p.total(works, days=WINDOW_DAYS)
     counted = p.is_held & p.sees_work & (every > 0)

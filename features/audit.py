@@ -17,6 +17,7 @@ audit = sa.table(
     sa.column("id", sa.BigInteger()),
     sa.column("at", sa.BigInteger()),
 )
+_INSERT = sa.insert(audit)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def record_reads(connection: sa.Connection, reads: Sequence[Read]) -> None:
         for read in reads
     ]
     if rows:
-        connection.execute(sa.insert(audit), rows)
+        connection.execute(_INSERT, rows)
 
 
 def reads_of(database: Database, seat_ids: Iterable[str], *, limit: int = 1000) -> list[Read]:

@@ -1,16 +1,24 @@
 """Risks of feature rows in a Parquet file, block by block: a million seats in bounded memory."""
 
+import hashlib
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import fsspec.core
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC
+from features.cluster import Cluster
+from features.runs import Block, Manifest, Run, current, read_blocks
 from features.scorer import HORIZONS_DAYS, Scorer
 
 BLOCK_ROWS = 25_000
@@ -42,14 +50,7 @@ def score_parquet(
     source: `seat_id`, `as_of` and FEATURES, missing numbers null or NaN. threads: blocks at once; the result does not depend
     on it. Raises ValueError for a file that cannot be read or lacks a column.
     """
-    try:
-        file = pq.ParquetFile(source)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"cannot read {source}: {str(error).splitlines()[0]}") from None
-    wanted = [*KEYS, *(feature.name for feature in FEATURES)]
-    missing = [name for name in wanted if name not in file.schema_arrow.names]
-    if missing:
-        raise ValueError(f"{source} has no column {missing[0]!r} ({len(missing)} of {len(wanted)} are missing)")
+    file, wanted = _opened(source, source), _wanted()
     scored = 0
     with file, ThreadPoolExecutor(threads) as pool, pq.ParquetWriter(target, RISK_SCHEMA) as writer:
         tasks = (partial(_scored, b, scorer) for b in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted))
@@ -58,6 +59,102 @@ def score_parquet(
             scored += table.num_rows
             progress(table.num_rows)
     return scored
+
+
+def score_on(
+    cluster: Cluster,
+    source: str,
+    out: str,
+    scorer: Scorer,
+    *,
+    progress: Callable[[int], None] = _nothing,
+) -> Manifest:
+    """What score_parquet writes, as blocks at the address `out`, one for each group of rows of the source.
+
+    source: an address of one Parquet file, or of a complete run of features (`features.runs`). A run that was stopped goes
+    on where it was. Raises ValueError as score_parquet does, ClusterLost when the scheduler is gone.
+    """
+    pieces, version = _pieces(source)
+    model = pickle.dumps(scorer)
+    run = Run(out, hashlib.sha256(b" ".join((version.encode(), hashlib.sha256(model).digest()))).hexdigest()[:24])
+    found = {number: block for number, block in run.done().items() if number < len(pieces)}
+    missing = [number for number in range(len(pieces)) if number not in found]
+    tasks = (_Scoring(number, *pieces[number], model, run) for number in missing)
+    for block in chain(list(found.values()), cluster.map(score_piece, tasks)):
+        found[block.number] = block
+        progress(block.rows)
+    return run.finish(list(found.values()), {"source": source, "version": version, "computed_blocks": len(missing)})
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A group of rows of a file, and the model."""
+
+    number: int
+    path: str
+    group: int
+    model: bytes
+    run: Run
+
+
+def score_piece(task: _Scoring) -> Block:
+    """Score one group of rows and write its risks."""
+    fs, path = fsspec.core.url_to_fs(task.path)
+    scorer: Scorer = pickle.loads(task.model)
+    with fs.open(path, "rb") as opened:
+        file = _opened(opened, task.path)
+        batches = file.iter_batches(batch_size=BLOCK_ROWS, columns=_wanted(), row_groups=[task.group])
+        tables = [_scored(batch, scorer) for batch in batches]
+    return task.run.write(task.number, pa.concat_tables(tables) if tables else RISK_SCHEMA.empty_table())
+
+
+def join_blocks(address: str, target: Path) -> int:
+    """The blocks of a complete run of scores as one file, there as a whole or not at all; how many rows."""
+    rows = 0
+    partial_file = target.with_name(f"{target.name}.partial")
+    with pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
+        for block in read_blocks(address):
+            writer.write_table(block.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(RISK_SCHEMA))
+            rows += block.height
+    partial_file.replace(target)
+    return rows
+
+
+def _pieces(source: str) -> tuple[list[tuple[str, int]], str]:
+    """The file and number of every group of rows, in order; and what changes when any of them does."""
+    manifest = current(source)
+    paths = [source]
+    if manifest is not None:
+        run = Run(source, manifest.fingerprint)
+        paths = [run.path(block.number) for block in manifest.blocks]
+    pieces, marks = [], []
+    for address in paths:
+        fs, path = fsspec.core.url_to_fs(address)
+        try:
+            with fs.open(path, "rb") as opened:
+                groups = _opened(opened, address).num_row_groups
+        except OSError as error:
+            raise ValueError(f"cannot read {address}: {str(error).splitlines()[0]}") from None
+        pieces += [(address, group) for group in range(groups)]
+        marks.append(f"{address} {fs.checksum(path)}")
+    return pieces, hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+
+
+def _wanted() -> list[str]:
+    return [*KEYS, *(feature.name for feature in FEATURES)]
+
+
+def _opened(source: Any, name: object) -> pq.ParquetFile:  # source: a path or an open file
+    """The file of feature rows. Raises ValueError for one that cannot be read or lacks a column."""
+    try:
+        file = pq.ParquetFile(source)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"cannot read {name}: {str(error).splitlines()[0]}") from None
+    wanted = _wanted()
+    missing = [column for column in wanted if column not in file.schema_arrow.names]
+    if missing:
+        raise ValueError(f"{name} has no column {missing[0]!r} ({len(missing)} of {len(wanted)} are missing)")
+    return file
 
 
 def _in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable[[], pa.Table]], *, ahead: int) -> Iterator[pa.Table]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
@@ -33,6 +32,7 @@ from features.history import (
     Integers,
     Mask,
     Window,
+    Within,
     last_days,
     life_days,
     ratio,
@@ -42,7 +42,7 @@ from features.interventions import FailureMode
 from features.peers import Around
 
 MISSING_CATEGORY = ""
-ENGINE_VERSION = "3"  # raise it when a shared definition below changes what features mean
+ENGINE_VERSION = "4"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
 VOICE_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
 VOICE_WEEKS = 8
@@ -95,8 +95,8 @@ class Feature:
     """One column: what it is called, what it means, and how it is computed.
 
     says: a phrase for people, with the value as `{}`; empty where the value alone would tell a person nothing.
-    others: the feature that says of how many other people this one speaks; empty where it is of the seat's own. Such
-    values are for the model: what is shown of them keeps to the minimum group size.
+    others: the features that say of how many other people this one speaks, each of which must be enough; none where it
+    is of the seat's own. Such values are for the model: what is shown of them keeps to the minimum group size.
     window: what it looks back on; by default what its name ends with, else everything so far.
     """
 
@@ -109,7 +109,7 @@ class Feature:
     mode: FailureMode | None = None
     says: str = ""
     is_category: bool = False
-    others: str = ""
+    others: tuple[str, ...] = ()
     window: str = ""
 
     def __post_init__(self) -> None:
@@ -123,23 +123,16 @@ class Feature:
         return "category" if self.is_category else "float64"
 
 
-def _remembered(mask: Mask) -> Mask:
-    """The mask, worked out once for each block of events: others are made of it."""
-    known: WeakKeyDictionary[Events, Booleans] = WeakKeyDictionary()
+def _kind(*kinds: Kind) -> Mask:
+    codes = [KIND_CODES[kind] for kind in kinds]
 
-    def remembered(events: Events) -> Booleans:
-        found = known.get(events)
-        if found is None:
-            found = known[events] = mask(events)
+    def mask(events: Events) -> Booleans:
+        found: Booleans = events.kind == codes[0]
+        for code in codes[1:]:
+            found |= events.kind == code
         return found
 
-    return remembered
-
-
-def _kind(*kinds: Kind) -> Mask:
-    is_one = np.zeros(len(KIND_CODES), bool)
-    is_one[[KIND_CODES[kind] for kind in kinds]] = True
-    return _remembered(lambda events: np.take(is_one, events.kind))
+    return mask
 
 
 def _count_of(events: Events) -> Integers:
@@ -162,8 +155,8 @@ def _counted(mask: Mask) -> Channel:
     return Channel(mask, _count_of)
 
 
-def _measured(mask: Mask) -> Mask:
-    return lambda events: mask(events) & (events.value >= 0)
+def _is_measured(events: Events) -> Booleans:
+    return events.value >= 0
 
 
 def _is_meaningful(events: Events) -> Booleans:
@@ -174,57 +167,49 @@ def _is_opportunity(events: Events) -> Booleans:
     return events.is_opportunity
 
 
-def _is_quick_close(events: Events) -> Booleans:
-    return events.is_quick_close
-
-
 def _is_work_evidence(events: Events) -> Booleans:
     return events.is_opportunity | IS_USE(events)
 
 
-def _ends_open_streak(events: Events) -> Booleans:
-    return np.asarray(_IS_SESSION(events) & (events.completed != 0))
+def _is_quick(events: Events) -> Booleans:
+    return events.is_quick_close
 
 
-def _is_answered(events: Events) -> Booleans:
-    return np.asarray(_IS_SURVEY(events) & (events.value >= 0))
+def _is_soon_known(events: Events) -> Booleans:
+    """Known within the hour: what a window of the last hour can hold at all."""
+    return events.available - events.at <= HOUR
 
 
-def _is_live(mask: Mask) -> Mask:
-    """Of the mask, those that were known within the hour: what a window of the last hour can hold at all."""
-    return lambda events: mask(events) & (events.available - events.at <= HOUR)
+def _has_failed(events: Events) -> Booleans:
+    return np.asarray(events.completed == 0)
 
 
-def _is_failed_attempt(events: Events) -> Booleans:
-    return np.asarray(_IS_SESSION(events) & (events.completed == 0))
+def _has_completed(events: Events) -> Booleans:
+    return np.asarray(events.completed == 1)
 
 
-def _ends_quick_closes(events: Events) -> Booleans:
-    return np.asarray(_IS_TASK(events) | (_IS_SESSION(events) & (events.completed == 1)))
+def _is_done(events: Events) -> Booleans:
+    return np.asarray((events.kind == KIND_CODES[Kind.TASK]) | (events.completed == 1))
 
 
-@_remembered
 def _is_retry(events: Events) -> Booleans:
-    """A single prompt within RETRY_WITHIN_MINUTES after another of its seat, with nothing accepted or done between."""
-    exchange = np.flatnonzero(_is_single_prompt(events) | _IS_TAKEN(events))
-    seat, at, prompt = events.seat[exchange], events.at[exchange], _is_single_prompt(events)[exchange]
-    is_next = np.zeros(exchange.size, bool)
-    is_next[1:] = prompt[1:] & prompt[:-1] & (seat[1:] == seat[:-1])
-    is_next[1:] &= at[1:] - at[:-1] <= RETRY_WITHIN_MINUTES * MINUTE
-    retries = np.zeros(events.seat.size, bool)
-    retries[exchange] = is_next
-    return retries
+    """Of single prompts and what was taken: a prompt within RETRY_WITHIN_MINUTES after another of its seat, with nothing
+    accepted or done between.
+    """
+    is_prompt: Booleans = events.kind == KIND_CODES[Kind.PROMPT]
+    is_next = np.zeros(is_prompt.size, bool)
+    is_next[1:] = is_prompt[1:] & is_prompt[:-1] & (events.seat[1:] == events.seat[:-1])
+    is_next[1:] &= events.at[1:] - events.at[:-1] <= RETRY_WITHIN_MINUTES * MINUTE
+    return is_next
 
 
-@_remembered
-def _is_single_prompt(events: Events) -> Booleans:
-    """A prompt with an instant of its own: not a total."""
-    return np.asarray(_IS_PROMPT(events) & (events.count == 1))
+def _is_single(events: Events) -> Booleans:
+    """With an instant of its own: not a total."""
+    return np.asarray(events.count == 1)
 
 
-@_remembered
-def _is_sized_prompt(events: Events) -> Booleans:
-    return np.asarray(_is_single_prompt(events) & (events.value >= 0))
+def _is_single_or_taken(events: Events) -> Booleans:
+    return np.asarray((events.count == 1) | (events.kind != KIND_CODES[Kind.PROMPT]))
 
 
 def _doublings(events: Events) -> Integers:
@@ -236,26 +221,21 @@ def _doublings_squared(events: Events) -> Integers:
     return _doublings(events) ** 2
 
 
-def _is_voiced_together(events: Events) -> Booleans:
-    return np.asarray(_IS_VOICE(events) & (events.frustration >= TOGETHER) & (events.uncertainty >= TOGETHER))
+def _says_both(events: Events) -> Booleans:
+    return np.asarray((events.frustration >= TOGETHER) & (events.uncertainty >= TOGETHER))
 
 
-def _is_given(intervention: str) -> Mask:
-    code = CATEGORY_CODES[intervention]
-    return lambda events: _IS_INTERVENTION(events) & (events.category == code)
+def _is_of_category(name: str) -> Mask:
+    code = CATEGORY_CODES[name]
+    return lambda events: events.category == code
 
 
-def _is_assisted(events: Events) -> Booleans:
-    return _IS_TASK(events) & events.is_meaningful
+def _is_high_value(events: Events) -> Booleans:
+    return events.is_high_value
 
 
-def _has_workflow(number: int) -> Mask:
-    return lambda events: events.is_meaningful & (events.workflow == number)
-
-
-def _reaction(stage: Stage) -> Mask:
-    code = CATEGORY_CODES[str(stage)]
-    return lambda events: _IS_REACTION(events) & (events.category == code)
+def _is_of_workflow(number: int) -> Mask:
+    return lambda events: events.workflow == number
 
 
 MINUTE = HOUR // 60
@@ -275,10 +255,20 @@ _IS_NPS = _kind(Kind.NPS)
 _IS_INTERVENTION = _kind(Kind.INTERVENTION)
 _IS_REACTION = _kind(Kind.REACTION)
 _IS_SURVEY = _kind(Kind.CONFIDENCE, Kind.NPS)
-_IS_ANSWERED_CONFIDENCE = _measured(_IS_CONFIDENCE)
-_IS_ANSWERED_NPS = _measured(_IS_NPS)
-_IS_MEASURED_PROMPT = _measured(_IS_PROMPT)
-_IS_MEASURED_SESSION = _measured(_IS_SESSION)
+_IS_ANSWERED_CONFIDENCE = Within(_IS_CONFIDENCE, _is_measured)
+_IS_ANSWERED_NPS = Within(_IS_NPS, _is_measured)
+_IS_MEASURED_PROMPT = Within(_IS_PROMPT, _is_measured)
+_IS_MEASURED_SESSION = Within(_IS_SESSION, _is_measured)
+_IS_ANSWERED = Within(_IS_SURVEY, _is_measured)
+_IS_QUICK_CLOSE = Within(_IS_SESSION, _is_quick)
+_IS_FAILED_ATTEMPT = Within(_IS_SESSION, _has_failed)
+_IS_COMPLETED = Within(_IS_SESSION, _has_completed)
+_ENDS_OPEN_STREAK = Within(_IS_SESSION, lambda events: events.completed != 0)
+_ENDS_QUICK_CLOSES = Within(_kind(Kind.SESSION, Kind.TASK), _is_done)
+_IS_SINGLE_PROMPT = Within(_IS_PROMPT, _is_single)
+_IS_SIZED_PROMPT = Within(_IS_SINGLE_PROMPT, _is_measured)
+_IS_EXCHANGE = Within(_kind(Kind.PROMPT, Kind.ACCEPTED, Kind.TASK), _is_single_or_taken)
+_IS_RETRY = Within(_IS_EXCHANGE, _is_retry)
 
 USE = _counted(IS_USE)
 SESSIONS = _counted(_IS_SESSION)
@@ -286,33 +276,36 @@ PROMPTS = _counted(_IS_PROMPT)
 ACCEPTED = _counted(_kind(Kind.ACCEPTED))
 REJECTED = _counted(_IS_REJECTED)
 TASKS = _counted(_IS_TASK)
-ASSISTED = _counted(_is_assisted)
+ASSISTED = _counted(Within(_IS_TASK, _is_meaningful))
 WORK = _counted(_IS_WORK)
+UNASSISTED = _counted(Within(_IS_WORK, _is_high_value))
 ERRORS = _counted(_IS_ERROR)
 HELP = _counted(_kind(Kind.HELP))
 TRAININGS = _counted(_IS_TRAINING)
 TICKETS = _counted(_kind(Kind.TICKET))
 INTERVENTIONS = _counted(_IS_INTERVENTION)
 MEANINGFUL = _counted(_is_meaningful)
-QUICK_CLOSES = _counted(_is_quick_close)
+QUICK_CLOSES = _counted(_IS_QUICK_CLOSE)
 PROMPT_LENGTH = Channel(_IS_MEASURED_PROMPT, _value_of)
 PROMPTS_MEASURED = Channel(_IS_MEASURED_PROMPT, _count_of)
 SESSION_SECONDS = Channel(_IS_MEASURED_SESSION, _value_of)
 SESSIONS_MEASURED = Channel(_IS_MEASURED_SESSION, _count_of)
 FRUSTRATION = Channel(_IS_VOICE, _frustration_of)
 UNCERTAINTY = Channel(_IS_VOICE, _uncertainty_of)
-WORKFLOWS = tuple(_counted(_has_workflow(number)) for number in range(MAX_WORKFLOWS))
-SEEN, TAKEN, DISMISSED = (_counted(_reaction(stage)) for stage in (Stage.SEEN, Stage.ACCEPTED, Stage.DISMISSED))
+WORKFLOWS = tuple(_counted(Within(_is_meaningful, _is_of_workflow(number))) for number in range(MAX_WORKFLOWS))
+_REACTED = {stage: Within(_IS_REACTION, _is_of_category(str(stage))) for stage in Stage}
+_GIVEN = {name: Within(_IS_INTERVENTION, _is_of_category(name)) for name in INTERVENTION_KINDS}
+SEEN, TAKEN, DISMISSED = (_counted(_REACTED[stage]) for stage in (Stage.SEEN, Stage.ACCEPTED, Stage.DISMISSED))
 LIVE_QUICK_CLOSES, LIVE_FAILED, LIVE_ERRORS, LIVE_REJECTED = (
-    _counted(_is_live(mask)) for mask in (_is_quick_close, _is_failed_attempt, _IS_ERROR, _IS_REJECTED)
+    _counted(Within(mask, _is_soon_known)) for mask in (_IS_QUICK_CLOSE, _IS_FAILED_ATTEMPT, _IS_ERROR, _IS_REJECTED)
 )
-COMPLETED = _counted(lambda events: _IS_SESSION(events) & (events.completed == 1))
-FAILED = _counted(_is_failed_attempt)
-SINGLE_PROMPTS, RETRIES = _counted(_is_single_prompt), _counted(_is_retry)
-SIZED_PROMPTS = _counted(_is_sized_prompt)
-DOUBLINGS, DOUBLINGS_SQUARED = Channel(_is_sized_prompt, _doublings), Channel(_is_sized_prompt, _doublings_squared)
-ASKED, ANSWERED = _counted(_IS_SURVEY), _counted(_is_answered)
-VOICED_TOGETHER = _counted(_is_voiced_together)
+COMPLETED = _counted(_IS_COMPLETED)
+FAILED = _counted(_IS_FAILED_ATTEMPT)
+SINGLE_PROMPTS, RETRIES = _counted(_IS_SINGLE_PROMPT), _counted(_IS_RETRY)
+SIZED_PROMPTS = _counted(_IS_SIZED_PROMPT)
+DOUBLINGS, DOUBLINGS_SQUARED = Channel(_IS_SIZED_PROMPT, _doublings), Channel(_IS_SIZED_PROMPT, _doublings_squared)
+ASKED, ANSWERED = _counted(_IS_SURVEY), _counted(_IS_ANSWERED)
+VOICED_TOGETHER = _counted(Within(_IS_VOICE, _says_both))
 
 H1 = LAST_HOUR
 D7, D14, D28, D56 = (last_days(days) for days in (7, 14, 28, 56))
@@ -327,7 +320,7 @@ def count(channel: Channel, window: Window) -> Callable[[Snapshots], Floats]:
 
 
 def days(mask: Mask, window: Window) -> Callable[[Snapshots], Floats]:
-    """On how many distinct UTC days in the window."""
+    """On how many days of the window."""
     return lambda s: s.history.days(mask, window)
 
 
@@ -342,7 +335,7 @@ def share(part: Channel, whole: Channel, window: Window) -> Callable[[Snapshots]
 
 
 def _trend(mask: Mask, window: Window, before: Window) -> Callable[[Snapshots], Floats]:
-    """(now - before) / (now + before) of active days, in [-1, 1]; missing where there were none in either."""
+    """(now - before) / (now + before) of the days with one, in [-1, 1]; missing where there were none in either."""
 
     def compute(s: Snapshots) -> Floats:
         now, then = s.history.days(mask, window), s.history.days(mask, before)
@@ -356,9 +349,14 @@ def _used_share(window: Window) -> Callable[[Snapshots], Floats]:
 
 
 def _assisted_share(window: Window) -> Callable[[Snapshots], Floats]:
+    """Of the completed high-value workflows, the share with AI. Where none without AI was ever seen it is missing: the
+    sources may just not tell of them.
+    """
+
     def compute(s: Snapshots) -> Floats:
         assisted = s.history.count(ASSISTED, window)
-        return ratio(assisted, assisted + s.history.count(WORK, window))
+        share_of_all = ratio(assisted, assisted + s.history.count(UNASSISTED, window))
+        return np.where(s.history.count(UNASSISTED, EVER) > 0, share_of_all, np.nan)
 
     return compute
 
@@ -491,7 +489,7 @@ def _life_week(s: Snapshots) -> Floats:
 
 def _last_reaction(s: Snapshots) -> Floats:
     """1 accepted, -1 dismissed: whichever of the two came last; of one instant the dismissal counts."""
-    taken, dismissed = (s.history.since_last(_reaction(stage)) for stage in (Stage.ACCEPTED, Stage.DISMISSED))
+    taken, dismissed = (s.history.since_last(_REACTED[stage]) for stage in (Stage.ACCEPTED, Stage.DISMISSED))
     with np.errstate(invalid="ignore"):
         is_taken = (taken < dismissed) | (np.isnan(dismissed) & ~np.isnan(taken))
     return np.where(is_taken, 1.0, np.where(np.isnan(dismissed), np.nan, -1.0))
@@ -510,7 +508,7 @@ def _tenure_days(s: Snapshots) -> Floats:
 
 
 _NO_WORK = "no evidence of work in the window"
-_NO_TASK = "no high-value task with AI and no work without AI in the window"
+_NO_TASK = "no high-value workflow completed in the window, or none without AI ever seen (the sources may not tell)"
 _MODE = FailureMode
 _G = Group
 
@@ -550,10 +548,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("meaningful_overdue", _G.DEPTH, "ratio", "Days since the last meaningful use over the usual gap.", _overdue, missing="fewer than three such days", says="{} times the usual pause", window="56 days"),
     Feature("high_value_share_28", _G.DEPTH, "share", "Assisted tasks that were high-value ones, 28 days.", share(ASSISTED, TASKS, D28), missing="no assisted task", mode=_MODE.NO_ROLE_USE_CASES, says="{:%} of assisted tasks were high-value ones"),
     Feature("workflows_28", _G.DEPTH, "workflows", "Distinct high-value workflows completed with AI in 28 days.", _distinct_workflows(D28), mode=_MODE.NO_ROLE_USE_CASES, says="{} distinct high-value workflows in 28 days"),
-    Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 14 days.", _assisted_share(D14), missing=_NO_TASK),
-    Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 28 days.", _assisted_share(D28), missing=_NO_TASK, mode=_MODE.WRONG_METRIC, says="{:%} of the work in 28 days was done with AI"),
-    Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate with AI: assisted over assisted and unassisted, 56 days.", _assisted_share(D56), missing=_NO_TASK),
-    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate with AI in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value task with AI and no work without AI", says="share of work done with AI changed by {}", window="42 days"),
+    Feature("assisted_share_14", _G.DEPTH, "share", "Task completion rate on AI-assisted workflows: of the completions of high-value workflows in 14 days, guided ones left out, those with AI.", _assisted_share(D14), missing=_NO_TASK),
+    Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate on AI-assisted workflows: of the completions of high-value workflows in 28 days, guided ones left out, those with AI.", _assisted_share(D28), missing=_NO_TASK, mode=_MODE.WRONG_METRIC, says="{:%} of the high-value tasks in 28 days were completed with AI"),
+    Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate on AI-assisted workflows: of the completions of high-value workflows in 56 days, guided ones left out, those with AI.", _assisted_share(D56), missing=_NO_TASK),
+    Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate on AI-assisted workflows in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value workflow completed, or none without AI ever seen", says="share of high-value tasks completed with AI changed by {}", window="42 days"),
     Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING, window="first 14 days"),
     Feature("surface_days_28", _G.DEPTH, "days", "Days of use in 28 days where none of it was meaningful, else 0.", _surface_days, mode=_MODE.SURFACE_USE, says="{} active days in 28 without meaningful use"),
     # friction
@@ -563,8 +561,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("failed_attempts_1h", _G.FRICTION, "sessions", "Sessions within the last hour that ended with nothing completed.", count(LIVE_FAILED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} sessions within the hour with nothing completed"),
     Feature("errors_1h", _G.FRICTION, "errors", "Failures or undone results within the last hour.", count(LIVE_ERRORS, H1), mode=_MODE.SILENT_STRUGGLE, says="{} failures within the hour"),
     Feature("rejected_1h", _G.FRICTION, "suggestions", "Suggestions refused within the last hour.", count(LIVE_REJECTED, H1), mode=_MODE.SILENT_STRUGGLE, says="{} suggestions refused within the hour"),
-    Feature("quick_close_streak", _G.FRICTION, "sessions", "Quick closes since the last completed session or assisted task.", lambda s: s.history.streak(QUICK_CLOSES, _ends_quick_closes), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes since anything was completed"),
-    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(SESSIONS, _ends_open_streak), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
+    Feature("quick_close_streak", _G.FRICTION, "sessions", "Quick closes since the last completed session or assisted task.", lambda s: s.history.streak(QUICK_CLOSES, _ENDS_QUICK_CLOSES), mode=_MODE.SILENT_STRUGGLE, says="{} quick closes since anything was completed"),
+    Feature("open_streak", _G.FRICTION, "sessions", "Latest sessions in a row with nothing completed.", lambda s: s.history.streak(SESSIONS, _ENDS_OPEN_STREAK), mode=_MODE.SILENT_STRUGGLE, says="{} sessions in a row with nothing completed"),
     Feature("session_seconds_28", _G.FRICTION, "seconds", "Mean length of a session, 28 days.", lambda s: s.history.mean(SESSION_SECONDS, SESSIONS_MEASURED, D28), missing="no measured session"),
     Feature("rejected_share_28", _G.FRICTION, "share", "Suggestions refused, of those taken or refused, 28 days.", lambda s: ratio(s.history.count(REJECTED, D28), s.history.count(REJECTED, D28) + s.history.count(ACCEPTED, D28)), missing="nothing offered", mode=_MODE.COMPLEXITY, says="{:%} of suggestions refused"),
     Feature("errors_28", _G.FRICTION, "errors", "Failures or undone results, 28 days.", count(ERRORS, D28), mode=_MODE.SILENT_STRUGGLE, says="{} failures in 28 days"),
@@ -583,11 +581,11 @@ FEATURES: tuple[Feature, ...] = (
     Feature("confidence_last", _G.CONFIDENCE, "0 to 10", "Latest survey answer on confidence.", lambda s: s.history.last_value(_IS_ANSWERED_CONFIDENCE), missing="never answered", mode=_MODE.COMPLEXITY, says="rated own confidence {} of 10"),
     Feature("confidence_change", _G.CONFIDENCE, "points", "Latest answer on confidence less the one before.", _confidence_change, missing="fewer than two answers", mode=_MODE.COMPLEXITY, says="confidence answer changed by {} points"),
     Feature("nps_last", _G.CONFIDENCE, "0 to 10", "Latest answer on recommending the tool.", lambda s: s.history.last_value(_IS_ANSWERED_NPS), missing="never answered", says="would recommend it {} of 10"),
-    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_is_answered), missing="never answered"),
-    Feature("confidence_slope", _G.CONFIDENCE, "points per 28 days", "Least-squares slope of the answers on confidence over 180 days.", _confidence_slope, missing="answers on fewer than two days", mode=_MODE.COMPLEXITY, says="confidence answers change by {} points in four weeks", window="180 days"),
+    Feature("days_since_survey", _G.CONFIDENCE, "days", "Days since the last survey answer.", since(_IS_ANSWERED), missing="never answered"),
+    Feature("confidence_slope", _G.CONFIDENCE, "points per 28 days", "Least-squares slope of the answers on confidence over 180 days.", _confidence_slope, missing="answers on fewer than two UTC dates", mode=_MODE.COMPLEXITY, says="confidence answers change by {} points in four weeks", window="180 days"),
     Feature("surveys_asked_180", _G.CONFIDENCE, "questions", "Survey questions asked in 180 days, answered or not.", count(ASKED, D180)),
     Feature("response_share_180", _G.CONFIDENCE, "share", "Survey questions that were answered, of those asked in 180 days.", share(ANSWERED, ASKED, D180), missing="never asked", says="{:%} of survey questions answered"),
-    Feature("unanswered_streak", _G.CONFIDENCE, "questions", "Latest survey questions in a row without an answer.", lambda s: s.history.streak(ASKED, _is_answered), says="the latest {} survey questions not answered"),
+    Feature("unanswered_streak", _G.CONFIDENCE, "questions", "Latest survey questions in a row without an answer.", lambda s: s.history.streak(ASKED, _IS_ANSWERED), says="the latest {} survey questions not answered"),
     Feature("prompt_length_28", _G.CONFIDENCE, "characters", "Mean length of a prompt, 28 days.", lambda s: s.history.mean(PROMPT_LENGTH, PROMPTS_MEASURED, D28), missing="no measured prompt", mode=_MODE.COMPLEXITY, says="prompts of {} characters on average"),
     Feature("prompt_length_spread_28", _G.CONFIDENCE, "doublings", "Standard deviation of log2(1 + length) of single prompts, 28 days.", _prompt_length_spread, missing="fewer than three measured single prompts", mode=_MODE.COMPLEXITY),
     Feature("retry_share_28", _G.CONFIDENCE, "share", "Single prompts within ten minutes after another with nothing accepted or done between, 28 days.", share(RETRIES, SINGLE_PROMPTS, D28), missing="no single prompt", mode=_MODE.COMPLEXITY, says="{:%} of prompts were another try"),
@@ -605,22 +603,23 @@ FEATURES: tuple[Feature, ...] = (
     Feature("life_week", _G.ONBOARDING, "weeks", "Week of the seat's life, from 1.", _life_week, window="now"),
     Feature("days_since_training", _G.ONBOARDING, "days", "Days since the last training.", since(_IS_TRAINING), missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="last training {} days ago"),
     Feature("trainings", _G.ONBOARDING, "trainings", "Trainings attended so far.", count(TRAININGS, EVER), mode=_MODE.ONE_SHOT_TRAINING, says="{} trainings so far"),
-    Feature("training_to_use_days", _G.ONBOARDING, "days", "Days from the first training to the first meaningful use.", _training_to_use, missing="no training before the first meaningful use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first meaningful use"),
-    Feature("training_to_any_use_days", _G.ONBOARDING, "days", "Days from the first training to the first use of any kind.", _training_to_any_use, missing="no training before the first use", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first use"),
+    Feature("training_to_use_days", _G.ONBOARDING, "days", "Days from the first training to the first meaningful use.", _training_to_use, missing="no training yet, no meaningful use yet, or the first one came before the first training", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first meaningful use"),
+    Feature("training_to_any_use_days", _G.ONBOARDING, "days", "Days from the first training to the first use of any kind.", _training_to_any_use, missing="no training yet, no use yet, or the first one came before the first training", mode=_MODE.ONE_SHOT_TRAINING, says="{} days from training to the first use"),
     Feature("trained_unused_days", _G.ONBOARDING, "days", "Days since the last training where no meaningful use came after it, else 0.", _trained_unused, missing="no training", mode=_MODE.ONE_SHOT_TRAINING, says="{} days since training without meaningful use"),
     Feature("days_to_first_meaningful", _G.ONBOARDING, "days", "Days from assignment to the first meaningful use.", _days_to_first_use, missing="no meaningful use yet", mode=_MODE.ONE_SHOT_TRAINING, says="first meaningful use {} days after assignment"),
-    # peers: as of the last midnight, of others only; for the model, not for words
+    # peers: as of the last midnight an hour old, of others only; for the model, not for words
     Feature("team_size", _G.PEERS, "seats", "Other seats of the team with this tool.", lambda s: s.around.team_size, missing="team unknown", window="now"),
-    Feature("team_share_28", _G.PEERS, "share", "Share of the team's other seats with meaningful use in 28 days.", lambda s: s.around.team_share, missing="team unknown or no other seat", mode=_MODE.LEADERSHIP_ABSENT, others="team_size"),
-    Feature("team_share_change_28", _G.PEERS, "-1 to 1", "That share less what it was 28 days before.", lambda s: s.around.team_share_change, missing="no other seat in the team now or then", others="team_size", window="56 days"),
-    Feature("team_meaningful_28", _G.PEERS, "uses", "Mean meaningful uses of the team's other seats in 28 days.", lambda s: s.around.team_mean, missing="team unknown or no other seat", others="team_size"),
-    Feature("champions_in_team", _G.PEERS, "seats", "Other seats of the team in the top quarter of depth: of those of the organisation that used this tool meaningfully in 28 days, the quarter with the most uses.", lambda s: s.around.team_champions, missing="team unknown", others="champions_in_team", window="28 days"),
-    Feature("champion_same_role", _G.PEERS, "0 or 1", "One of those champions has the same role.", lambda s: s.around.role_champion, missing="team or role unknown", mode=_MODE.NO_ROLE_USE_CASES, others="champions_in_team", window="28 days"),
+    Feature("team_size_before_28", _G.PEERS, "seats", "Other seats of the team with this tool 28 days before.", lambda s: s.around.team_size_before, missing="team unknown then"),
+    Feature("team_share_28", _G.PEERS, "share", "Share of the team's other seats with meaningful use in 28 days.", lambda s: s.around.team_share, missing="team unknown or no other seat", mode=_MODE.LEADERSHIP_ABSENT, others=("team_size",)),
+    Feature("team_share_change_28", _G.PEERS, "-1 to 1", "That share less what it was 28 days before.", lambda s: s.around.team_share_change, missing="no other seat in the team now or then", others=("team_size", "team_size_before_28"), window="56 days"),
+    Feature("team_meaningful_28", _G.PEERS, "uses", "Mean meaningful uses of the team's other seats in 28 days.", lambda s: s.around.team_mean, missing="team unknown or no other seat", others=("team_size",)),
+    Feature("champions_in_team", _G.PEERS, "seats", "Other seats of the team in the top quarter of depth: of those of the organisation that used this tool meaningfully in 28 days, the quarter with the most uses.", lambda s: s.around.team_champions, missing="team unknown", others=("champions_in_team",), window="28 days"),
+    Feature("champion_same_role", _G.PEERS, "0 or 1", "One of those champions has the same role.", lambda s: s.around.role_champion, missing="team or role unknown", mode=_MODE.NO_ROLE_USE_CASES, others=("champions_in_team",), window="28 days"),
     Feature("role_size", _G.PEERS, "seats", "Other seats of the same role in the organisation with this tool.", lambda s: s.around.role_size, missing="role unknown", window="now"),
-    Feature("role_share_28", _G.PEERS, "share", "Share of the role's other seats with meaningful use in 28 days.", lambda s: s.around.role_share, missing="role unknown or no other seat", mode=_MODE.NO_ROLE_USE_CASES, others="role_size"),
-    Feature("meaningful_against_role", _G.PEERS, "ratio", "Own meaningful uses in 28 days over the mean of the role's other seats.", lambda s: s.around.against_role, missing="role unknown or no meaningful use in it", mode=_MODE.NO_ROLE_USE_CASES, others="role_size", window="28 days"),
-    Feature("manager_meaningful_28", _G.PEERS, "uses", "The manager's own meaningful uses of this tool in 28 days.", lambda s: s.around.manager_uses, missing="manager unknown or without a seat", mode=_MODE.LEADERSHIP_ABSENT, others="has_manager"),
-    Feature("leaders_share_28", _G.PEERS, "share", "Of the organisation's managers with a seat of this tool, those with meaningful use in 28 days.", lambda s: s.around.leaders_share, missing="no manager has a seat", mode=_MODE.LEADERSHIP_ABSENT, others="leaders"),
+    Feature("role_share_28", _G.PEERS, "share", "Share of the role's other seats with meaningful use in 28 days.", lambda s: s.around.role_share, missing="role unknown or no other seat", mode=_MODE.NO_ROLE_USE_CASES, others=("role_size",)),
+    Feature("meaningful_against_role", _G.PEERS, "ratio", "Own meaningful uses in 28 days over the mean of the role's other seats.", lambda s: s.around.against_role, missing="role unknown or no meaningful use in it", mode=_MODE.NO_ROLE_USE_CASES, others=("role_size",), window="28 days"),
+    Feature("manager_meaningful_28", _G.PEERS, "uses", "The manager's own meaningful uses of this tool in 28 days.", lambda s: s.around.manager_uses, missing="manager unknown or without a seat", mode=_MODE.LEADERSHIP_ABSENT, others=("has_manager",)),
+    Feature("leaders_share_28", _G.PEERS, "share", "Of the organisation's managers with a seat of this tool, those with meaningful use in 28 days.", lambda s: s.around.leaders_share, missing="no manager has a seat", mode=_MODE.LEADERSHIP_ABSENT, others=("leaders",)),
     Feature("leaders", _G.PEERS, "people", "Managers of the organisation's seats of this tool who hold one themselves.", lambda s: s.around.leaders, window="now"),
     # history
     Feature("interventions_28", _G.HISTORY, "interventions", "Interventions delivered in 28 days.", count(INTERVENTIONS, D28)),
@@ -630,7 +629,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("dismissed_56", _G.HISTORY, "reactions", "Interventions dismissed in 56 days.", count(DISMISSED, D56), says="{} offers dismissed in 56 days"),
     Feature("last_reaction", _G.HISTORY, "-1 or 1", "The last answer to an intervention: 1 accepted, -1 dismissed.", _last_reaction, missing="neither yet"),
     *(
-        Feature(f"given_{name}_56", _G.HISTORY, "interventions", f"Interventions of the kind {name} in 56 days.", count(_counted(_is_given(name)), D56))
+        Feature(f"given_{name}_56", _G.HISTORY, "interventions", f"Interventions of the kind {name} in 56 days.", count(_counted(_GIVEN[name]), D56))
         for name in INTERVENTION_KINDS
     ),
     # context
@@ -650,13 +649,16 @@ BY_NAME = {feature.name: feature for feature in FEATURES}
 @cache
 def catalogue_hash() -> str:
     """Identifies what the vector means: names, order, units and definitions. Travels with every vector and model."""
-    described = "\n".join(f"{f.name}|{f.dtype}|{f.unit}|{f.meaning}|{f.missing}" for f in FEATURES)
+    described = "\n".join(f"{f.name}|{f.dtype}|{f.unit}|{f.window}|{f.meaning}|{f.missing}" for f in FEATURES)
     return hashlib.sha256(f"{ENGINE_VERSION}\n{described}".encode()).hexdigest()[:16]
 
 
 def is_about_few(feature: Feature, row: Mapping[str, float]) -> bool:
-    """Whether the feature's value in the row tells what fewer than MIN_GROUP_SIZE other people do. row: by name."""
-    return bool(feature.others) and not row[feature.others] >= MIN_GROUP_SIZE
+    """Whether the feature's value in the row tells what fewer than MIN_GROUP_SIZE other people do; nothing where it is
+    missing. row: by name.
+    """
+    is_known = row[feature.name] == row[feature.name]
+    return is_known and any(not row[others] >= MIN_GROUP_SIZE for others in feature.others)
 
 
 def say(feature: Feature, value: float) -> str:
@@ -679,7 +681,12 @@ def as_markdown() -> str:
         "Made from `FEATURES` in `features/catalogue.py` by `make docs`; a test keeps it true. A feature at `as_of` uses an",
         "event only if it occurred before `as_of − lag` and was available at `as_of`; windows are half-open and end at",
         "`as_of − lag`, where lag is that of the slowest source of the seat's organisation and tool known by then. Features of",
-        "the last hour end at `as_of` itself, whatever the lag; peers are as of the last UTC midnight, and of others only.",
+        "the last hour end at `as_of` itself, whatever the lag; peers are of others only, and as",
+        "of the last UTC midnight that is at least an hour old.",
+        "",
+        "What is counted in days of use, meaningful use or work counts days of 24 hours: back from where the window ends, or on",
+        "from the assignment where the window is one of the seat's first weeks. So a seat is active on at most 7 of 7 days, and",
+        "the first two weeks and the two after them have 14 days each.",
         "",
     ]
     for group in Group:

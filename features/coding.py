@@ -187,9 +187,14 @@ def _judged(columns: Mapping[str, npt.NDArray[np.generic]], roster: Roster, prof
     seat, kind, value = given["seat"], given["kind"], given["value"]
     place = kind.astype(np.int64) if len(profiles) == 1 else roster.tool[seat] * len(KIND_CODES) + kind
     meaningful = _by_kind([profile.meaningful_kinds for profile in profiles])[place]
-    if not all(profile.any_workflow for profile in profiles):
-        any_workflow = np.array([profile.any_workflow for profile in profiles])[roster.tool][seat]
-        meaningful &= (given["workflow"] >= 0) | any_workflow
+    if all(profile.any_workflow for profile in profiles):
+        high_value = np.ones(len(kind), bool)
+    else:
+        any_workflow = np.array([profile.any_workflow for profile in profiles])
+        high_value = given["workflow"] >= 0
+        if any_workflow.any():
+            high_value |= any_workflow[roster.tool][seat]
+        meaningful &= high_value
     limits: Floats = np.array([profile.quick_close_seconds * FIXED_POINT for profile in profiles])
     limit = np.rint(limits).astype(np.int64)[roster.tool][seat]
     is_session: Booleans = kind == KIND_CODES[Kind.SESSION]
@@ -198,6 +203,7 @@ def _judged(columns: Mapping[str, npt.NDArray[np.generic]], roster: Roster, prof
         is_meaningful=meaningful & ~columns["guided"].astype(bool),
         is_opportunity=_by_kind([profile.opportunity_kinds for profile in profiles])[place],
         is_quick_close=is_session & (value >= 0) & (value < limit) & (given["completed"] != 1),
+        is_high_value=high_value,
     )
 
 

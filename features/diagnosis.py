@@ -50,8 +50,7 @@ class Sign:
 
     def strength(self, vectors: Floats) -> Floats:
         """(n,) in [0, 1]; NaN where the feature is missing."""
-        value = vectors[:, COLUMN[self.feature]]
-        return np.clip((value - self.healthy) / (self.troubled - self.healthy), 0, 1)
+        return _strengths_of([self], vectors)[self]
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,7 @@ class AnyOf:
 
     def strength(self, vectors: Floats) -> Floats:
         """(n,) in [0, 1]; NaN where every feature is missing."""
-        values = np.stack([sign.strength(vectors) for sign in self.signs])
-        return np.where(np.isnan(values).all(axis=0), np.nan, np.nan_to_num(values, nan=-1).max(axis=0))
+        return _any_of(self, _strengths_of(self.signs, vectors))
 
 
 _LIMIT, _NEEDED = Weight.LIMIT, Weight.NEEDED
@@ -160,7 +158,8 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
 
     vectors: (n, n_numeric) in catalogue order. WRONG_METRIC is a matter of segments and not among them.
     """
-    strengths = {mode: combined(signs, vectors) for mode, signs in SIGNS.items()}
+    every = _strengths_of(_EVERY_SIGN, vectors)  # at once: one seat costs as many calls of NumPy as a thousand
+    strengths = {mode: _combined(signs, every) for mode, signs in SIGNS.items()}
     struggle = FailureMode.SILENT_STRUGGLE  # at this moment it shows before the month does
     strengths[struggle] = np.maximum(strengths[struggle], live_strength(vectors))
     return strengths
@@ -168,14 +167,40 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
 
 def combined(signs: Sequence[Sign | AnyOf], vectors: Floats) -> Floats:
     """(n,) in [0, 1] the mean of the signs that are known, no more than those that limit it; 0 where a needed one is not."""
-    values = np.stack([sign.strength(vectors) for sign in signs])
-    known = ~np.isnan(values)
-    strength = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    for sign, value in zip(signs, values, strict=True):
-        if sign.weight is not Weight.PART:
-            unknown = 0.0 if sign.weight is Weight.NEEDED else 1.0
-            strength = np.minimum(strength, np.where(np.isnan(value), unknown, value))
+    return _combined(signs, _strengths_of(_single(signs), vectors))
+
+
+def _strengths_of(signs: Sequence[Sign], vectors: Floats) -> dict[Sign, Floats]:
+    """(n,) `strength` of each sign."""
+    columns = [COLUMN[sign.feature] for sign in signs]
+    healthy = np.array([[sign.healthy] for sign in signs], np.float64)
+    troubled = np.array([[sign.troubled] for sign in signs], np.float64)
+    values = np.clip((vectors.T[columns] - healthy) / (troubled - healthy), 0, 1)
+    return dict(zip(signs, values, strict=True))
+
+
+def _single(signs: Sequence[Sign | AnyOf]) -> tuple[Sign, ...]:
+    return tuple(dict.fromkeys(one for sign in signs for one in sign.signs))
+
+
+def _combined(signs: Sequence[Sign | AnyOf], every: Mapping[Sign, Floats]) -> Floats:
+    values = np.array([every[sign] if isinstance(sign, Sign) else _any_of(sign, every) for sign in signs])
+    unknown = np.isnan(values)
+    strength = np.where(unknown, 0, values).sum(axis=0) / np.maximum((~unknown).sum(axis=0), 1)
+    limits = [number for number, sign in enumerate(signs) if sign.weight is not Weight.PART]
+    if limits:
+        without = np.array([[0.0 if signs[number].weight is Weight.NEEDED else 1.0] for number in limits])
+        strength = np.minimum(strength, np.where(unknown[limits], without, values[limits]).min(axis=0))
     return np.asarray(strength)
+
+
+def _any_of(sign: AnyOf, every: Mapping[Sign, Floats]) -> Floats:
+    values = np.array([every[one] for one in sign.signs])
+    unknown = np.isnan(values)
+    return np.where(unknown.all(axis=0), np.nan, np.where(unknown, -1, values).max(axis=0))
+
+
+_EVERY_SIGN = _single([sign for signs in SIGNS.values() for sign in signs])
 
 
 def diagnose(

@@ -4,6 +4,7 @@ The same model runs in evaluation and in production. It is written as plain JSON
 Training fits it, the registry keeps it, serving loads it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -137,7 +138,8 @@ class EffectModel:
     weights: (K,) w = n / (n + m) by arm: how far the effect departs from the expert's toward the learned one.
     correction: (K, q) on the basis times the slope, added to what the learner says. covariance: (K, q, q) of the effect on
     the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X.
-    decisions: (K,) matured ones that taught each arm. trained_until: ISO 8601, empty for never.
+    decisions: (K,) matured ones that taught each arm. trained_until: ISO 8601, empty for never. prior: prior_of(...) the
+    interventions it learned, empty where it is not known.
     """
 
     learner: Learner
@@ -152,6 +154,7 @@ class EffectModel:
     note: str = ""
     trained_until: str = ""
     catalogue: str = field(default_factory=catalogue_hash)
+    prior: str = ""
 
     def effects(self, at: Seen) -> Effects:
         """Effect of every arm at every seat; 0 for `none`, and within [risk - 1, risk] only as far as the learner is."""
@@ -233,11 +236,22 @@ class EffectModel:
             boosters=tuple(
                 lgb.Booster(model_file=str(folder / f"booster-{number}.txt")) for number in range(document["boosters"])
             ),
-            **{name: _tuples(document[name]) for name in _PLAIN},
+            **{name: _tuples(document[name]) for name in _PLAIN if name in document},
         )
 
 
-_PLAIN = ("arms", "weights", "levels", "correction", "covariance", "decisions", "note", "trained_until", "catalogue")
+_PLAIN = (
+    "arms",
+    "weights",
+    "levels",
+    "correction",
+    "covariance",
+    "decisions",
+    "note",
+    "trained_until",
+    "catalogue",
+    "prior",
+)
 
 
 def arm_chances(booster: lgb.Booster, rows: Floats, arms: int) -> Floats:
@@ -260,6 +274,15 @@ def answers(catalogue: Sequence[Intervention]) -> Floats:
     """(K, n_modes) the expert effect by mode, in the order of all failure modes that any intervention answers."""
     modes = sorted({mode for intervention in catalogue for mode in intervention.answers})
     return np.array([[intervention.answers.get(mode, 0.0) for mode in modes] for intervention in catalogue])
+
+
+def prior_of(catalogue: Sequence[Intervention]) -> str:
+    """Twelve letters that change with what the experts expect of the interventions; costs and limits do not matter."""
+    told = [
+        [one.id, one.base_effect, sorted((str(mode), effect) for mode, effect in one.answers.items())]
+        for one in catalogue
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def _tuples(value: Any) -> Any:  # nested to any depth, as JSON has it

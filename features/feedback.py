@@ -22,10 +22,22 @@ _events = sa.table(
     "events",
     *(sa.column(name, sa.Boolean() if name in ("completed", "guided") else None) for name in EVENT_SCHEMA.names),
 )
+_seats = sa.table("seats", sa.column("seat_id"))
 _outcomes = sa.table(
     "outcomes",
     *(sa.column(name) for name in ("decision_id", "horizon_days", "source", "reported_at")),
     sa.column("kept", sa.Boolean()),
+)
+_DISMISSED = (
+    sa.select(_events.c.seat_id, sa.func.max(_events.c.occurred_at))
+    .where(
+        _events.c.seat_id.in_(sa.bindparam("seats", expanding=True)),
+        _events.c.kind == str(Kind.REACTION),
+        _events.c.category == str(Stage.DISMISSED),
+        _events.c.occurred_at >= sa.bindparam("since"),
+        _events.c.occurred_at < sa.bindparam("until"),
+    )
+    .group_by(_events.c.seat_id)
 )
 
 
@@ -38,6 +50,10 @@ class Outcome:
     kept: bool
     source: str
     reported_at: datetime
+
+
+class SeatGone(ValueError):
+    """The seat of a decision is not in the roster any more: its person was erased."""
 
 
 class ContradictingOutcome(ValueError):
@@ -58,7 +74,7 @@ class Feedback:
     def react(self, decision: Decision, stage: Stage, *, at: datetime, now: datetime) -> bool:
         """Store that the person got so far at `at`; False where the stage was known already, which stays as it is.
 
-        Raises ValueError for a reaction before the decision or to none.
+        Raises ValueError for a reaction before the decision, and SeatGone where its person was erased.
         """
         if at < decision.decided_at:
             raise ValueError(
@@ -78,6 +94,9 @@ class Feedback:
             "guided": False,
         }
         with self._write() as connection:
+            is_there = sa.select(_seats.c.seat_id).where(_seats.c.seat_id == decision.seat_id).limit(1)
+            if connection.execute(is_there).first() is None:
+                raise SeatGone(f"the seat of decision {decision.decision_id} is not in the roster any more")
             is_new = _insert_new(connection, _events, row, _events.c.event_id)
             if is_new:
                 mark(connection, [decision.seat_id], now=now)
@@ -91,7 +110,9 @@ class Feedback:
         reached: dict[str, dict[Stage, datetime]] = {}
         with self._read() as connection:
             for chunk in _chunks(owner):
-                query = sa.select(_events.c.event_id, _events.c.occurred_at).where(_events.c.event_id.in_(chunk))
+                query = sa.select(_events.c.event_id, _events.c.occurred_at).where(
+                    _events.c.event_id.in_(chunk), _events.c.kind == str(Kind.REACTION)
+                )
                 for event_id, at in connection.execute(query):
                     decision_id, stage = owner[event_id]
                     reached.setdefault(decision_id, {})[stage] = from_microseconds(at)
@@ -102,18 +123,8 @@ class Feedback:
         found: dict[str, datetime] = {}
         with self._read() as connection:
             for chunk in _chunks(seat_ids):
-                query = (
-                    sa.select(_events.c.seat_id, sa.func.max(_events.c.occurred_at))
-                    .where(
-                        _events.c.seat_id.in_(chunk),
-                        _events.c.kind == str(Kind.REACTION),
-                        _events.c.category == str(Stage.DISMISSED),
-                        _events.c.occurred_at >= to_microseconds(since),
-                        _events.c.occurred_at < to_microseconds(until),
-                    )
-                    .group_by(_events.c.seat_id)
-                )
-                found |= {seat_id: from_microseconds(at) for seat_id, at in connection.execute(query)}
+                asked = {"seats": chunk, "since": to_microseconds(since), "until": to_microseconds(until)}
+                found |= {seat_id: from_microseconds(at) for seat_id, at in connection.execute(_DISMISSED, asked)}
         return found
 
     def report(self, outcomes: Collection[Outcome]) -> int:

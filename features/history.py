@@ -8,7 +8,7 @@ online and a million in a batch agree to the bit.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ class Events:
     seat: (n,) index into the block's seats, ascending. at: (n,) microseconds since 1970 UTC.
     value: (n,) in thousandths, -1 where missing. workflow: (n,) index of the high-value workflow, -1 for any other.
     completed: (n,) 1, 0 or -1 for missing. category: (n,) one of CATEGORY_CODES or -1.
+    is_high_value: (n,) whether it is of a workflow that the tool was bought for (of any, where the tool counts any).
     """
 
     seat: Integers
@@ -58,6 +59,10 @@ class Events:
     is_meaningful: Booleans
     is_opportunity: Booleans
     is_quick_close: Booleans
+    is_high_value: Booleans
+
+
+Anchor = Literal["end", "as_of", "assigned", "seat"]
 
 
 class Bound(NamedTuple):
@@ -66,7 +71,7 @@ class Bound(NamedTuple):
     `end` is `as_of - lag`, where the data is complete; `as_of` itself is for what is live, and may miss what is late.
     """
 
-    anchor: Literal["end", "as_of", "assigned", "seat"]
+    anchor: Anchor
     offset: int
 
 
@@ -96,6 +101,37 @@ def life_days(start: int, stop: int) -> Window:
 Mask = Callable[[Events], Booleans]
 
 
+class Within:
+    """A mask that looks only at the events of another one: most are of one kind, a tenth of all events."""
+
+    def __init__(self, base: Mask, refine: Mask) -> None:
+        """refine: which of the base's events it has."""
+        self.base, self.refine = base, refine
+
+    def __call__(self, events: Events) -> Booleans:
+        """(n,) the same, looking at all events."""
+        chosen = self.base(events).copy()
+        chosen[chosen] = self.refine(subset(events, np.flatnonzero(chosen)))
+        return chosen
+
+
+class _Subset:
+    """Some rows of events; each column is taken when it is asked for."""
+
+    def __init__(self, events: Events, rows: Integers) -> None:
+        self._events, self._rows = events, rows
+
+    def __getattr__(self, name: str) -> npt.NDArray[np.generic]:
+        column: npt.NDArray[np.generic] = getattr(self._events, name)[self._rows]
+        self.__dict__[name] = column
+        return column
+
+
+def subset(events: Events, rows: Integers) -> Events:
+    """Those rows alone. rows: ascending."""
+    return cast(Events, _Subset(events, rows))
+
+
 class Channel(NamedTuple):
     """What is summed: an amount of each event of a mask; (n,) integers, in thousandths where it is a value or score."""
 
@@ -122,10 +158,13 @@ class History:
         self._index: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
         self._totals: dict[tuple[Channel, Window], Integers] = {}
-        self._compact: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
+        self._places: dict[Mask, Integers] = {}
+        self._locals: dict[Mask, Integers] = {}
+        self._subsets: dict[Mask, Events] = {}
+        self._counts: dict[Mask, npt.NDArray[np.int32]] = {}
         self._bounds: dict[tuple[Mask, Bound], Integers] = {}
-        self._days: dict[Mask, tuple[Integers, Integers]] = {}
-        self._starts: dict[Mask, tuple[npt.NDArray[np.int32], Booleans]] = {}
+        self._grids: dict[Anchor, _Grid] = {}
+        self._days: dict[tuple[Mask, Anchor], tuple[Integers | None, npt.NDArray[np.int32], Integers]] = {}
 
     def _place(self, instant: Integers) -> Integers:
         if self._ranked is not None:
@@ -156,9 +195,9 @@ class History:
     def _sum(self, channel: Channel) -> Integers:
         """Of the channel's events, the sum of those before each."""
         if channel not in self._sums:
-            _, events = self._compacted(channel.mask)
-            sums = np.zeros(events.size + 1, np.int64)
-            np.cumsum(channel.amount(self._events)[events], out=sums[1:])
+            amount = channel.amount(self._chosen(channel.mask))
+            sums = np.zeros(amount.size + 1, np.int64)
+            np.cumsum(amount, out=sums[1:])
             self._sums[channel] = sums
         return self._sums[channel]
 
@@ -171,20 +210,20 @@ class History:
         return ratio(self.count(amount, window) / FIXED_POINT, self.count(weight, window))
 
     def days(self, mask: Mask, window: Window) -> Floats:
-        """(n,) number of distinct UTC days in the window on which an event of the mask happened."""
-        start, stop = self._positions(mask, window)
-        begun, goes_on = self._day_starts(mask)
-        # a day that began before the window counts where the window's first event is still of it
-        return (begun[stop] - begun[start] + ((stop > start) & goes_on[start])).astype(np.float64)
+        """(n,) on how many days of the window an event of the mask happened, at most as many as the window has.
+
+        A day is 24 hours, counted from the window's anchor: back from the snapshot's end, or on from the assignment.
+        """
+        start, stop, begun, _ = self._in_days(mask, window)
+        return (begun[stop] - begun[start]).astype(np.float64)
 
     def day_gaps(self, mask: Mask, window: Window) -> tuple[Floats, Floats]:
         """Mean and standard deviation, in days, of the gaps between the days counted by `days`; NaN below two gaps."""
-        first, last = self._ranks(mask, window)
-        rank, day = self._day_ranks(mask)
+        start, stop, begun, day = self._in_days(mask, window)
         squares = np.zeros(day.size + 1, np.int64)
         squares[2:] = np.cumsum(np.diff(day) ** 2)
-        lower, upper = take(rank, first), take(rank, last)
-        gaps = np.where(last >= first, upper - lower, 0).astype(np.float64)
+        lower, upper = begun[start].astype(np.int64), begun[stop].astype(np.int64) - 1
+        gaps = np.maximum(upper - lower, 0).astype(np.float64)
         enough = gaps >= 2
         total = (take(day, upper) - take(day, lower)).astype(np.float64)
         mean = ratio(total, np.where(enough, gaps, 0))
@@ -204,9 +243,8 @@ class History:
     def last_value(self, mask: Mask, back: int = 0) -> Floats:
         """(n,) the value of the last event of the mask (or `back` events before it); NaN where there was none."""
         start, stop = self._positions(mask, EVER)
-        _, events = self._compacted(mask)
         has = stop - back > start
-        return np.where(has, take(self._events.value[events], stop - 1 - back), np.nan) / FIXED_POINT
+        return np.where(has, take(self._chosen(mask).value, stop - 1 - back), np.nan) / FIXED_POINT
 
     def spread(self, amount: Channel, square: Channel, weight: Channel, window: Window, *, least: int) -> Floats:
         """(n,) standard deviation of a fixed-point amount over the window; NaN where there are fewer than `least`."""
@@ -218,11 +256,10 @@ class History:
     def streak(self, channel: Channel, breaks: Mask) -> Floats:
         """(n,) the channel's sum since the last event of `breaks` (of all time where there was none)."""
         sums = self._sum(channel)
-        before, _ = self._compacted(channel.mask)
         start, stop = self._positions(breaks, EVER)
-        _, broken = self._compacted(breaks)
         has_broken = stop > start
-        after_break = before[np.where(has_broken, take(broken, stop - 1) + 1, self.index(BEGINNING))]
+        broken = take(self._rows(breaks), stop - 1)
+        after_break = self._before(channel.mask, np.where(has_broken, broken + 1, self.index(BEGINNING)))
         _, last = self._positions(channel.mask, EVER)
         return np.asarray(sums[last] - sums[after_break], np.float64)
 
@@ -244,9 +281,8 @@ class History:
 
     def _instant(self, mask: Mask, window: Window, *, first: bool) -> Floats:
         start, stop = self._positions(mask, window)
-        _, events = self._compacted(mask)
         position = start if first else stop - 1
-        return np.where(stop > start, take(self._events.at[events], position), np.nan)
+        return np.where(stop > start, take(self._chosen(mask).at, position), np.nan)
 
     def _positions(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
         """Half-open range of the window among the events of the mask."""
@@ -255,44 +291,124 @@ class History:
     def _position(self, mask: Mask, bound: Bound) -> Integers:
         """(n,) how many events of the mask lie before the bound (and in all seats before)."""
         if (mask, bound) not in self._bounds:
-            before, _ = self._compacted(mask)
-            self._bounds[mask, bound] = before[self.index(bound)].astype(np.int64)
+            if isinstance(mask, Within):
+                found = self._counted(mask)[self._position(mask.base, bound)]
+            else:
+                found = self._counted(mask)[self.index(bound)]
+            self._bounds[mask, bound] = found.astype(np.int64)
         return self._bounds[mask, bound]
 
-    def _ranks(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
+    def _before(self, mask: Mask, position: Integers) -> Integers:
+        """How many events of the mask lie before each position among all events."""
+        if isinstance(mask, Within):
+            position = self._before(mask.base, position)
+        return self._counted(mask)[position].astype(np.int64)
+
+    def _rows(self, mask: Mask) -> Integers:
+        """Where the events of the mask are among all events, ascending."""
+        if not isinstance(mask, Within):
+            return self._local(mask)
+        if mask not in self._places:
+            self._places[mask] = self._rows(mask.base)[self._local(mask)]
+        return self._places[mask]
+
+    def _local(self, mask: Mask) -> Integers:
+        """Where they are among those of the mask's base, or among all events where it has none."""
+        if mask not in self._locals:
+            chosen = mask.refine(self._chosen(mask.base)) if isinstance(mask, Within) else mask(self._events)
+            self._locals[mask] = np.flatnonzero(chosen)
+        return self._locals[mask]
+
+    def _chosen(self, mask: Mask) -> Events:
+        """The events of the mask."""
+        if mask not in self._subsets:
+            self._subsets[mask] = subset(self._events, self._rows(mask))
+        return self._subsets[mask]
+
+    def _counted(self, mask: Mask) -> npt.NDArray[np.int32]:
+        """How many of the mask's events lie before each position of all events, or of the base's where it has one."""
+        if mask not in self._counts:
+            rows = self._local(mask)
+            size = self._rows(mask.base).size if isinstance(mask, Within) else self._events.at.size
+            edges = np.diff(rows, prepend=-1, append=size)
+            self._counts[mask] = np.repeat(np.arange(rows.size + 1, dtype=np.int32), edges)
+        return self._counts[mask]
+
+    def _in_days(self, mask: Mask, window: Window) -> tuple[Integers, Integers, npt.NDArray[np.int32], Integers]:
+        """The window's range among the mask's events; before each of them, how many days with one began; each such day.
+
+        A window of whole days from its anchor begins where a day begins, so the days inside are a difference of two
+        counts. Numbers of days tell apart within a seat only.
+        """
+        anchor: Anchor = "assigned" if window.start.anchor == "assigned" else "end"
+        grid = self._grid(anchor)
         start, stop = self._positions(mask, window)
-        return start, stop - 1
+        if (mask, anchor) not in self._days:
+            self._days[mask, anchor] = grid.days_of(self._rows(mask), self._events)
+        shift, begun, day = self._days[mask, anchor]
+        if shift is not None:
+            start, stop = start + shift[grid.copy], stop + shift[grid.copy]
+        return start, stop, begun, day
 
-    def _compacted(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Integers]:
-        """How many events of the mask lie before each position, and where they are."""
-        if mask not in self._compact:
-            chosen = mask(self._events)
-            before = np.zeros(chosen.size + 1, np.int32)
-            np.cumsum(chosen, out=before[1:])
-            self._compact[mask] = before, np.flatnonzero(chosen)
-        return self._compact[mask]
+    def _grid(self, anchor: Anchor) -> "_Grid":
+        if anchor not in self._grids:
+            instant = self.assigned if anchor == "assigned" else self.end
+            self._grids[anchor] = _Grid.of(self.seat, instant, self._events)
+        return self._grids[anchor]
 
-    def _day_starts(self, mask: Mask) -> tuple[npt.NDArray[np.int32], Booleans]:
-        """Before each position among the mask's events, how many (seat, day)s began; whether its event is no beginning."""
-        if mask not in self._starts:
-            _, events = self._compacted(mask)
-            day, seat = self._events.at[events] // DAY, self._events.seat[events]
-            goes_on = np.zeros(events.size + 1, bool)
-            goes_on[1:-1] = (day[1:] == day[:-1]) & (seat[1:] == seat[:-1])
-            begun = np.zeros(events.size + 1, np.int32)
-            np.cumsum(~goes_on[:-1], out=begun[1:])
-            self._starts[mask] = begun, goes_on
-        return self._starts[mask]
 
-    def _day_ranks(self, mask: Mask) -> tuple[Integers, Integers]:
-        """Of each event of the mask, the rank of its (seat, day); and of each such day, its number since 1970."""
-        if mask not in self._days:
-            _, events = self._compacted(mask)
-            day, seat = self._events.at[events] // DAY, self._events.seat[events]
-            is_new = np.ones(events.size, bool)
-            is_new[1:] = (day[1:] != day[:-1]) | (seat[1:] != seat[:-1])
-            self._days[mask] = np.cumsum(is_new, dtype=np.int64) - 1, day[is_new]
-        return self._days[mask]
+@dataclass(frozen=True)
+class _Grid:
+    """Where days begin: for each seat at the same time of day where all of its snapshots agree on it (`number`: (n,) of
+    each event its seat's and its day's number), else for each copy of a seat that some of them agree on.
+
+    copy: (n,) each snapshot's copy; seat, phase: (n_copies,) its seat, and the microseconds of a UTC day at which its
+    days begin.
+    """
+
+    number: Integers | None
+    copy: Integers
+    seat: Integers
+    phase: Integers
+
+    @staticmethod
+    def of(seat: Integers, instant: Integers, events: Events) -> "_Grid":
+        """The days from which the instants are whole days away. seat, instant: (n,) of the snapshots."""
+        phase = instant % DAY
+        of_seat = np.zeros(int(max(seat.max(initial=-1), events.seat.max(initial=-1))) + 1, np.int64)
+        of_seat[seat] = phase
+        nothing = np.zeros(0, np.int64)
+        if (of_seat[seat] == phase).all():
+            same = int(phase[0]) if phase.size and (phase == phase[0]).all() else of_seat[events.seat]
+            day = (events.at - same) // DAY
+            low = int(day.min(initial=0))
+            span = int(day.max(initial=0)) - low + 2
+            return _Grid(events.seat * span + (day - low), nothing, nothing, nothing)
+        copies, copy = np.unique(seat * DAY + phase, return_inverse=True)
+        return _Grid(None, copy, copies // DAY, copies % DAY)
+
+    def days_of(self, chosen: Integers, events: Events) -> tuple[Integers | None, npt.NDArray[np.int32], Integers]:
+        """By how much a position among the chosen events is moved for each copy (None: not at all), before each position
+        how many days began, and each day's number.
+        """
+        shift: Integers | None = None
+        if self.number is not None:
+            number = self.number[chosen]
+        else:
+            of_seat = events.seat[chosen]
+            first = np.searchsorted(of_seat, self.seat, side="left")
+            lengths = np.searchsorted(of_seat, self.seat, side="right") - first
+            shift = np.cumsum(lengths) - lengths - first
+            owner = np.repeat(np.arange(self.seat.size), lengths)
+            position = np.arange(lengths.sum()) - shift[owner]
+            day = (events.at[chosen][position] - self.phase[owner]) // DAY
+            low = int(day.min(initial=0))
+            number = owner * (int(day.max(initial=0)) - low + 2) + (day - low)
+        is_new = np.ones(number.size, bool)
+        np.not_equal(number[1:], number[:-1], out=is_new[1:])
+        begun = np.zeros(number.size + 1, np.int32)
+        np.cumsum(is_new, out=begun[1:])
+        return shift, begun, number[is_new]
 
 
 def _ones(events: Events) -> Integers:

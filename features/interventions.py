@@ -56,6 +56,7 @@ class Intervention(BaseModel):
     base_effect: Effect
     answers: dict[FailureMode, Effect]
     requires: tuple[Literal["manager", "champion", "role", "workflow"], ...] = ()
+    minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] | None = None  # of the time of whom it takes, by use
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -90,13 +91,22 @@ def load_interventions(path: Path) -> tuple[Intervention, ...]:
             intervention = Intervention.model_validate(entry)
         except ValidationError as error:
             line = _line(_blamed(node, error.errors()[0]["loc"]))
-            raise ValueError(f"{path}, line {line}: {_whose(entry)}{invalid_item(error)}") from None
+            raise ValueError(f"{path}, line {line}: {_whose(entry)}{invalid_item(error)}{_came(error)}") from None
         if intervention.id in catalogue:
             raise ValueError(f"{path}, line {_line(_blamed(node, ('id',)))}: id: {intervention.id!r} is there twice")
         catalogue[intervention.id] = intervention
     if NONE not in catalogue:
         raise ValueError(f"{path}: the intervention {NONE!r} is missing; it is always eligible")
     return tuple(catalogue.values())
+
+
+def _came(error: ValidationError) -> str:
+    came = error.errors()[0].get("input")
+    return (
+        f", came {came if not isinstance(came, str) else repr(came[:64])}"
+        if isinstance(came, str | int | float | bool)
+        else ""
+    )
 
 
 def _line(node: yaml.Node) -> int:

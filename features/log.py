@@ -9,15 +9,16 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -33,15 +34,20 @@ from features.decisions import NONE, Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
-from features.tombstones import PERSONAL, erased
-from features.touched import TouchedSeats, mark
+from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
+from features.tombstones import PERSONAL, erased, erasures
+from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
+DAY_US = 86_400_000_000
+MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
+CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
 CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
+BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer of SQLite asks for its turn
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -78,6 +84,14 @@ _served = _table(
 )  # fmt: skip
 _peers = _table("peers", "day", "body", key=("day",))
 _set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
+
+_INSERT_SERVED = sa.insert(_served)
+_PEERS_DAY = sa.select(sa.func.max(_peers.c.day))
+_VERSIONS = (  # built once: building a statement costs several times what executing it does (docs/benchmarks.md)
+    sa.select(*(_seats.c[name] for name in SEAT_SCHEMA.names))
+    .where(_seats.c.seat_id.in_(sa.bindparam("seats", expanding=True)))
+    .order_by(_seats.c.known_at)
+)
 
 ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
 
@@ -140,13 +154,24 @@ class Source:
     watermark: datetime
 
 
+@dataclass(frozen=True)
+class Arrivals:
+    """What a source told us within a window: how many events, how many later than its lag, and the latest of them."""
+
+    source: str
+    events: int
+    late: int
+    worst: timedelta
+
+
 class EventLog:
     """The log in one database. Safe for several threads and processes; every write is one transaction."""
 
     def __init__(self, url: str) -> None:
         """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened."""
+        self._months: dict[str, set[Month]] = {table: set() for table in PARTITIONED}
         try:
-            self._engine = sa.create_engine(url)
+            self._engine = _engine_of(url)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
@@ -155,10 +180,13 @@ class EventLog:
         self._soon_engine = self._engine
         if self._is_sqlite:
             _make_sqlite_durable(self._engine)
-            self._soon_engine = sa.create_engine(url)
+            self._soon_engine = _engine_of(url)
             _make_sqlite_durable(self._soon_engine, synchronous="NORMAL")
         try:
             self._migrate()
+            this = (datetime.now(UTC).year, datetime.now(UTC).month)
+            for table in PARTITIONED:
+                self._ensure_months(table, {this, following(this)})
         except sa.exc.DatabaseError as error:
             place = sa.make_url(url).render_as_string(hide_password=True)
             raise ValueError(f"cannot open the event log at {place}: {' '.join(str(error.orig).split())}") from None
@@ -178,7 +206,7 @@ class EventLog:
 
         One transaction: after an error nothing of the batch is there. now: aware, the time of receipt.
         """
-        return self._append(batch, now=now, source=source)[0]
+        return self._append(batch, now=now, source=source, queue=Queue.BULK)[0]
 
     def receive(self, events: pa.Table, *, now: datetime) -> Received:
         """Store events of a sender, EVENT_SCHEMA, as `append` does; says of each what became of it. Nothing is set
@@ -200,27 +228,31 @@ class EventLog:
         appended, _ = self._append(Batch(seats, EVENT_SCHEMA.empty_table()), now=now, source=None)
         return {item.where.removeprefix("seat "): item for item in appended.rejected}
 
-    def _append(self, batch: Batch, *, now: datetime, source: str | None) -> tuple[Appended, set[str]]:
+    def _append(
+        self, batch: Batch, *, now: datetime, source: str | None, queue: Queue = Queue.LIVE
+    ) -> tuple[Appended, set[str]]:
+        self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
             keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
-            decisions = len(
-                self._insert_new(connection, _decisions, [_decision_row(decision) for decision in batch.decisions])
-            )
+            past = _without_erased(connection, batch.decisions)
+            decisions = len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in past]))
             self._advance_sources(connection, events, batch)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
-            mark(connection, told, now=now)
+            mark(connection, told, now=now, queue=queue)
             rejected = batch.rejected + changed + unknown
             if source is not None:
-                self._set_aside_rows(connection, rejected, now=now, source=source)
+                shown = _without_names_of_erased(connection, batch, rejected)
+                self._set_aside_rows(connection, shown, now=now, source=source)
         return Appended(len(altered), len(new), events.num_rows - len(new), decisions, rejected), new
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
-        labels are censored at it. Those already there are left as they are. Returns how many were new.
+        labels are censored at it. Those already there are left as they are, those of erased seats are left out. Returns
+        how many were new.
         """
         with self._write() as connection:
             wait_for_turn(connection)
@@ -233,37 +265,61 @@ class EventLog:
         """
         with self._write() as connection:
             wait_for_turn(connection)
-            yield Deciding(connection, lambda decisions: self._record_decisions(connection, decisions))
+            yield Deciding(
+                connection,
+                lambda decisions: self._record_decisions(connection, decisions, are_new=True),
+                lambda served, reads: self._record_reads(connection, served, reads),
+            )
 
-    def _record_decisions(self, connection: sa.Connection, decisions: Sequence[Decision]) -> int:
+    def _record_decisions(
+        self, connection: sa.Connection, decisions: Sequence[Decision], *, are_new: bool = False
+    ) -> int:
+        """are_new: their ids were made just now, so that nobody needs to look whether they are there."""
+        decisions = _without_erased(connection, decisions)
         acted = [decision for decision in decisions if decision.intervention != NONE]
-        self._insert_new(connection, _events, [_intervention_row(decision) for decision in acted])
+        events, rows = [_intervention_row(decision) for decision in acted], [_decision_row(item) for item in decisions]
+        if are_new:
+            for decision in acted:
+                mark(connection, [decision.seat_id], now=decision.decided_at)
+            for table, fresh in ((_events, events), (_decisions, rows)):
+                if fresh:
+                    connection.execute(sa.insert(table), fresh)
+            return len(rows)
+        self._insert_new(connection, _events, events)
         for decision in acted:
             mark(connection, [decision.seat_id], now=decision.decided_at)
-        return len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in decisions]))
+        return len(self._insert_new(connection, _decisions, rows))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
         self.record_reads(served, ())
 
     def record_reads(self, served: Sequence[Served], reads: Sequence[Read]) -> None:
-        """Store what was served and who read it, in one transaction that does not wait for the disk (Database)."""
-        rows = [
-            {
-                **{name: getattr(item, name) for name in ("seat_id", "model", "catalogue_hash")},
-                "served_at": to_microseconds(item.served_at),
-                "as_of": None if item.as_of is None else to_microseconds(item.as_of),
-                "risk": json.dumps(item.risk),
-                "vector": item.vector.astype("<f8").tobytes(),
-                "categories": json.dumps(item.categories),
-            }
-            for item in served
-        ]
-        if rows or reads:
+        """Store what was served and who read it, in one transaction that does not wait for the disk (Database).
+
+        What was erased since it was read is left out.
+        """
+        if served or reads:
+            self._ensure_months("served", months_of([item.served_at for item in served]))
             with self._write_soon() as connection:
-                if rows:
-                    connection.execute(sa.insert(_served), rows)
-                record_reads(connection, reads)
+                self._record_reads(connection, served, reads)
+
+    def _record_reads(self, connection: sa.Connection, served: Sequence[Served], reads: Sequence[Read]) -> None:
+        gone = erased(connection, {*(item.seat_id for item in served), *(item.seat_id for item in reads)})
+        rows = [_served_row(item) for item in served if item.seat_id not in gone]
+        if rows:
+            connection.execute(_INSERT_SERVED, rows)
+        record_reads(connection, [read for read in reads if read.seat_id not in gone])
+
+    def erased(self, identifiers: Collection[str]) -> frozenset[str]:
+        """Those of the identifiers of persons and seats that were erased."""
+        with self._engine.connect() as connection:
+            return erased(connection, identifiers)
+
+    def erasures(self) -> int:
+        """How many identifiers were erased (features.tombstones)."""
+        with self._engine.connect() as connection:
+            return erasures(connection)
 
     def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
         """What was served in [since, until), oldest first; the latest `limit` of it where a limit is given."""
@@ -298,6 +354,22 @@ class EventLog:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
         return latest_seats(self.roster(seat_ids))
 
+    def seat_rows(self, seat_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """As `seats`, by seat id, as plain rows: for the few seats of a request a third of the cost."""
+        wanted = sorted(set(seat_ids))
+        rows: dict[str, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(wanted), CHUNK_ROWS):
+                versions = connection.execute(_VERSIONS, {"seats": wanted[start : start + CHUNK_ROWS]})
+                rows.update((version.seat_id, dict(version._mapping)) for version in versions)  # the latest comes last
+        return {
+            seat_id: {
+                name: from_microseconds(value) if name in _INSTANTS and value is not None else value
+                for name, value in row.items()
+            }
+            for seat_id, row in rows.items()
+        }
+
     def aliases(self, organization: str) -> dict[str, str]:
         """The pseudonyms of the organisation's people that stand for another one."""
         with self._engine.connect() as connection:
@@ -327,6 +399,34 @@ class EventLog:
         tables = [self._read_events(query.where(condition), schema) for condition in conditions]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
+    def arrivals(self, *, since: datetime, until: datetime, slack: timedelta = timedelta(0)) -> list[Arrivals]:
+        """By source, what became known in [since, until), and how much of it later than the source's lag and the slack."""
+        lags: dict[str, int] = {}
+        for source in self.sources():
+            lags[source.source] = max(lags.get(source.source, 0), source.lag // MICROSECOND)
+        delay = _events.c.available_at - _events.c.occurred_at
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        found = []
+        with self._engine.connect() as connection:
+            for name, lag in sorted(lags.items()):
+                late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
+                query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
+                events, is_late, worst = connection.execute(query.where(window, _events.c.source == name)).one()
+                if events:
+                    found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
+        return found
+
+    def longest_silence(self, *, since: datetime, until: datetime) -> dict[str, timedelta]:
+        """By source, the longest time between two days in [since, until) on which it told something, up to the last."""
+        day = sa.cast(_events.c.available_at, sa.BigInteger()) // sa.literal(DAY_US, sa.BigInteger())
+        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
+        days: dict[str, list[int]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                days.setdefault(row.source, []).append(int(row.day))
+        return {name: timedelta(days=int(np.diff(np.unique(told)).max(initial=0))) for name, told in days.items()}
+
     def touch(self, seat_ids: Iterable[str], *, now: datetime) -> None:
         """Mark the seats to be refreshed."""
         with self._write() as connection:
@@ -349,7 +449,7 @@ class EventLog:
     def peers_day(self) -> int | None:
         """The latest day (since 1970) that `keep_peers` kept something for, or None."""
         with self._engine.connect() as connection:
-            return connection.execute(sa.select(sa.func.max(_peers.c.day))).scalar()
+            return connection.execute(_PEERS_DAY).scalar()
 
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
@@ -357,11 +457,19 @@ class EventLog:
             body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
         return None if body is None else bytes(body)
 
-    def keep_peers(self, day: int, body: bytes) -> None:
-        """Keep the day's counts in place of those of earlier days (and of what was there for this one)."""
+    def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> None:
+        """Keep the day's counts in place of what was there for it; those of the day before stay, older ones go.
+
+        Several processes may keep the same day at once: the last one's stays. erasures_before: `erasures` when they began
+        to be counted: where somebody was erased since, nothing is kept.
+        """
+        insert: Any = sqlite.insert(_peers) if self._is_sqlite else postgresql.insert(_peers)
+        again = insert.on_conflict_do_update(index_elements=["day"], set_={"body": insert.excluded.body})
         with self._write() as connection:
-            connection.execute(sa.delete(_peers).where(_peers.c.day <= day))
-            connection.execute(sa.insert(_peers), [{"day": day, "body": body}])
+            if erasures_before is not None and erasures(connection) != erasures_before:
+                return
+            connection.execute(sa.delete(_peers).where(_peers.c.day < day - 1))
+            connection.execute(again, [{"day": day, "body": body}])
 
     def decisions(
         self,
@@ -377,7 +485,8 @@ class EventLog:
         """
         query = sa.select(_decisions.c.decided_at, _decisions.c.body)
         if organization is not None:
-            query = query.where(_decisions.c.seat_id.startswith(f"{organization}/", autoescape=True))
+            prefix = f"{organization}/"  # not LIKE: on SQLite it takes no notice of case, and `Acme` is not `acme`
+            query = query.where(sa.func.substr(_decisions.c.seat_id, 1, len(prefix)) == prefix)
         if since is not None:
             query = query.where(_decisions.c.decided_at >= to_microseconds(since))
         if until is not None:
@@ -396,6 +505,14 @@ class EventLog:
         with self._engine.connect() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
+
+    def known_decisions(self, decision_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are in the log."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for condition in _conditions(_decisions.c.decision_id, decision_ids):
+                found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
+        return found
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
@@ -450,8 +567,18 @@ class EventLog:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._write() as connection:
+            if not self._is_sqlite:  # two that open a new database at once: SQLite has one writer anyhow
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _ensure_months(self, table: str, months: set[Month]) -> None:
+        """Make PostgreSQL's partitions of these months, before the transaction that fills them."""
+        if self._is_sqlite or months <= self._months[table]:
+            return
+        with self._write() as connection:
+            add_months(connection, table, months)
+        self._months[table] |= months
 
     def _insert_ignore(self, table: sa.Table) -> sa.Insert:
         if self._is_sqlite:
@@ -464,6 +591,12 @@ class EventLog:
         new: set[str] = set()
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = {row[key.name]: row for row in reversed(rows[start : start + CHUNK_ROWS])}
+            if (
+                not self._is_sqlite
+            ):  # others write meanwhile: what comes back is new; sorted, so that none wait in a circle
+                told = self._insert_ignore(table).returning(key)
+                new.update(connection.execute(told, sorted(chunk.values(), key=lambda row: row[key.name])).scalars())
+                continue
             known = set(connection.execute(sa.select(key).where(key.in_(list(chunk)))).scalars())
             fresh = [
                 row for identifier, row in sorted(chunk.items()) if identifier not in known
@@ -489,6 +622,17 @@ class EventLog:
         self, connection: sa.Connection, seats: pa.Table, now: datetime
     ) -> tuple[list[str], tuple[Rejected, ...]]:
         """The seats that are new or changed, one for each version, and those that cannot be taken."""
+        rows, rejected = self._changed_seats(connection, seats, now)
+        if rows and not self._is_sqlite:  # whoever changes the roster does it alone, on what the one before left
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ROSTER_LOCK)))
+            rows, rejected = self._changed_seats(connection, seats, now)
+        if rows:
+            connection.execute(self._insert_ignore(_seats), rows)
+        return [str(row["seat_id"]) for row in rows], rejected
+
+    def _changed_seats(
+        self, connection: sa.Connection, seats: pa.Table, now: datetime
+    ) -> tuple[list[dict[str, Any]], tuple[Rejected, ...]]:
         known = {row["seat_id"]: row for row in self._latest_in(connection, seats.column("seat_id").to_pylist())}
         rows, rejected = [], []
         everyone = seats.to_pylist()
@@ -511,9 +655,7 @@ class EventLog:
             known_at = seat["assigned_at"] if before is None else max(now, before["known_at"] + MICROSECOND)
             known[seat["seat_id"]] = {**seat, "known_at": known_at}
             rows.append(_stored({**seat, "known_at": known_at}))
-        if rows:
-            connection.execute(self._insert_ignore(_seats), rows)
-        return [str(row["seat_id"]) for row in rows], tuple(rejected)
+        return rows, tuple(rejected)
 
     def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
         latest: dict[str, dict[str, Any]] = {}
@@ -542,6 +684,8 @@ class EventLog:
         return events.filter(pc.invert(is_missing)), rejected
 
     def _append_events(self, connection: sa.Connection, events: pa.Table) -> set[str]:
+        if not self._is_sqlite:
+            return insert_events(connection, events)
         stored = events.set_column(3, "occurred_at", events.column("occurred_at").cast(pa.int64()))
         stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
         return self._insert_new(connection, _events, stored.to_pylist())
@@ -551,31 +695,29 @@ class EventLog:
             row["seat_id"]: row["tool"]
             for row in self._latest_in(connection, pc.unique(events.column("seat_id")).to_pylist())
         }
-        for (organization, tool, source), (first, last) in _availability(events, tools).items():
+        for (organization, tool, source), (first, last) in sorted(_availability(events, tools).items()):
             key = {"organization": organization, "tool": tool, "source": source}
             where = sa.and_(*(_sources.c[name] == value for name, value in key.items()))
-            before = connection.execute(sa.select(_sources).where(where)).first()
             lag = batch.lags.get(source, timedelta(0)) // MICROSECOND
             if source in batch.complete_until:
                 last = max(last, to_microseconds(batch.complete_until[source]))
-            if before is None:
-                row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
-                connection.execute(sa.insert(_sources), [row])
-            else:
-                values = {
-                    "lag": max(lag, before.lag),
-                    "first_available_at": min(first, before.first_available_at),
-                    "watermark": max(last, before.watermark),
-                }
-                connection.execute(sa.update(_sources).where(where).values(values))
+            row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
+            connection.execute(self._insert_ignore(_sources), [row])
+            before = connection.execute(sa.select(_sources).where(where).with_for_update()).one()
+            values = {
+                "lag": max(lag, before.lag),
+                "first_available_at": min(first, before.first_available_at),
+                "watermark": max(last, before.watermark),
+            }
+            connection.execute(sa.update(_sources).where(where).values(values))
         self._advance_quiet_sources(connection, batch)
 
     def _advance_quiet_sources(self, connection: sa.Connection, batch: Batch) -> None:
         """A feed of which the batch has no event, but of whose organisation and tool it has seats, may be complete."""
         if not batch.complete_until:
             return
-        for organization, tool in {(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}:
-            for source, until in batch.complete_until.items():
+        for organization, tool in sorted({(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}):
+            for source, until in sorted(batch.complete_until.items()):
                 where = sa.and_(
                     *(_sources.c[name] == value for name, value in
                       (("organization", organization), ("tool", tool), ("source", source))),
@@ -604,21 +746,56 @@ class EventLog:
             return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
 
     def _read_events(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
-        if not self._is_sqlite:
-            return self._read(query, schema)
         with self._engine.connect() as connection:
-            return read_columns(connection, query, schema)
+            return (read_columns if self._is_sqlite else read_by_copy)(connection, query, schema)
 
     def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         with self._engine.connect() as connection:
+            if not self._is_sqlite:
+                return read_by_copy(connection, query, schema)
             result = connection.execution_options(stream_results=True).execute(query)
             tables = [_as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
+def _engine_of(url: str) -> sa.Engine:
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        return sa.create_engine(address)
+    # a connection that an outage broke is found out before it is used: the log heals by itself
+    waits = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_SECONDS}
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=waits)
+
+
 def never_assigned(seat_id: str) -> str:
     """Why an event of a seat that is not in the roster is refused."""
     return f"seat {seat_id} was never assigned; send the seat first"
+
+
+def _without_erased(connection: sa.Connection, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions but those of erased seats; those about an erased person at another seat lose their target."""
+    named = {name for item in decisions for name in (item.seat_id, item.target_person_id) if name is not None}
+    gone = erased(connection, named)
+    return [
+        replace(item, target_person_id=None) if item.target_person_id in gone else item
+        for item in decisions
+        if item.seat_id not in gone
+    ]
+
+
+def _without_names_of_erased(
+    connection: sa.Connection, batch: Batch, rejected: Sequence[Rejected]
+) -> Sequence[Rejected]:
+    """What is set aside, without the rows that name somebody who was erased: an export that still has them comes daily."""
+    if not rejected:
+        return rejected
+    named = {name for row in batch.seats.to_pylist() for name in (row["seat_id"], row["person_id"])}
+    gone = erased(connection, named | set(pc.unique(batch.events.column("seat_id")).to_pylist()))
+    if not gone:
+        return rejected
+    shown = [item for item in rejected if not any(name in item.where or name in item.reason for name in gone)]
+    left_out = len(rejected) - len(shown)
+    return [*shown, Rejected("erased", "", f"{left_out} items of erased persons were left out")] if left_out else shown
 
 
 def latest_seats(roster: pa.Table) -> pa.Table:
@@ -680,7 +857,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "decided_at": to_microseconds(decision.decided_at),
         "intervention": decision.intervention,
         "holdout": decision.holdout,
-        "body": json.dumps(decision.document()),
+        "body": orjson.dumps(decision.document()).decode(),
     }
 
 
@@ -698,6 +875,19 @@ def _intervention_row(decision: Decision) -> dict[str, Any]:
         "count": 1,
         "category": decision.intervention,
         "guided": False,
+    }
+
+
+def _served_row(item: Served) -> dict[str, Any]:
+    return {
+        "seat_id": item.seat_id,
+        "model": item.model,
+        "catalogue_hash": item.catalogue_hash,
+        "served_at": to_microseconds(item.served_at),
+        "as_of": None if item.as_of is None else to_microseconds(item.as_of),
+        "risk": json.dumps(item.risk),
+        "vector": item.vector.astype("<f8").tobytes(),
+        "categories": json.dumps(item.categories),
     }
 
 
@@ -728,6 +918,26 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
 
 
+def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
+    """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
+    that cost most of what they could decide (docs/benchmarks.md). Raises OperationalError after BUSY_SECONDS.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+
+
 def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> None:
     """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing.
 
@@ -738,7 +948,11 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", f"synchronous={synchronous}", f"cache_size=-{CACHE_KIB}"):
+        for pragma in (
+            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
+            f"synchronous={synchronous}",
+            f"cache_size=-{CACHE_KIB}",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         _switch_to_wal(cursor)
         cursor.close()
@@ -746,4 +960,7 @@ def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> Non
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes:
+            _begin_to_write(connection.connection.dbapi_connection)
+        else:
+            connection.exec_driver_sql("BEGIN")

@@ -1,17 +1,17 @@
 """Peers read from the log as it is."""
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.coding import CODED_COLUMNS
 from features.compute import BLOCK_SEATS
-from features.events import MICROSECONDS_PER_DAY
+from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import from_microseconds
-from features.log import EventLog
+from features.log import EventLog, Source
 from features.parallel import in_order
 from features.peers import DEPTH_DAYS, Peers, observe
 from features.tools import ToolProfile
@@ -32,9 +32,7 @@ def observed(
     if organization is not None:
         roster = roster.filter(pc.equal(roster.column("organization"), organization))
         sources = [source for source in sources if source.organization == organization]
-    slowest = max((source.lag for source in sources), default=timedelta(0))
-    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
-    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
+    first, kinds = looked_at(roster, sources, tools, days)
     seats = pc.unique(roster.column("seat_id")).to_pylist()
 
     def read(start: int) -> pa.Table:
@@ -42,3 +40,13 @@ def observed(
 
     tables = in_order(read, range(0, len(seats), BLOCK_SEATS), threads=threads)
     return observe(tables, roster=roster, sources=sources, tools=tools, days=days)
+
+
+def looked_at(
+    roster: pa.Table, sources: Sequence[Source], tools: Mapping[str, ToolProfile], days: Integers
+) -> tuple[datetime, set[Kind]]:
+    """From when on, and of which kinds, the events are that the peers of the midnights `days` are counted from."""
+    slowest = max((source.lag for source in sources), default=timedelta(0))
+    first = from_microseconds(int(days[0]) * MICROSECONDS_PER_DAY) - timedelta(days=DEPTH_DAYS) - slowest
+    kinds = {kind for tool in pc.unique(roster.column("tool")).to_pylist() for kind in tools[tool].meaningful_kinds}
+    return first, kinds

@@ -1,4 +1,5 @@
-"""What happens around a seat: its team, its role, its manager and the organisation's leaders, as of the last midnight.
+"""What happens around a seat: its team, its role, its manager and the organisation's leaders, as of the last midnight
+that is at least SETTLES old: within that time it can be observed before anybody needs it.
 
 A first pass over the meaningful uses makes counts by group and UTC midnight (`observe`); from them each snapshot gets
 those of the others (`around`), what it added to them itself taken out. At midnight M a seat's depth is its meaningful uses
@@ -17,13 +18,14 @@ import polars as pl
 import pyarrow as pa
 
 from features.coding import code_events, of_kinds
-from features.history import DAY, Booleans, Events, Floats, Integers, ratio
+from features.history import DAY, HOUR, Booleans, Events, Floats, Integers, ratio
 from features.log import Source
 from features.parallel import in_order
 from features.roster import Roster
 from features.tools import ToolProfile
 
 DEPTH_DAYS = 28
+SETTLES = HOUR  # our choice: until then those of the midnight before serve, online and in a batch alike
 CHAMPIONS = 4  # one in four: the top quarter of depth (design: features)
 NOT_COUNTED = 65_535
 MOST_USES = NOT_COUNTED - 1  # of a seat in 28 days; more count as so many, so that a seat's day takes two bytes
@@ -137,11 +139,33 @@ class Peers:
         return Peers(days, keys, counts, part("held", _HELD), depth)
 
 
+def part_of(peers: Peers, book: Roster) -> Peers:
+    """What snapshots of the roster's seats look at, and nothing else: their own groups, themselves and their managers."""
+    managers = _distinct(book, _MANAGER).rename({"manager_person_id": "person_id"})
+    held = peers.held.with_row_index("row")
+    own = held.filter(pl.col("seat_id").is_in(book.seat_ids.implode()))
+    leading = held.join(managers, on=_PERSON, how="semi")
+    rows = pl.concat((own, leading)).unique("row").sort("row")["row"].to_numpy()
+    found = {
+        scope: peers.keys[scope].with_row_index("row").join(_distinct(book, _KEYS[scope]), on=_KEYS[scope], how="semi")
+        for scope in Scope
+    }
+    groups = {scope: np.sort(found[scope]["row"].to_numpy()) for scope in Scope}
+    return Peers(
+        peers.days,
+        {scope: peers.keys[scope][groups[scope]] for scope in Scope},
+        {scope: {name: values[groups[scope]] for name, values in peers.counts[scope].items()} for scope in Scope},
+        peers.held[rows],
+        peers.depth[rows],
+    )
+
+
 @dataclass(frozen=True)
 class Around:
     """The peers of (n,) snapshots; NaN where there is no such group, or nobody else in it."""
 
     team_size: Floats
+    team_size_before: Floats
     team_share: Floats
     team_share_change: Floats
     team_mean: Floats
@@ -155,9 +179,14 @@ class Around:
     leaders_share: Floats
 
 
+def midnight_of(as_of: Integers) -> Integers:
+    """(n,) the day, since 1970, whose midnight the peers of snapshots at these instants (microseconds) are of."""
+    return (as_of - SETTLES) // DAY
+
+
 def days_needed(as_of: Integers) -> Integers:
     """Every midnight, in days since 1970, that the peers of snapshots at these instants (microseconds) look at."""
-    last = np.unique(as_of // DAY)
+    last = np.unique(midnight_of(as_of))
     return np.unique(np.concatenate((last, last - DEPTH_DAYS)))
 
 
@@ -175,6 +204,20 @@ def observe(
     events: tables that hold every meaningful use (what else is in them changes nothing), in any partition.
     """
     book = Roster.of(roster)
+    depth = depth_of(events, book, sources=sources, tools=tools, days=days, threads=threads)
+    return count_peers(book, depth, days=days, threads=threads)
+
+
+def depth_of(
+    events: Iterable[pa.Table],
+    book: Roster,
+    *,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
+    days: Integers,
+    threads: int = 1,
+) -> Depth:
+    """(n_seats, d) meaningful uses of each seat in the DEPTH_DAYS before each midnight: seats do not need each other."""
     depth = np.zeros((len(book), len(days)), np.uint16)
     kinds = {kind for tool in book.tools for kind in tools[tool].meaningful_kinds}
 
@@ -183,6 +226,11 @@ def observe(
 
     for seats, added in in_order(seen, events, threads=threads):
         depth[seats] = np.minimum(depth[seats] + added, MOST_USES)
+    return depth
+
+
+def count_peers(book: Roster, depth: Depth, *, days: Integers, threads: int = 1) -> Peers:
+    """The counts of every group from the depth of every seat. depth: (n_seats, d), as `depth_of` makes it."""
     keys = {scope: _distinct(book, _KEYS[scope]) for scope in Scope}
     group = {scope: book.positions(keys[scope]) for scope in Scope}
     managers = _distinct(book, _MANAGER)
@@ -264,7 +312,7 @@ def _sum(group: Integers, size: int, weight: Counts | Booleans | None = None) ->
 
 def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> Around:
     """The peers of each snapshot. seat: (n,) number in the roster; as_of: (n,) microseconds."""
-    day = as_of // DAY
+    day = midnight_of(as_of)
     held = peers.held_by(roster)
     positions = {scope: roster.positions(peers.keys[scope]) for scope in Scope}
     now = _Standing(peers, roster, held, positions, seat, day)
@@ -276,13 +324,13 @@ def around(peers: Peers, *, roster: Roster, seat: Integers, as_of: Integers) -> 
         ratio(now.others(scope, "users", now.own > 0), size)
         for scope, size in ((Scope.TEAM, team_size), (Scope.ROLE, role_size))
     )
-    share_before = ratio(
-        before.others(Scope.TEAM, "users", before.own > 0), before.others(Scope.TEAM, "size", before.is_counted)
-    )
+    size_before = before.others(Scope.TEAM, "size", before.is_counted)
+    share_before = ratio(before.others(Scope.TEAM, "users", before.own > 0), size_before)
     role_mean = ratio(now.others(Scope.ROLE, "uses", now.own), role_size)
     leaders = now.count(Scope.FEED, "leaders").astype(np.float64)
     return Around(
         team_size=now.named(Scope.TEAM, team_size),
+        team_size_before=before.named(Scope.TEAM, size_before),
         team_share=team_share,
         team_share_change=team_share - share_before,
         team_mean=ratio(now.others(Scope.TEAM, "uses", now.own), team_size),

@@ -1,6 +1,7 @@
 """People: erasure, objection, retention. What is kept about a person can be taken out, and stays out."""
 
 import json
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from features.catalogue import BY_NAME, CATEGORIES, MISSING_CATEGORY
 from features.database import Database
 from features.events import organization_of
 from features.instants import to_microseconds
+from features.postgres import PARTITIONED, drop_months
 from features.store import FeatureStore
 from features.tombstones import bury
 
 KEPT_LOGS = timedelta(days=183)  # design: logs of decisions and reads are kept for at least six months
 CHUNK = 1_000
+_PART = rb"[A-Za-z0-9_~-]"  # of an identifier: `acme/s-1` is not in `acme/s-10`, but before a full stop
 
 
 def _table(name: str, *columns: str) -> sa.TableClause:
@@ -32,10 +35,15 @@ _touched = _table("touched", "seat_id")
 _peers = _table("peers", "day")
 _set_aside = _table("set_aside", "at", "place", "reason")
 _audit = _table("audit", "seat_id", "at")
-_answers = _table("answers", "begun_at", "body")
+_answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body")
 _deliveries = _table("deliveries", "seat_id", "created_at", "state")
 _told = _table("told", "seat_id")
 _objections = _table("objections", "person_id", "objected_at")
+
+
+_OBJECTED = sa.select(_objections.c.person_id).where(
+    _objections.c.person_id.in_(sa.bindparam("persons", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,7 @@ class People:
             return frozenset(
                 person
                 for chunk in _chunks(person_ids)
-                for person in connection.execute(
-                    sa.select(_objections.c.person_id).where(_objections.c.person_id.in_(chunk))
-                ).scalars()
+                for person in connection.execute(_OBJECTED, {"persons": chunk}).scalars()
             )
 
     def erase(self, person_id: str, *, store: FeatureStore, now: datetime) -> Erased:
@@ -117,6 +123,7 @@ class People:
         failure half way: the log goes first, in one transaction, and the store follows.
         """
         with self._database.write() as connection:
+            _overwrite_what_is_deleted(connection)
             names = same_person(connection, person_id)
             seat_ids = _seats_of(connection, names)
             bury(connection, [*names, *seat_ids], now=now)
@@ -130,8 +137,7 @@ class People:
             managed = _seats.c.manager_person_id.in_(sorted(names))
             connection.execute(sa.update(_seats).where(managed).values(manager_person_id=None))
             connection.execute(sa.delete(_peers))  # counts by manager and team; observed anew when they are needed
-            for identifier in (*names, *seat_ids):
-                _forget_mentions(connection, identifier)
+            _forget_mentions(connection, [*names, *seat_ids])
         offline_rows = store.erase(seat_ids)
         return Erased(len(seat_ids), events, served, decisions, offline_rows)
 
@@ -142,13 +148,15 @@ class People:
         before = to_microseconds(now - older_than)
         logs_before = to_microseconds(now - max(older_than, KEPT_LOGS))
         with self._database.write() as connection:
+            _overwrite_what_is_deleted(connection)
 
             def older(table: sa.TableClause, column: str, instant: int) -> int:
                 return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
 
+            months = self._drop_months(connection, before=now - older_than)  # the rest of a month is deleted
             counts = {
-                "events": older(_events, "occurred_at", before),
-                "served": older(_served, "served_at", before),
+                "events": months["events"] + older(_events, "occurred_at", before),
+                "served": months["served"] + older(_served, "served_at", before),
                 "decisions": older(_decisions, "decided_at", logs_before),
                 "reads": older(_audit, "at", logs_before),
                 "set_aside": older(_set_aside, "at", before),
@@ -156,6 +164,18 @@ class People:
             older(_answers, "begun_at", to_microseconds(now - timedelta(days=1)))
             older(_deliveries, "created_at", before)
         return Retained(**counts, offline_rows=store.retain(since=now - older_than))
+
+    def _drop_months(self, connection: sa.Connection, *, before: datetime) -> dict[str, int]:
+        """By table, the rows of PostgreSQL's whole months before the instant, which go with their partitions."""
+        if connection.dialect.name != "postgresql":
+            return dict.fromkeys(PARTITIONED, 0)
+        return {table: drop_months(connection, table, before=before) for table in PARTITIONED}
+
+
+def _overwrite_what_is_deleted(connection: sa.Connection) -> None:
+    """SQLite leaves what was deleted in its file until the place is needed; here it is overwritten with zeros."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 def _seats_of(connection: sa.Connection, names: Collection[str]) -> list[str]:
@@ -201,22 +221,27 @@ def _only_the_tool(categories: Sequence[str]) -> list[str]:
     return [name if position == tool else MISSING_CATEGORY for position, name in enumerate(categories)]
 
 
-def _forget_mentions(connection: sa.Connection, identifier: str) -> None:
-    """Rows that hold the identifier in a text: what was set aside, and answers kept for retries."""
-    connection.execute(
-        sa.delete(_set_aside).where(
-            _set_aside.c.place.contains(identifier, autoescape=True)
-            | _set_aside.c.reason.contains(identifier, autoescape=True)
-        )
-    )
-    quoted = f'"{identifier}"'.encode()
-    answers = connection.execute(sa.text("SELECT key_id, idempotency_key, body FROM answers WHERE body IS NOT NULL"))
-    for key_id, idempotency_key, body in answers.all():
-        if quoted in bytes(body):
-            connection.execute(
-                sa.text("DELETE FROM answers WHERE key_id = :key AND idempotency_key = :own"),
-                {"key": key_id, "own": idempotency_key},
+def _forget_mentions(connection: sa.Connection, identifiers: Sequence[str]) -> None:
+    """Rows that hold an identifier in a text: what was set aside, and answers kept for retries.
+
+    Answers that are being made might still name the person: their claims go, so that they are not kept.
+    """
+    for identifier in identifiers:
+        connection.execute(
+            sa.delete(_set_aside).where(
+                _set_aside.c.place.contains(identifier, autoescape=True)
+                | _set_aside.c.reason.contains(identifier, autoescape=True)
             )
+        )
+    connection.execute(sa.delete(_answers).where(_answers.c.body.is_(None)))
+    alternatives = b"|".join(re.escape(identifier.encode()) for identifier in identifiers)
+    named = re.compile(rb"(?<!%b)(?:%b)(?!%b)" % (_PART, alternatives, _PART))
+    kept = connection.execute(sa.select(_answers.c.key_id, _answers.c.idempotency_key, _answers.c.body))
+    found = [(row.key_id, row.idempotency_key) for row in kept if named.search(bytes(row.body))]
+    for key_id, idempotency_key in found:
+        connection.execute(
+            sa.delete(_answers).where(_answers.c.key_id == key_id, _answers.c.idempotency_key == idempotency_key)
+        )
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

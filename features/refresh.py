@@ -1,34 +1,44 @@
 """Features from the log as it is: the peers of a day, the features of some seats now, a sweep over all of them."""
 
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from features.catalogue import FEATURES
 from features.coding import CODED_COLUMNS
 from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
+from features.events import MICROSECONDS_PER_DAY
 from features.instants import MICROSECOND, to_microseconds
 from features.log import EventLog
 from features.observed import observed
-from features.peers import Peers, days_needed
+from features.peers import DEPTH_DAYS, Peers, midnight_of
 from features.store import FeatureStore, OnlineRow
 from features.tools import ToolProfile
+from features.touched import RENEW, Claim
 
 
 @dataclass
 class Refresher:
-    """Keeps online features as fresh as the log. One thread at a time uses it; several processes may share the log."""
+    """Keeps online features as fresh as the log. One thread at a time uses it, another one may prepare; several processes
+    may share the log.
+    """
 
     log: EventLog
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
-    _peers: Peers | None = field(default=None, init=False)
+    _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
+    _erasures: int = field(default=0, init=False)  # when they were read: they may name whom was erased since
+    _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def refresh(self, *, at_most: int, clock: Callable[[], datetime]) -> int:
         """Compute and push the features of seats that wait, those touched first; returns how many were refreshed.
@@ -39,12 +49,34 @@ class Refresher:
         if not claim:
             return 0
         try:
-            due = self._refresh(list(claim.tokens), as_of=clock())
+            with self._renewing(claim, clock):
+                due = self._refresh(list(claim.tokens), as_of=clock())
         except Exception:
             self.log.touched.release(claim)
             raise
         self.log.touched.finish(claim, later=due)
         return len(claim)
+
+    @contextmanager
+    def _renewing(self, claim: Claim, clock: Callable[[], datetime]) -> Iterator[None]:
+        """Renews the claim for as long as the block runs: it must be short, so that the seats of the dead come soon."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            held = claim
+            while not ended.wait(RENEW.total_seconds()):
+                try:
+                    held = self.log.touched.renew(held, now=clock())
+                except sa.exc.SQLAlchemyError as error:  # then somebody else may do the same work once more
+                    _log.warning("a claim could not be renewed: %s", type(error).__name__)
+
+        thread = threading.Thread(target=renew, name="claim", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _refresh(self, wanted: Sequence[str], *, as_of: datetime) -> dict[str, datetime]:
         """Compute and push the features of the seats; which must come again, and when."""
@@ -52,7 +84,7 @@ class Refresher:
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
         self.store.push(features)
-        self._erase_gone(seats)
+        features = self._without_gone(features)
         self.pushed(features)
         return _due_again(features, events, as_of)
 
@@ -75,25 +107,49 @@ class Refresher:
             peers=self.peers(as_of),
         )
 
-    def _erase_gone(self, seats: Sequence[str]) -> None:
-        """Who was erased while their features were computed must not come back with them."""
-        gone = set(seats) - set(self.log.seats(seats).column("seat_id").to_pylist())
-        self.store.erase(sorted(gone))
+    def _without_gone(self, pushed: pl.DataFrame) -> pl.DataFrame:
+        """Who was erased while their features were computed must not come back with them: their rows go again."""
+        gone = sorted(self.log.erased(pushed["seat_id"].unique().to_list()))
+        self.store.erase(gone)
+        return pushed.filter(~pl.col("seat_id").is_in(gone)) if gone else pushed
 
     def peers(self, as_of: datetime) -> Peers:
-        """The peers of the last midnight: kept ones, else observed now and kept."""
-        day = as_of.astimezone(UTC).date().toordinal() - _EPOCH_ORDINAL
-        if self._peers is None or self._peers.days[-1] != day:
-            body = self.log.peers(day)
-            self._peers = Peers.from_bytes(body) if body is not None else self.observe_day(as_of)
-        return self._peers
+        """The peers that features at `as_of` look at: those at hand or kept in the log, else observed now and kept."""
+        return self._peers_of(int(midnight_of(np.array([to_microseconds(as_of)]))[0]))
+
+    def prepare(self, now: datetime) -> None:
+        """Have the peers of the last midnight at hand before features look at it, which they do once it has settled."""
+        self._peers_of(to_microseconds(now) // MICROSECONDS_PER_DAY)
 
     def observe_day(self, as_of: datetime, *, threads: int = 1) -> Peers:
-        """The peers of the last midnight from the log as it is now; kept for the day."""
-        days = days_needed(np.array([to_microseconds(as_of)]))
-        self._peers = observed(self.log, self.tools, days, threads=threads)
-        self.log.keep_peers(int(days[-1]), self._peers.to_bytes())
-        return self._peers
+        """The peers that features at `as_of` look at, from the log as it is now; kept for the day."""
+        with self._observing:
+            return self._observe(int(midnight_of(np.array([to_microseconds(as_of)]))[0]), threads=threads)
+
+    def _peers_of(self, day: int) -> Peers:
+        erasures = self.log.erasures()
+        found = self._peers.get(day)
+        if found is not None and self._erasures == erasures:
+            return found
+        with self._observing:  # who comes second finds what the first made
+            if self._erasures != erasures:
+                self._peers, self._erasures = {}, erasures
+            found = self._peers.get(day)
+            if found is None:
+                body = self.log.peers(day)
+                found = self._observe(day) if body is None else self._have(day, Peers.from_bytes(body))
+        return found
+
+    def _observe(self, day: int, *, threads: int = 1) -> Peers:
+        erasures = self.log.erasures()
+        found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
+        self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures)
+        return self._have(day, found)
+
+    def _have(self, day: int, peers: Peers) -> Peers:
+        latest = sorted({*self._peers, day})[-2:]
+        self._peers = {one: peers if one == day else self._peers[one] for one in latest}
+        return peers
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:
         """Refresh every seat, block by block; yields how many seats of each were newer than what was online.
@@ -118,11 +174,11 @@ class Refresher:
         )
         for block in blocks:
             count = self.store.push(block)
+            block = self._without_gone(block)
             self.pushed(block)
             live = block.filter(_is_live())["seat_id"].to_list()
             self.log.touch(live, now=as_of)
             yield count
-        self._erase_gone(seats.column("seat_id").to_pylist())
 
 
 def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dict[str, datetime]:
@@ -147,4 +203,4 @@ def _is_live() -> pl.Expr:
 
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))
 LIVE_EVERY = timedelta(minutes=10)  # our choice: so long may a struggle be shown that is over
-_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
+_log = logging.getLogger(__name__)

@@ -104,7 +104,10 @@ class RuleRates:
 
     def risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
         """Risk by each horizon with its bounds, (n, n_horizons) each. vectors: (n, n_numeric) in catalogue order."""
-        number = warnings_of(vectors).sum(axis=1)
+        return self.risk_of(warnings_of(vectors).sum(axis=1))
+
+    def risk_of(self, number: npt.NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+        """The same from the (n,) number of warnings of each."""
         return np.asarray(self.rates)[number], np.asarray(self.low)[number], np.asarray(self.high)[number]
 
 

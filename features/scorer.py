@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from features.calibration import Band, Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
-from features.rules import COLD_START_DAYS, RuleRates, Stratum, ages, expert_rates, expert_rates_elsewhere, strata
+from features.rules import (
+    COLD_START_DAYS,
+    RuleRates,
+    Stratum,
+    ages,
+    expert_rates,
+    expert_rates_elsewhere,
+    strata,
+    warnings_of,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,9 +41,13 @@ PRODUCT_HORIZON_DAYS = 28
 WEEKS = 8
 PERIOD_ENDS_DAYS = tuple(range(0, 7 * WEEKS + 1, 7))  # T = 0, then each later week
 PERIODS = len(PERIOD_ENDS_DAYS)
+_ENDS = np.asarray(PERIOD_ENDS_DAYS, np.float64)
 HORIZON_PERIODS = tuple(PERIOD_ENDS_DAYS.index(days) for days in HORIZONS_DAYS)
-PERIOD_COLUMN = "period"
-INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN)
+# How old the seat is when the period ends: else what passes with age, as the dip of the first weeks does, would be
+# learned as a property of looking ahead, and carried over to seats that are past it.
+AGE_COLUMN, PERIOD_COLUMN = "age_then", "period"
+AGE_FEATURE = "life_days"
+INPUTS = (*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), AGE_COLUMN, PERIOD_COLUMN)
 MAX_DEPARTURE = 4.0  # standard deviations; our choice: beyond what was seen, a line must not run on
 BLOCK_ROWS = 10_000  # snapshots scored at once: nine rows each, so that a million seats fit the memory
 
@@ -182,15 +195,17 @@ class Scorer:
             return np.asarray((self.speaks_from_days > 0) & (ages(vectors) < self.speaks_from_days))
 
     def _rule_risk(self, vectors: Floats) -> tuple[Floats, Floats, Floats]:
-        risk, low, high = self.rule.risk(vectors)
+        number = warnings_of(vectors).sum(axis=1)
+        risk, low, high = self.rule.risk_of(number)
         stratum = strata(vectors)
         with np.errstate(invalid="ignore"):
             is_young = ages(vectors) < COLD_START_DAYS
         chosen = [(rates, stratum == name) for name, rates in self.elsewhere.items()]
         chosen += [(rates, (stratum == name) & is_young) for name, rates in self.young.items()]
         for rates, mask in chosen:
-            rows = np.flatnonzero(mask)
-            risk[rows], low[rows], high[rows] = rates.risk(vectors[rows])
+            if mask.any():
+                rows = np.flatnonzero(mask)
+                risk[rows], low[rows], high[rows] = rates.risk_of(number[rows])
         return risk, low, high
 
     def codes(self, categories: Sequence[Sequence[str]]) -> Floats:
@@ -252,10 +267,11 @@ class Scorer:
 
     def _tree_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
         assert self.booster is not None
-        rows = np.column_stack((vectors, codes, np.zeros(len(vectors))))
+        rows = period_rows(vectors, codes, np.zeros(len(vectors), np.int64))
         parts = np.asarray(self.booster.predict(rows, pred_contrib=True, num_threads=1))
         named = dict(zip(INPUTS, parts.T, strict=False))
         base = parts[:, -1] + named.pop(PERIOD_COLUMN)
+        named[AGE_FEATURE] = named[AGE_FEATURE] + named.pop(AGE_COLUMN)  # at T = 0 they are one and the same
         return {**named, "base": base}
 
     def _linear_parts(self, vectors: Floats, codes: Floats) -> dict[str, Floats]:
@@ -324,10 +340,18 @@ class Scorer:
 
 
 def person_periods(vectors: Floats, codes: Floats) -> Floats:
-    """(n * PERIODS, len(INPUTS)) one row per snapshot and period, the period last; the periods of a snapshot adjoin."""
-    inputs = np.column_stack((vectors, codes))
-    period = np.tile(np.arange(PERIODS, dtype=np.float64), len(inputs))
-    return np.column_stack((np.repeat(inputs, PERIODS, axis=0), period))
+    """(n * PERIODS, len(INPUTS)) what the trees are shown of each snapshot and period; the periods of a snapshot adjoin."""
+    numbers, width = vectors.shape[1], vectors.shape[1] + codes.shape[1]
+    rows = np.empty((len(vectors), PERIODS, width + 2))
+    rows[:, :, :numbers], rows[:, :, numbers:width] = vectors[:, None], codes[:, None]
+    rows[:, :, width] = ages(vectors)[:, None] + _ENDS
+    rows[:, :, width + 1] = np.arange(PERIODS)
+    return rows.reshape(-1, width + 2)
+
+
+def period_rows(vectors: Floats, codes: Floats, period: npt.NDArray[np.int64]) -> Floats:
+    """(n, len(INPUTS)) the same for (n,) snapshots, each with one period."""
+    return np.column_stack((vectors, codes, ages(vectors) + _ENDS[period], period))
 
 
 def cumulative(hazards: Floats) -> Floats:

@@ -3,11 +3,13 @@
 import functools
 import io
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +23,6 @@ import pyarrow.parquet as pq
 os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
 
 import feast
-from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
@@ -29,15 +30,22 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig, RepoConfig
 from google.protobuf.message import DecodeError
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
-from features.catalogue import FEATURES, Group, catalogue_hash
+from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group, catalogue_hash
 from features.compute import pack
 from features.definitions import ONLINE_VIEW, RISK_SERVICE, model_service, offline_path, repository
 from features.instants import EPOCH, from_microseconds
+from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
+from features.tools import ToolProfile, load_tools
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
+BLOCKS_FOLDER = "blocks"
 SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
+_TOOL = CATEGORIES.index(BY_NAME["tool"])
+REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
 
@@ -81,7 +89,7 @@ def _named(method: Callable[Concatenate["FeatureStore", P], R]) -> Callable[Conc
 
 
 class CatalogueMismatch(ValueError):
-    """An online row was computed with another feature catalogue than today's."""
+    """An online row was computed with another feature catalogue or tool profile than today's."""
 
 
 class StoreFailure(ValueError):
@@ -107,10 +115,13 @@ class FeatureStore:
                 registry=RegistryConfig(path=str(self.home / "feast" / "registry.db"), cache_ttl_seconds=0),
                 offline_store=DuckDBOfflineStoreConfig(),
                 online_store=online,
-                entity_key_serialization_version=3,
+                entity_key_serialization_version=KEY_VERSION,
                 repo_path=self.home,
             )
         )
+        if redis is not None:  # its own patience, 10 s and more, would hold up every request while the server is away
+            client = self._feast._get_provider().online_store._get_client(online)
+            client.set_retry(Retry(ConstantBackoff(REDIS_PAUSE_S), REDIS_RETRIES))
         self._online_view: feast.FeatureView | None = None
 
     @_named
@@ -159,7 +170,7 @@ class FeatureStore:
         for group in Group:
             names = [feature.name for feature in FEATURES if feature.group is group]
             yield offline_path(self.home, str(group)), keyed.select("seat_id", "as_of", "created_at", *names)
-        yield offline_path(self.home, ONLINE_VIEW), _packed(block)  # what `feast materialize` reads
+        yield offline_path(self.home, ONLINE_VIEW), self._packed(block)  # what `feast materialize` reads
 
     @_named
     def snapshots(self) -> pl.DataFrame:
@@ -189,15 +200,24 @@ class FeatureStore:
     def push(self, features: pl.DataFrame) -> int:
         """Write the latest row of each seat to the online store, packed; returns how many were written.
 
-        A row older than the one that is there is left out (SQLite would overwrite it, Redis would not).
+        A row older than the one that is there is left out, whoever wrote that, and when (features.online).
         """
         latest = features.sort("as_of").unique("seat_id", keep="last", maintain_order=True)
-        stored = self._read(latest["seat_id"].to_list())
-        current = [None if values is None else values["as_of_microseconds"].int64_val for values in stored]
-        newer = latest.filter(pl.col("as_of").cast(pl.Int64) >= pl.Series(current, dtype=pl.Int64).fill_null(0))
-        if newer.height:
-            self._feast.write_to_online_store(ONLINE_VIEW, df=_packed(newer).to_pandas(), allow_registry_cache=True)
-        return newer.height
+        if not latest.height:
+            return 0
+        vectors, categories = pack(latest)
+        rows = PackedRows(
+            latest["seat_id"].to_list(),
+            latest["as_of"].to_list(),
+            vectors,
+            categories,
+            self._versions(latest["tool"]),
+        )
+        config = self._feast.config
+        if isinstance(config.online_store, SqliteOnlineStoreConfig):
+            return write_sqlite(Path(config.online_store.path), self._online_table, rows)
+        store = self._feast._get_provider().online_store
+        return write_redis(store._get_client(config.online_store), config.project, ONLINE_VIEW, rows)
 
     @_named
     def materialize(self, *, until: datetime) -> None:
@@ -209,7 +229,7 @@ class FeatureStore:
     def online(self, seat_ids: Sequence[str]) -> list[OnlineRow | None]:
         """The online row of each seat, or None. Raises CatalogueMismatch for rows of another catalogue."""
         return [
-            None if values is None else _row(seat, values)
+            None if values is None else self._row(seat, values)
             for seat, values in zip(seat_ids, self._read(seat_ids), strict=True)
         ]
 
@@ -228,12 +248,18 @@ class FeatureStore:
         if not seat_ids:
             return 0
         self._erase_online(seat_ids)
+        self._drop_blocks()
         return self._keep_offline(~pl.col("seat_id").is_in(list(seat_ids)))
 
     @_named
     def retain(self, *, since: datetime) -> int:
         """Take out the offline rows of snapshots before `since`; returns how many."""
+        self._drop_blocks()
         return self._keep_offline(pl.col("as_of") >= since)
+
+    def _drop_blocks(self) -> None:
+        """What a cluster computed (features.runs) names seats too, and can be computed again."""
+        shutil.rmtree(self.home / BLOCKS_FOLDER, ignore_errors=True)
 
     def _erase_online(self, seat_ids: Sequence[str]) -> None:
         """Feast has no deletion by entity: a row without a catalogue is none to `_read`, on every online store."""
@@ -252,17 +278,14 @@ class FeatureStore:
 
     def _delete_online(self, seat_ids: Sequence[str]) -> None:
         """The embedded store can do better than blank: the rows go, and with them the pseudonym in their key."""
-        version = self._feast.config.entity_key_serialization_version
-        keys = [
-            serialize_entity_key(
-                EntityKey(join_keys=["seat_id"], entity_values=[Value(string_val=seat)]),
-                entity_key_serialization_version=version,
-            )
-            for seat in seat_ids
-        ]
-        table = f"{self._feast.config.project}_{ONLINE_VIEW}"
+        keys = [(entity_key(seat),) for seat in seat_ids]
         with closing(sqlite3.connect(self._feast.config.online_store.path, timeout=30)) as online, online:
-            online.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(key,) for key in keys])
+            online.execute("PRAGMA secure_delete=ON")  # overwritten, not only given free
+            online.executemany(f'DELETE FROM "{self._online_table}" WHERE entity_key = ?', keys)
+
+    @property
+    def _online_table(self) -> str:
+        return f"{self._feast.config.project}_{ONLINE_VIEW}"
 
     def _keep_offline(self, condition: pl.Expr) -> int:
         """Rewrite every offline file with the rows that are to stay, each whole or not at all; returns how many went."""
@@ -291,24 +314,34 @@ class FeatureStore:
         """Drop every online row and the registry's objects of this store."""
         self._feast.teardown()
 
-
-def _packed(features: pl.DataFrame) -> pl.DataFrame:
-    vectors, categories = pack(features)
-    return features.select("seat_id", "as_of").with_columns(
-        pl.col("as_of").alias("created_at"),
-        pl.Series("vector", vectors).cast(pl.List(pl.Float64)),
-        pl.Series("categories", categories, dtype=pl.List(pl.String)),
-        pl.lit(catalogue_hash()).alias("catalogue"),
-        pl.col("as_of").cast(pl.Int64).alias("as_of_microseconds"),
-    )
-
-
-def _row(seat_id: str, values: dict[str, Value]) -> OnlineRow:
-    if values["catalogue"].string_val != catalogue_hash():
-        raise CatalogueMismatch(
-            f"online features of seat {seat_id} are of catalogue {values['catalogue'].string_val}, "
-            f"now {catalogue_hash()}: run `rekindle features sweep`"
+    def _packed(self, features: pl.DataFrame) -> pl.DataFrame:
+        vectors, categories = pack(features)
+        return features.select("seat_id", "as_of").with_columns(
+            pl.col("as_of").alias("created_at"),
+            pl.Series("vector", vectors).cast(pl.List(pl.Float64)),
+            pl.Series("categories", categories, dtype=pl.List(pl.String)),
+            pl.Series("catalogue", self._versions(features["tool"]), dtype=pl.String),
+            pl.col("as_of").cast(pl.Int64).alias("as_of_microseconds"),
         )
-    vector = np.asarray(values["vector"].double_list_val.val, np.float64)
-    categories = tuple(values["categories"].string_list_val.val)
-    return OnlineRow(seat_id, from_microseconds(values["as_of_microseconds"].int64_val), vector, categories)
+
+    def _row(self, seat_id: str, values: dict[str, Value]) -> OnlineRow:
+        categories = tuple(values["categories"].string_list_val.val)
+        came, wanted = values["catalogue"].string_val, self._version(categories[_TOOL] if categories else "")
+        if came != wanted:
+            raise CatalogueMismatch(
+                f"online features of seat {seat_id} are of catalogue {came}, now {wanted}: run `rekindle features sweep`"
+            )
+        vector = np.asarray(values["vector"].double_list_val.val, np.float64)
+        return OnlineRow(seat_id, from_microseconds(values["as_of_microseconds"].int64_val), vector, categories)
+
+    def _versions(self, tools: pl.Series) -> list[str]:
+        return [self._version(tool) for tool in tools]
+
+    def _version(self, tool: str) -> str:
+        """What a row of a seat of the tool means: the catalogue, and the tool's profile where it has one."""
+        profile = self._tools.get(tool)
+        return catalogue_hash() if profile is None else f"{catalogue_hash()}-{profile.feature_hash}"
+
+    @cached_property
+    def _tools(self) -> dict[str, ToolProfile]:
+        return load_tools(self.home / "tools.yaml")

@@ -1,5 +1,6 @@
 """Tool profiles: what a tool was bought for, and how its use, silence and opportunity are judged."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -23,6 +24,13 @@ class ToolProfile(BaseModel):
     opportunity_kinds: tuple[Kind, ...]
     quick_close_seconds: Annotated[float, Field(gt=0)]
     silence_days: Annotated[int, Field(ge=1, le=365)]
+
+    @property
+    def feature_hash(self) -> str:
+        """Identifies what features of this tool's seats mean: everything here that changes their values, no titles."""
+        names = (self.high_value_workflows, self.meaningful_kinds, self.opportunity_kinds)
+        said = [sorted(map(str, some)) for some in names]
+        return hashlib.sha256(f"{said} {self.any_workflow} {self.quick_close_seconds}".encode()).hexdigest()[:8]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

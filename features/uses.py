@@ -3,12 +3,17 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from features.audit import Read
 from features.decisions import NONE, Decision
-from features.events import organization_of
 from features.instants import from_microseconds, to_microseconds
+from features.tombstones import erased
+
+if TYPE_CHECKING:
+    from features.log import Served
 
 MEMORY = timedelta(days=366)  # the longest cooldown that a catalogue may ask for is 365 days
 CHUNK = 5_000
@@ -17,6 +22,26 @@ ADVISORY_LOCK = 0x52454B494E444C45  # "REKINDLE": one decider at a time on Postg
 _decisions = sa.table(
     "decisions",
     *(sa.column(name) for name in ("seat_id", "target_person_id", "decided_at", "intervention")),
+)
+# Built once: building a statement costs several times what executing it does (docs/benchmarks.md).
+_USES = tuple(
+    sa.select(_decisions).where(
+        column.in_(sa.bindparam("wanted", expanding=True)),
+        _decisions.c.decided_at >= sa.bindparam("since"),
+        _decisions.c.intervention != NONE,
+    )
+    for column in (_decisions.c.seat_id, _decisions.c.target_person_id)
+)
+_USED_ON_DAY = (
+    sa.select(_decisions.c.intervention, sa.func.count())
+    .where(
+        _decisions.c.decided_at >= sa.bindparam("since"),
+        _decisions.c.decided_at < sa.bindparam("until"),
+        _decisions.c.intervention.in_(sa.bindparam("interventions", expanding=True)),
+        # not LIKE: on SQLite it takes no notice of case, and `Acme` is not `acme`
+        sa.func.substr(_decisions.c.seat_id, 1, sa.bindparam("length")) == sa.bindparam("prefix"),
+    )
+    .group_by(_decisions.c.intervention)
 )
 
 
@@ -33,10 +58,18 @@ class Use:
 class Deciding:
     """The right to decide, held within one transaction: what it reads stays true until what it records is stored."""
 
-    def __init__(self, connection: sa.Connection, record: Callable[[Sequence[Decision]], int]) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        record: Callable[[Sequence[Decision]], int],
+        record_reads: Callable[[Sequence["Served"], Sequence[Read]], None],
+    ) -> None:
         """connection: in a transaction that no other process writes decisions beside."""
         self._connection = connection
         self._record = record
+        self.record_reads = (
+            record_reads  # what was served for the decisions and who reads them, in the same transaction
+        )
 
     def record(self, decisions: Sequence[Decision]) -> int:
         """Store decisions, each with its `intervention` event; returns how many were new. Durable when the transaction
@@ -44,18 +77,19 @@ class Deciding:
         """
         return self._record(decisions)
 
+    def erased(self, identifiers: Collection[str]) -> frozenset[str]:
+        """Those of the identifiers of persons and seats that were erased."""
+        return erased(self._connection, identifiers)
+
     def uses(self, seat_ids: Collection[str], person_ids: Collection[str], *, now: datetime) -> list[Use]:
         """Interventions chosen for these seats or about these persons within MEMORY, oldest first, `none` left out."""
         since = to_microseconds(now - MEMORY)
         found: set[tuple[str, str | None, int, str]] = set()
-        for column, values in ((_decisions.c.seat_id, seat_ids), (_decisions.c.target_person_id, person_ids)):
+        for query, values in zip(_USES, (seat_ids, person_ids), strict=True):
             for chunk in _chunks(values):
-                query = sa.select(_decisions).where(
-                    column.in_(chunk), _decisions.c.decided_at >= since, _decisions.c.intervention != NONE
-                )
                 found.update(
                     (row.seat_id, row.target_person_id, row.decided_at, row.intervention)
-                    for row in self._connection.execute(query)
+                    for row in self._connection.execute(query, {"wanted": chunk, "since": since})
                 )
         return [
             Use(intervention, from_microseconds(at), seat_id, person_id)
@@ -67,17 +101,17 @@ class Deciding:
     ) -> dict[str, dict[str, int]]:
         """By organisation and intervention, how often it was chosen on the UTC day of `now`."""
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        counts: dict[str, dict[str, int]] = {organization: {} for organization in organizations}
-        query = sa.select(_decisions.c.seat_id, _decisions.c.intervention).where(
-            _decisions.c.decided_at >= to_microseconds(midnight),
-            _decisions.c.decided_at < to_microseconds(midnight + timedelta(days=1)),
-            _decisions.c.intervention.in_(sorted(interventions)),
-        )
-        for seat_id, intervention in self._connection.execute(query):
-            own = counts.get(organization_of(seat_id))
-            if own is not None:
-                own[intervention] = own.get(intervention, 0) + 1
-        return counts
+        day = {"since": to_microseconds(midnight), "until": to_microseconds(midnight + timedelta(days=1))}
+        asked = {**day, "interventions": sorted(interventions)}
+        return {
+            organization: {
+                intervention: int(number)
+                for intervention, number in self._connection.execute(
+                    _USED_ON_DAY, {**asked, "prefix": f"{organization}/", "length": len(organization) + 1}
+                )
+            }
+            for organization in organizations
+        }
 
 
 def wait_for_turn(connection: sa.Connection) -> None:

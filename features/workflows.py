@@ -19,6 +19,18 @@ _events = sa.table(
     *(sa.column(name) for name in ("seat_id", "kind", "workflow", "occurred_at", "available_at")),
     sa.column("guided", sa.Boolean()),
 )
+_COMPLETED = (
+    sa.select(_events.c.seat_id, _events.c.kind, _events.c.workflow)
+    .where(
+        _events.c.seat_id.in_(sa.bindparam("seats", expanding=True)),
+        _events.c.occurred_at >= sa.bindparam("since"),
+        _events.c.occurred_at < sa.bindparam("until"),
+        _events.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+        _events.c.workflow.is_not(None),
+        _events.c.guided.is_(False),
+    )
+    .distinct()
+)
 
 
 class Completions:
@@ -34,23 +46,17 @@ class Completions:
         self, seat_ids: Collection[str], kinds: Collection[Kind], *, now: datetime
     ) -> dict[str, set[tuple[str, str]]]:
         """By seat, kind and workflow of what it completed unguided within COMPLETED_WITHIN before `now`."""
-        query = (
-            sa.select(_events.c.seat_id, _events.c.kind, _events.c.workflow)
-            .where(
-                _events.c.occurred_at >= to_microseconds(now - COMPLETED_WITHIN),
-                _events.c.occurred_at < to_microseconds(now),
-                _events.c.kind.in_(sorted(map(str, kinds))),
-                _events.c.workflow.is_not(None),
-                _events.c.guided.is_(False),
-            )
-            .distinct()
-        )
+        asked = {
+            "since": to_microseconds(now - COMPLETED_WITHIN),
+            "until": to_microseconds(now),
+            "kinds": sorted(map(str, kinds)),
+        }
         found: dict[str, set[tuple[str, str]]] = {}
         ordered = sorted(seat_ids)
         with self._read() as connection:
             for start in range(0, len(ordered), CHUNK_ROWS):
-                chosen = query.where(_events.c.seat_id.in_(ordered[start : start + CHUNK_ROWS]))
-                for seat_id, kind, workflow in connection.execute(chosen):
+                seats = {"seats": ordered[start : start + CHUNK_ROWS]}
+                for seat_id, kind, workflow in connection.execute(_COMPLETED, {**asked, **seats}):
                     found.setdefault(seat_id, set()).add((kind, workflow))
         return found
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from features.log import Source
 from features.rules import Stratum
 from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
@@ -12,6 +13,11 @@ from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 LEFT_OUT_WATCH, LEFT_OUT_ACT = 0.01, 0.05  # our choice: served without usable or fresh features
 IN_USE_FALL_WATCH, IN_USE_FALL_ACT = 0.25, 0.50  # our choice: part of the seats in use lost within one window
 QUIET_WATCH, QUIET_ACT = timedelta(days=4), timedelta(days=7)  # our choice: a long weekend; a week
+LATE_SLACK = timedelta(days=1)  # our choice: a day beyond the stated lag is an ordinary bad night
+LATE_WATCH, LATE_ACT = 0.05, 0.50  # our choice: share of events that came later than that
+FEWEST_ARRIVALS = 100  # events; our choice: below it a share says nothing
+PATIENCE = 1.5  # our choice: so many times the longest silence before is still no news
+STEADY = PATIENCE * timedelta(days=4)  # sources whose longest silence was a long weekend
 RETIRED = timedelta(days=28)  # the window of most features
 
 
@@ -114,20 +120,22 @@ def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
-    """Feeds that told us nothing new for longer than their lag and a long weekend.
+    """Feeds that told us nothing new for longer than their lag and a long weekend, and than they ever were silent before.
 
-    Urgent where no feed speaks. One among others may speak only now and then, as trainings and surveys do; after
-    RETIRED no window of 28 days rests on it any more.
+    Urgent where no feed speaks, or where one has been silent for QUIET_ACT that speaks at least every other day. Surveys
+    and trainings come now and then; after RETIRED no window of 28 days rests on a feed any more.
     """
     quiet = sorted(((evidence.now - s.watermark - s.lag, s) for s in evidence.sources), key=lambda pair: pair[0])
-    late = [(age, source) for age, source in quiet if age >= QUIET_WATCH]
+    late = [(age, source) for age, source in quiet if age >= max(QUIET_WATCH, _usual(evidence, source))]
     if not late:
         return ()
     named = listed([f"{s.source} ({s.organization}, {s.tool}) since {s.watermark:%Y-%m-%d %H:%M}" for _, s in late])
     days = late[0][0] / timedelta(days=1)
     changed = f"{len(late)} of {len(quiet)} sources are silent: {named}."
     is_any_recent = late[0][0] < RETIRED
-    severity = watch_or_act(quiet[0][0] >= QUIET_ACT) if is_any_recent or len(late) == len(quiet) else Severity.INFO
+    is_steady = any(age >= QUIET_ACT and _usual(evidence, source) <= STEADY for age, source in late if age < RETIRED)
+    is_urgent = quiet[0][0] >= QUIET_ACT or is_steady
+    severity = watch_or_act(is_urgent) if is_any_recent or len(late) == len(quiet) else Severity.INFO
     return (
         Finding(
             "late_sources",
@@ -141,3 +149,32 @@ def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
             "Run the ingest of this source and read its error.",
         ),
     )
+
+
+def _usual(evidence: Evidence, source: Source) -> timedelta:
+    """The silence that is nothing new of a source."""
+    return PATIENCE * evidence.rhythm.get(source.source, timedelta(0))
+
+
+def late_events(evidence: Evidence) -> tuple[Finding, ...]:
+    """Sources that tell us things later than they say they do: snapshots before were made without them."""
+    found = []
+    for one in evidence.arrivals:
+        share = one.late / max(one.events, 1)
+        if one.events < FEWEST_ARRIVALS or share < LATE_WATCH:
+            continue
+        found.append(
+            Finding(
+                "late_events",
+                watch_or_act(share >= LATE_ACT),
+                f"{share:.1%} of {one.events:,} events of {one.source} came more than {LATE_SLACK.days} day later than its "
+                f"stated lag, up to {one.worst / timedelta(days=1):.0f} days after they happened.",
+                "share late",
+                share,
+                LATE_WATCH,
+                None,
+                "A backfill after an outage, or the source has become slower than its connector states.",
+                "After a backfill nothing: later snapshots count it. If it stays, raise the lag of the connector.",
+            )
+        )
+    return tuple(found)

@@ -1,13 +1,14 @@
 """What a monitor says, how urgent it is, and what it judges."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import IntEnum
 
-from features.log import Source
+from features.log import Arrivals, Source
 from features.scorer import Scorer
-from monitoring.drift import Drift
+from monitoring.drift import Moved
+from monitoring.truth import Truth
 from monitoring.windows import Window
 
 NAMED_AT_MOST = 5  # our choice: worst columns or feeds that a finding names
@@ -17,9 +18,9 @@ NOISE_SD = 3.29  # two-sided quantile of the normal for a false alarm in a thous
 class Severity(IntEnum):
     """How urgent a finding is; its number is the exit status of a run."""
 
-    INFO = 0
-    WATCH = 10
-    ACT = 20
+    INFO = 0  # worth knowing; nobody is called
+    WATCH = 10  # look within days: something moved that the model or the people may feel
+    ACT = 20  # today: decisions are wrong, or will be
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What monitors judge. drifts: by column, empty where the window is too small for a verdict."""
+    """What monitors judge. moved: empty where the window is too small for a verdict. arrivals: of the window, by source.
+
+    rhythm: by source, the longest silence that it made before.
+    """
 
     window: Window
-    drifts: Mapping[str, Drift]
+    moved: Moved
     sources: Sequence[Source]
     now: datetime
     scorer: Scorer | None = None
+    arrivals: Sequence[Arrivals] = ()
+    rhythm: Mapping[str, timedelta] = field(default_factory=dict)
+    truth: Truth | None = None
 
 
 def watch_or_act(is_urgent: bool) -> Severity:

@@ -8,17 +8,12 @@ import polars as pl
 
 from features.catalogue import CATEGORIES, MISSING_CATEGORY, NUMERIC
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Scorer
-from monitoring.windows import RISK, Window
+from monitoring.drift import alert_threshold
+from monitoring.windows import Window
 
-ALERT_QUANTILE = 0.9  # the riskiest tenth of the reference: the fixed alert rate at which the model is evaluated
 IMPACT_ROWS = 5_000  # our choice: scored once per drifted group; a share of 5 % is then known to 1 %
 
 Floats = npt.NDArray[np.float64]
-
-
-def alert_threshold(window: Window) -> float:
-    """The risk from which on a seat belongs to the riskiest tenth of the reference."""
-    return float(np.quantile(window.reference[RISK].drop_nulls().to_numpy(), ALERT_QUANTILE))
 
 
 def changed_decisions(scorer: Scorer, window: Window, columns: Collection[str]) -> float:

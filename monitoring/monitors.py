@@ -10,20 +10,22 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Feature, Group
-from monitoring.delivery import coverage, enough_data, late_sources, stale_features
-from monitoring.drift import MIN_GROUP, NOISE_QUANTILE, Drift
-from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
-from monitoring.impact import ALERT_QUANTILE, alert_threshold, changed_decisions
+from monitoring.bins import MIN_GROUP
+from monitoring.delivery import coverage, enough_data, late_events, late_sources, stale_features
+from monitoring.drift import ALERT_QUANTILE, GROWING, OLD_SHARE, Drift, alert_threshold
+from monitoring.findings import Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.impact import changed_decisions
+from monitoring.results import calibration, fairness, interventions, policy_value, sample_ratio
 from monitoring.windows import MIN_SEATS, RISK, SEAT, Window
 
 DECISIONS_ACT = 0.05  # our choice: one alert decision in twenty is wrong
 ALERTS_WATCH = 0.02  # our choice: with a tenth alerted on, a fifth more or fewer work for coaches
 MISSING_WATCH, MISSING_ACT = 0.05, 0.20  # our choice, in share of snapshots
+RANGE_WATCH, RANGE_ACT = 0.001, 0.05  # our choice, in share of snapshots
+SEEN_BY_CHANCE = 0.999  # chance that the reference would have had a category, were it as frequent there
 UNSEEN_WATCH, UNSEEN_ACT = 0.01, 0.05  # our choice: the model knows nothing about such a name
 
 
-_GROWING = ("meaningful_ever", "tenure_days", "days_since_survey", "days_since_intervention")
-_AGEING = frozenset(f.name for f in FEATURES if f.group is Group.ONBOARDING) | {BY_NAME[n].name for n in _GROWING}
 _CAUSES = {
     Group.USAGE: "People use the tool differently, or a source of use was added, stopped or counts differently.",
     Group.DEPTH: "People use the tool for other work, or the workflows of the tool profile or of a source changed.",
@@ -36,7 +38,16 @@ _CAUSES = {
     Group.PEERS: "Teams, roles or managers changed in the roster, or whole teams took it up or let go of it.",
     Group.HISTORY: "More or fewer interventions were sent than in the weeks of training.",
 }
+_RANGES = {
+    **dict.fromkeys(("share", "0 or 1"), (0.0, 1.0)),
+    "-1 to 1": (-1.0, 1.0),
+    "0 to 10": (0.0, 10.0),
+    **dict.fromkeys(
+        ("days", "weeks", "uses", "sessions", "prompts", "tasks", "seconds", "characters", "ratio"), (0.0, math.inf)
+    ),
+}
 _NOT_AMOUNTS = frozenset({"category", "-1 to 1", "points", "0 or 1"})  # of these zero does not say that nothing came
+_MEASURES = {"psi": "PSI", "jensenshannon": "Jensen–Shannon distance", "wasserstein": "shift in deviations"}
 _LOST = "A source or roster field was lost."
 _MORE_KNOWN = (
     "More is known of each seat: the rollout is older than at training, or a source or roster field was added."
@@ -47,34 +58,34 @@ _WENT_TO_ZERO = "A source most likely stopped or lost a kind of event: typical v
 
 def feature_drift(evidence: Evidence) -> tuple[Finding, ...]:
     """One finding for each group of features in which some moved, the worst of them named."""
-    moved = [d for d in evidence.drifts.values() if d.name != RISK and d.is_shift]
+    moved = [d for d in evidence.moved.drifts.values() if d.name != RISK and d.is_shift]
     groups = {g: [d for d in moved if BY_NAME[d.name].group is g] for g in Group}
     return tuple(_group_drift(evidence, group, drifts) for group, drifts in groups.items() if drifts)
 
 
 def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Finding:
     window = evidence.window
-    worst = sorted(drifts, key=lambda drift: -drift.psi)
-    judged = sum(BY_NAME[name].group is group for name in evidence.drifts if name != RISK)
+    worst = sorted(drifts, key=lambda drift: -drift.excess)
+    judged = sum(BY_NAME[name].group is group for name in evidence.moved.drifts if name != RISK)
     named = listed([_moved(window, BY_NAME[drift.name], drift) for drift in worst])
     changed = f"{len(drifts)} of {judged} {group} features moved: {named}."
-    is_ageing = all(drift.name in _AGEING for drift in drifts)
+    is_ageing = all(drift.name in GROWING for drift in drifts)
     share = None
-    if evidence.scorer is not None and RISK in evidence.drifts:
+    if evidence.scorer is not None and RISK in evidence.moved.drifts:
         share = changed_decisions(evidence.scorer, window, [drift.name for drift in drifts])
         changed += f" It changes {share:.1%} of the decisions whom to alert on."
         severity = watch_or_act(share >= DECISIONS_ACT)
     else:
-        severity = watch_or_act(any(drift.is_large and drift.name not in _AGEING for drift in drifts))
+        severity = watch_or_act(any(drift.is_large and drift.name not in GROWING for drift in drifts))
     cause = _AGED if is_ageing else _WENT_TO_ZERO if _fell_to_zero(window, worst) else _CAUSES[group]
     action = "Check the sources behind these features; where the change is real, train again on recent weeks."
     return Finding(
         "feature_drift",
         severity,
         changed,
-        f"PSI of {worst[0].name}",
-        worst[0].psi,
-        worst[0].threshold,
+        f"{_MEASURES[worst[0].worst]} of {worst[0].name}",
+        worst[0].values[worst[0].worst],
+        worst[0].limits[worst[0].worst],
         share,
         cause,
         action,
@@ -82,10 +93,24 @@ def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Findi
 
 
 def _moved(window: Window, feature: Feature, drift: Drift) -> str:
+    said = f"{_MEASURES[drift.worst]} {drift.values[drift.worst]:.2f}, by chance below {drift.limits[drift.worst]:.2f}"
     if feature.is_category:
-        return f"{feature.name} (PSI {drift.psi:.2f})"
-    before, now = _median(window.reference[feature.name]), _median(window.current[feature.name])
-    return f"{feature.name} (PSI {drift.psi:.2f}, median {before:.3g} → {now:.3g})"
+        return f"{feature.name} ({said})"
+    before, now = _middle(window, feature)
+    return f"{feature.name} ({before} → {now}; {said})"
+
+
+def _middle(window: Window, feature: Feature) -> tuple[str, str]:
+    """The medians before and now; the means where the medians are equal, as those of rare things are."""
+    sides = [side[feature.name].drop_nulls().to_numpy() for side in (window.reference, window.current)]
+    before, now = (float(np.median(side)) for side in sides)
+    if before != now:
+        return f"median {_short(before)}", _short(now)
+    return f"mean {_short(float(sides[0].mean()))}", _short(float(sides[1].mean()))
+
+
+def _short(value: float) -> str:
+    return f"{0.0 if abs(value) < 0.005 else value:.3g}"
 
 
 def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:
@@ -95,10 +120,10 @@ def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:
 
 def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
     """The risk moved, or another share of seats is above the alert threshold."""
-    window, drift = evidence.window, evidence.drifts.get(RISK)
+    window, drift, alerts = evidence.window, evidence.moved.drifts.get(RISK), evidence.moved.alerts
     if not window.has_verdict:
         return ()
-    if drift is None:
+    if drift is None or alerts is None:
         n = window.current.filter(pl.col(RISK).is_not_null())[SEAT].n_unique()
         trained = window.reference[RISK].count()
         changed = (
@@ -118,30 +143,42 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
                 "Compare with the model that served, or choose a later window.",
             ),
         )
-    before, now = window.reference[RISK].drop_nulls(), window.current.filter(pl.col(RISK).is_not_null())
-    alert = alert_threshold(window)
-    usual, share = (float(np.mean(side.to_numpy() >= alert)) for side in (before, now[RISK]))
-    noise = NOISE_SD * math.sqrt(usual * (1 - usual) * (1 / before.len() + 1 / now[SEAT].n_unique()))
-    if not drift.is_shift and abs(share - usual) < ALERTS_WATCH + noise:
+    gap = abs(alerts.now - alerts.before)
+    if not drift.is_shift and not (alerts.is_shift and gap >= ALERTS_WATCH):
         return ()
+    before, now = (_median(side[RISK]) for side in (window.reference, window.current))
     changed = (
-        f"{share:.1%} of the scores are above the alert threshold of {alert:.2f}, {usual:.1%} in training (riskiest "
-        f"{1 - ALERT_QUANTILE:.0%}); median risk {_median(before):.2f} → {_median(now[RISK]):.2f}."
+        f"{alerts.now:.1%} of the seats are above the alert threshold of {alert_threshold(window):.2f}, "
+        f"{alerts.before:.1%} of their like in training (riskiest {1 - ALERT_QUANTILE:.0%}); "
+        f"median risk {before:.2f} → {now:.2f}."
     )
-    severity = watch_or_act(drift.is_large or abs(share - usual) >= DECISIONS_ACT + noise)
+    is_urgent = (drift.is_shift and drift.is_large) or (alerts.is_shift and gap >= DECISIONS_ACT)
     return (
         Finding(
             "prediction_drift",
-            severity,
+            watch_or_act(is_urgent),
             changed,
-            f"PSI of {RISK}",
-            drift.psi,
-            drift.threshold,
-            abs(share - usual),
+            f"{_MEASURES[drift.worst]} of {RISK}",
+            drift.values[drift.worst],
+            drift.limits[drift.worst],
+            gap,
             "The features moved (see there), or the seats are others than in training.",
             "Explain it by the feature findings; else check calibration as labels mature.",
         ),
     )
+
+
+def model_age(evidence: Evidence) -> tuple[Finding, ...]:
+    """Most of the seats that are served are older than any that the model saw; then only large shifts are told."""
+    window = evidence.window
+    if not window.has_verdict or window.older <= OLD_SHARE:
+        return ()
+    changed = (
+        f"{window.older:.0%} of the seats have had the tool for longer than any seat that the model was trained on."
+    )
+    cause = "The rollout has grown older since the last training."
+    action = "Train again: recent weeks have matured since. Until then only shifts of twice the usual size are told."
+    return (Finding("model_age", Severity.INFO, changed, "share older", window.older, OLD_SHARE, None, cause, action),)
 
 
 def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
@@ -149,37 +186,57 @@ def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
 
     Only values that were lost are urgent: as a rollout ages, more people have answered, trained, been helped.
     """
-    window = evidence.window
-    if not window.has_verdict:
-        return ()
-    n, m = window.reference.height, window.seats
-    changes = {f: _null_share(window.current, f.name) - _null_share(window.reference, f.name) for f in FEATURES}
     found = []
     for group in Group:
-        worst = []
-        for feature in (f for f in FEATURES if f.group is group):
-            before = _null_share(window.reference, feature.name)
-            pooled = before + changes[feature] / 2
-            noise = NOISE_SD * math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-            if abs(changes[feature]) >= MISSING_WATCH + noise:
-                worst.append((abs(changes[feature]), MISSING_WATCH + noise, feature.name, before))
+        worst = [
+            (name, change)
+            for name, change in evidence.moved.missing.items()
+            if BY_NAME[name].group is group and change.is_shift and abs(change.now - change.before) >= MISSING_WATCH
+        ]
         if not worst:
             continue
-        worst.sort(reverse=True)
-        named = listed([f"{name} {b:.0%} → {_null_share(window.current, name):.0%}" for _, _, name, b in worst])
-        change, threshold, name, _ = worst[0]
-        lost = max(changes[BY_NAME[name]] for _, _, name, _ in worst)
+        worst.sort(key=lambda pair: -abs(pair[1].now - pair[1].before))
+        named = listed([f"{name} {change.before:.0%} → {change.now:.0%}" for name, change in worst])
+        lost = max(change.now - change.before for _, change in worst)
+        first = worst[0][1]
         found.append(
             Finding(
                 "missing_values",
                 watch_or_act(lost >= MISSING_ACT),
                 f"The share of missing values changed in {len(worst)} {group} features: {named}.",
-                f"change in share missing of {name}",
-                change,
-                threshold,
-                change,
+                f"change in share missing of {worst[0][0]}",
+                abs(first.now - first.before),
+                max(first.limit, MISSING_WATCH),
+                abs(first.now - first.before),
                 _LOST if lost > 0 else _MORE_KNOWN,
                 "Compare the sources and the roster with those of the weeks of training.",
+            )
+        )
+    return tuple(found)
+
+
+def impossible_values(evidence: Evidence) -> tuple[Finding, ...]:
+    """Values that the unit of the feature does not allow: a share above one, a count below zero."""
+    window, found = evidence.window, []
+    for feature in FEATURES:
+        if feature.unit not in _RANGES:
+            continue
+        low, high = _RANGES[feature.unit]
+        values = window.current[feature.name].drop_nulls().to_numpy()
+        share = float(((values < low) | (values > high)).sum() / max(window.current.height, 1))
+        if share < RANGE_WATCH:
+            continue
+        found.append(
+            Finding(
+                "impossible_values",
+                watch_or_act(share >= RANGE_ACT),
+                f"{share:.1%} of the seats have a {feature.name} outside {low:g} to {high:g} ({feature.unit}).",
+                "share out of range",
+                share,
+                RANGE_WATCH,
+                share,
+                "A source changed the unit of a field, or sends values that cannot be.",
+                "Look at the latest events of the source; correct them there and send them again.",
             )
         )
     return tuple(found)
@@ -192,11 +249,11 @@ def unseen_categories(evidence: Evidence) -> tuple[Finding, ...]:
         return ()
     found = []
     for feature in CATEGORIES:
-        known = window.reference[feature.name].drop_nulls().unique().to_list()
+        known = window.pool[feature.name].drop_nulls().unique().to_list()
         new = window.current.filter(pl.col(feature.name).is_not_null() & ~pl.col(feature.name).is_in(known))
         share = new.height / window.current.height
         would_be_seen = 1 - (1 - share) ** window.reference.height  # chance, had it been as frequent in training
-        if share < UNSEEN_WATCH or would_be_seen < NOISE_QUANTILE:
+        if share < UNSEEN_WATCH or would_be_seen < SEEN_BY_CHANCE:
             continue
         sizes = (
             new.group_by(feature.name).agg(pl.col(SEAT).n_unique().alias("n")).sort("n", feature.name, descending=True)
@@ -223,17 +280,21 @@ def _median(values: pl.Series) -> float:
     return float(np.median(values.drop_nulls().to_numpy()))
 
 
-def _null_share(frame: pl.DataFrame, name: str) -> float:
-    return frame[name].null_count() / frame.height
-
-
 MONITORS: tuple[Callable[[Evidence], tuple[Finding, ...]], ...] = (
     enough_data,
     coverage,
     stale_features,
     late_sources,
+    late_events,
+    impossible_values,
     missing_values,
     unseen_categories,
     feature_drift,
     prediction_drift,
+    model_age,
+    calibration,
+    policy_value,
+    sample_ratio,
+    interventions,
+    fairness,
 )

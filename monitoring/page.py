@@ -76,14 +76,21 @@ def _drift(drifts: list[dict[str, Any]], drift_page: str | None) -> str:  # Any:
     if drift_page is None:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(d['column'])}<td class='n'>{d['psi']:.3f}<td class='n'>{d['threshold']:.3f}</tr>"
+        f"<tr><td>{escape(d['column'])}"
+        + "".join(_measure(d, name) for name in ("psi", "jensenshannon", "wasserstein"))
+        + f"<td class='n'>{d['excess']:.2f}</tr>"
         for d in drifts[:DRIFT_ROWS]
     )
     return f"""<h2>Drift by column</h2>
-<p>The population stability index of the {min(len(drifts), DRIFT_ROWS)} columns that moved most, of {len(drifts)};
-the threshold includes what chance alone gives at this number of seats.
-<a href="{escape(drift_page)}">Evidently's report</a> shows each column's distribution.</p>
-<table><tr><th>Column</th><th class="n">Index</th><th class="n">Threshold</th></tr>{rows}</table>"""
+<p>The {min(len(drifts), DRIFT_ROWS)} columns that moved most, of {len(drifts)}: population stability index, Jensen–Shannon
+distance and shift in standard deviations, each with the limit that chance stays below at this number of seats; 1 and more
+times the limit is a shift. <a href="{escape(drift_page)}">Evidently's report</a> shows each column's distribution.</p>
+<table><tr><th>Column</th><th class="n">PSI</th><th class="n">JS</th><th class="n">Shift</th><th class="n">× limit</th></tr>
+{rows}</table>"""
+
+
+def _measure(drift: Mapping[str, Any], name: str) -> str:  # Any: as in `page`
+    return f"<td class='n'>{drift[name]:.2f} / {drift['limits'][name]:.2f}" if name in drift else "<td class='n'>–"
 
 
 def _minute(instant: str) -> str:

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 
 from features.adoption import METRICS, WINDOW_DAYS
+from features.charts import Line, line_chart
 from features.diagnosis import CHANGES, TITLES
 from features.intervals import Estimate, Survival
 from features.interventions import FailureMode
@@ -17,7 +18,6 @@ from features.segments import Reading, SegmentFinding
 from features.switching import SENTENCES as COURSE_SENTENCES
 from features.switching import Course
 from features.weeks import FIRST_WEEKS, FirstWeeks, Tickets
-from monitoring.charts import Line, line_chart
 
 HEAT = ("usage_rate", "depth", "task_completion_rate", "confidence", "retained_seats")
 HEAD = ("used", "deep", "tasks with AI", "confi­dence", "kept")

@@ -1,4 +1,4 @@
-"""What was served in a time window, beside the snapshots that the model was trained on."""
+"""What was served in a time window, beside the snapshots that the model was trained on, of the same age."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,19 +11,23 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC, catalogue_hash
-from features.instants import to_microseconds
 from features.log import EventLog, Served
-from features.rules import Stratum, strata
+from features.references import AS_OF, OWNERS, team_of
+from features.references import TEAM as OWNING_TEAM
+from features.rules import Stratum, ages, strata
 from features.scorer import PRODUCT_HORIZON_DAYS
+from monitoring.chance import Blocks
+from monitoring.matching import match, matched_sample
 
 RISK = f"risk_{PRODUCT_HORIZON_DAYS}"
 SERVED_RISK = str(PRODUCT_HORIZON_DAYS)  # the key of `Served.risk`
 COMPARED = (*(feature.name for feature in FEATURES), RISK)
-SEAT = "seat"
+SEAT, TEAM, WEEK, MOMENT = "seat", "team", "week", "moment"
 
 MAX_ROWS = 20_000  # a side; our choice: a report in seconds, while the noise of a PSI of ten bins is below 0.003
 MIN_SEATS = 200  # our choice: below it the noise of a PSI of ten bins is above 0.28 and hides any shift
 STALE_AFTER_HOURS = 26  # as features.store has it, which costs seconds to import (design: freshness)
+_WEEK_US = 7 * 86_400 * 1_000_000
 
 DAYS_SCHEMA = pl.Schema(
     {
@@ -40,14 +44,19 @@ DAYS_SCHEMA = pl.Schema(
 class Window:
     """Two samples of snapshots of seats in use, and what was left out of them.
 
-    reference: COMPARED, missing is null. current: COMPARED and `seat`, a number that means nothing outside the window;
-    the risk is null where another model than `model` gave it. days: DAYS_SCHEMA, one row for each UTC day with what
-    became of the latest snapshot of each seat on that day; `other_model` is counted among the seats in use, `stale`
-    among all with features. reference_rows: how many snapshots the reference was drawn from.
+    reference: COMPARED, missing is null, drawn so that its seats are as old as those served. current: COMPARED and `seat`
+    and `team`, numbers that mean nothing outside the window; one row for each seat; the risk is null where another model
+    than `model` gave it. pool, blocks: the snapshots of the reference that are near in age, with weight, team and moment,
+    from which chance is resampled. older: share of served seats that are older than anything in the reference. days:
+    DAYS_SCHEMA, one row for each UTC day with what became of the latest snapshot of each seat on that day; `other_model` is
+    counted among the seats in use, `stale` among all with features. reference_rows: of seats in use, before drawing.
     """
 
     reference: pl.DataFrame
     current: pl.DataFrame
+    pool: pl.DataFrame
+    blocks: Blocks
+    older: float
     since: datetime
     until: datetime
     model: str
@@ -58,6 +67,11 @@ class Window:
     def seats(self) -> int:
         """Distinct seats in the current sample."""
         return self.current[SEAT].n_unique()
+
+    @property
+    def teams(self) -> int:
+        """Distinct teams in the current sample."""
+        return self.current[TEAM].n_unique()
 
     @property
     def has_verdict(self) -> bool:
@@ -71,7 +85,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _Rows:
-    """(n,) snapshots of seats in use, of which the MAX_ROWS with the smallest `draw` are kept."""
+    """(n,) snapshots of seats in use, one for each seat, of which the MAX_ROWS with the smallest `draw` are kept."""
 
     draw: npt.NDArray[np.uint64]
     seat_id: npt.NDArray[np.str_]
@@ -79,8 +93,11 @@ class _Rows:
     categories: npt.NDArray[np.str_]
     risk: npt.NDArray[np.float64]
 
-    def joined(self, other: "_Rows") -> "_Rows":
-        both = [np.concatenate(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True)]
+    def followed_by(self, other: "_Rows", seen: Sequence[str]) -> "_Rows":
+        """The same with a later day, on which the seats `seen` were served: what was known of them before is over."""
+        stays = ~np.isin(self.seat_id, np.array(seen, np.str_))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        both = [np.concatenate((mine[stays], theirs)) for mine, theirs in pairs]
         kept = np.argsort(both[0], kind="stable")[:MAX_ROWS]
         return _Rows(*(column[kept] for column in both))
 
@@ -88,15 +105,16 @@ class _Rows:
 def read_window(log: EventLog, reference_path: Path, *, since: datetime, until: datetime, model: str) -> Window:
     """What was served in [since, until) beside the reference at `reference_path`; no seat id leaves this function.
 
-    Of each seat and UTC day the latest snapshot counts, once. Both samples are of seats in use, the risk set that the
-    model was trained on, of today's catalogue, and at most MAX_ROWS, drawn by hash: the same rows at every call.
+    Of each seat the latest snapshot counts. Both samples are of seats in use, the risk set that the model was trained on,
+    of today's catalogue, and at most MAX_ROWS, drawn by hash: the same rows at every call. The reference's seats are as
+    old as those that were served (`monitoring.matching`).
     model: as `Served.model` has it. Raises ValueError where the window is empty or the reference cannot be read.
     """
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"the window needs time zones, came {since.isoformat()} to {until.isoformat()}")
     if since >= until:
         raise ValueError(f"the window ends at {until.isoformat()}, which is not after its start {since.isoformat()}")
-    reference, reference_rows = _read_reference(reference_path)
+    reference = _read_reference(reference_path)
     rows, days = _in_use((), model), []
     for start, end in _utc_days(since, until):
         latest = {item.seat_id: item for item in log.served(since=start, until=end)}  # oldest first: the latest stays
@@ -117,8 +135,39 @@ def read_window(log: EventLog, reference_path: Path, *, since: datetime, until: 
                 "stale": sum(_is_stale(item) for item in known),
             }
         )
-        rows = rows.joined(_in_use(in_use, model))
-    return Window(reference, _frame(rows), since, until, model, pl.DataFrame(days, DAYS_SCHEMA), reference_rows)
+        rows = rows.followed_by(_in_use(in_use, model), list(latest))
+    current = _frame(rows, _teams(log, rows))
+    return compare(reference, current, since, until, model, pl.DataFrame(days, DAYS_SCHEMA))
+
+
+def compare(
+    reference: pl.DataFrame, current: pl.DataFrame, since: datetime, until: datetime, model: str, days: pl.DataFrame
+) -> Window:
+    """The window of two samples of seats in use.
+
+    reference: COMPARED and `week`, `team`, `moment`; current: COMPARED and `seat`, `team`, `week`, all whole numbers.
+    """
+    if not (reference.height and current.height):
+        nothing = np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)
+        return Window(
+            reference.select(COMPARED), current.drop(WEEK), reference.select(COMPARED), Blocks(*nothing), 0.0,
+            since, until, model, days, reference.height,
+        )  # fmt: skip
+    found = match(reference[WEEK].to_numpy(), current[WEEK].to_numpy())
+    pool = reference.filter(pl.Series(found.weight > 0))
+    weight = found.weight[found.weight > 0]
+    return Window(
+        pool.select(COMPARED)[matched_sample(weight, pool.height)],
+        current.drop(WEEK),
+        pool.select(COMPARED),
+        Blocks(weight, pool[TEAM].to_numpy(), pool[MOMENT].to_numpy()),
+        found.older,
+        since,
+        until,
+        model,
+        days,
+        reference.height,
+    )
 
 
 def _utc_days(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -145,15 +194,28 @@ def _in_use(items: Sequence[Served], model: str) -> _Rows:
 
 
 def _draw(item: Served) -> int:
-    key = f"{item.seat_id}|{0 if item.as_of is None else to_microseconds(item.as_of)}"
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(item.seat_id.encode(), digest_size=8).digest(), "big")
 
 
-def _frame(rows: _Rows) -> pl.DataFrame:
+def _teams(log: EventLog, rows: _Rows) -> npt.NDArray[np.str_]:
+    """(n,) the digest of each row's team; a seat that the roster does not know is a team of its own."""
+    wanted = log.seats(rows.seat_id.tolist()).select(["seat_id", "organization", "team"]).to_pylist()
+    known = {row["seat_id"]: team_of(row["organization"], row["team"], row["seat_id"]) for row in wanted}
+    return np.array([known.get(seat_id, seat_id) for seat_id in rows.seat_id.tolist()], np.str_)
+
+
+def _frame(rows: _Rows, teams: npt.NDArray[np.str_]) -> pl.DataFrame:
     columns: dict[str, npt.NDArray[np.generic]] = {f.name: rows.vectors[:, i] for i, f in enumerate(NUMERIC)}
     columns |= {f.name: rows.categories[:, i] for i, f in enumerate(CATEGORIES)}
-    columns |= {RISK: rows.risk, SEAT: np.unique(rows.seat_id, return_inverse=True)[1]}
-    return _clean(pl.DataFrame(columns)).with_columns(pl.Series(SEAT, columns[SEAT], dtype=pl.Int64))
+    frame = _clean(pl.DataFrame({**columns, RISK: rows.risk}))
+    owners = {SEAT: rows.seat_id, TEAM: teams}
+    codes = [pl.Series(name, np.unique(of, return_inverse=True)[1], dtype=pl.Int64) for name, of in owners.items()]
+    return frame.with_columns(*codes, _weeks(rows.vectors))
+
+
+def _weeks(vectors: npt.NDArray[np.float64]) -> pl.Series:
+    """The whole weeks since each seat was assigned."""
+    return pl.Series(WEEK, np.nan_to_num(ages(vectors)) // 7, dtype=pl.Int64)
 
 
 def _clean(frame: pl.DataFrame) -> pl.DataFrame:
@@ -163,8 +225,8 @@ def _clean(frame: pl.DataFrame) -> pl.DataFrame:
     return cleaned.select(COMPARED)
 
 
-def _read_reference(path: Path) -> tuple[pl.DataFrame, int]:
-    """The sample of the reference, and how many snapshots of seats in use it was drawn from."""
+def _read_reference(path: Path) -> pl.DataFrame:
+    """COMPARED and `week`, `team`, `moment` of the reference's snapshots of seats in use."""
     if not path.is_file():
         raise ValueError(f"there is no reference at {path}; expected the reference.parquet that the model carries")
     try:
@@ -172,29 +234,20 @@ def _read_reference(path: Path) -> tuple[pl.DataFrame, int]:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the reference {path} cannot be read as Parquet: {reason}") from None
-    absent = [name for name in COMPARED if name not in frame.columns]
+    absent = [name for name in (*COMPARED, AS_OF, *OWNERS) if name not in frame.columns]
     if absent:
         raise ValueError(
             f"the reference {path} lacks {', '.join(absent[:5])}{' and more' if len(absent) > 5 else ''}: "
-            "the model was trained on another feature catalogue; train again"
+            "the model was trained by another build or on another feature catalogue; train again"
         )
     try:
-        frame = _clean(frame)
+        cleaned = _clean(frame)
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the reference {path} has a column of another type than the catalogue's: {reason}") from None
-    vectors = frame.select(feature.name for feature in NUMERIC).to_numpy()
-    in_use = frame.filter(pl.Series(strata(vectors) == str(Stratum.IN_USE), dtype=pl.Boolean))
-    kept = np.sort(np.argsort(_scattered(in_use.height), kind="stable")[:MAX_ROWS])
-    return in_use[kept], in_use.height
-
-
-def _scattered(n: int) -> npt.NDArray[np.uint64]:
-    """(n,) a fixed hash of each row's position: every k-th row would follow the weeks of the snapshots.
-
-    Source: Steele, Lea, Flood 2014, SplitMix64, with the constants of Stafford's Mix13.
-    """
-    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+    vectors = cleaned.select(feature.name for feature in NUMERIC).to_numpy()
+    return cleaned.with_columns(
+        _weeks(vectors),
+        pl.Series(TEAM, np.unique(frame[OWNING_TEAM].to_numpy(), return_inverse=True)[1], dtype=pl.Int64),
+        (frame[AS_OF].cast(pl.Datetime("us", "UTC")).cast(pl.Int64) // _WEEK_US).alias(MOMENT),
+    ).filter(pl.Series(strata(vectors) == str(Stratum.IN_USE), dtype=pl.Boolean))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from features.audit import DEFAULT_PURPOSE, Reader
@@ -22,7 +23,8 @@ from serving.meters import Meters
 from serving.problems import ProblemError, invalid, respond
 
 # The document describes the service and holds nobody's data; whoever integrates reads it before they have a key.
-PUBLIC = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+PAGES, SIGN_IN = "/ops", "/ops/sign-in"
+PUBLIC = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", SIGN_IN})
 PURPOSE_HEADER = "Rekindle-Purpose"
 SEEN_SECONDS = 2.0  # our choice: so long a revoked key may still be let in
 TRUSTED_SECONDS = 300.0  # our choice: so long the keys that were read last are trusted while the database is away
@@ -79,9 +81,17 @@ class Gate:
         now = self._clock()
         if not opens(key, secret) or key is None or not key.is_valid(now):
             raise _unauthorized("the key is unknown, revoked or expired")
+        return self._admitted(key, now)
+
+    def admit_known(self, key_id: str) -> Caller | None:
+        """Who calls with a key that was shown before; None where it is not valid any more. Raises ProblemError 429."""
+        key, now = self._key(key_id), self._clock()
+        return None if key is None or not key.is_valid(now) else self._admitted(key, now)
+
+    def _admitted(self, key: Key, now: datetime) -> Caller:
         self._take_token(key)
-        self._used[key_id] = now
-        return Caller(key_id, key.organization, key.scopes)
+        self._used[key.key_id] = now
+        return Caller(key.key_id, key.organization, key.scopes)
 
     def flush(self) -> None:
         """Write when keys were last used. For a thread of its own: it waits for the database."""
@@ -119,10 +129,12 @@ class Gate:
 
 
 class Guard:
-    """ASGI middleware: no call but the public ones without a key."""
+    """ASGI middleware: no call but the public ones without a key. session: of a browser's `Cookie` header, for pages."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, meters: Meters) -> None:
-        self._app, self._gate, self._meters = app, gate, meters
+    def __init__(
+        self, app: ASGIApp, gate: Gate, meters: Meters, session: Callable[[str | None], Caller | None]
+    ) -> None:
+        self._app, self._gate, self._meters, self._session = app, gate, meters, session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with who calls, or answer it."""
@@ -130,7 +142,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            scope[_CALLER] = self._gate.admit(_header(scope, b"authorization"))
+            authorization = _header(scope, b"authorization")
+            if _is_page(scope["path"]) and authorization is None:
+                caller = self._session(_header(scope, b"cookie"))
+                if caller is None:
+                    await RedirectResponse(SIGN_IN, 303, {"Cache-Control": "no-store"})(scope, receive, send)
+                    return
+                scope[_CALLER] = caller
+            else:
+                scope[_CALLER] = self._gate.admit(authorization)
         except ProblemError as error:
             self._meters.turned_away(error.problem.status)
             await respond(error.problem, error.headers)(scope, receive, send)
@@ -142,6 +162,10 @@ class Guard:
             await respond(from_log.problem, {"Retry-After": "5"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _is_page(path: str) -> bool:
+    return path == PAGES or path.startswith(f"{PAGES}/")
 
 
 def caller_of(request: Request) -> Caller:

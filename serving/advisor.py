@@ -16,11 +16,12 @@ from features.audit import Read, Reader
 from features.catalogue import BY_NAME, CATEGORIES, catalogue_hash
 from features.champions import Champions, read_champions
 from features.decisions import Decision
-from features.estimates import EffectEstimator, Estimates, ExpertEstimator
+from features.estimates import EffectEstimator, Estimates
 from features.interventions import SHIPPED, Intervention, load_interventions
 from features.log import EventLog, Served
 from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
+from features.references import forget
 from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
 from features.tools import ToolProfile, load_tools
@@ -28,8 +29,8 @@ from serving.degrading import FROM_LOG_MOST, flags
 from serving.facts import FactBook, Objected, Seat
 from serving.groups import Groups
 from serving.meters import Meters
-from serving.model import Champion
-from serving.policy import Facts, Snapshot, decide, generator, in_holdout, key_id, policy_name, removal, replay
+from serving.model import Champion, EffectsChampion
+from serving.policy import Facts, Snapshot, decide, generator, in_holdout, key_id, policy_name, removals, replay
 from serving.problems import Problem, problem
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
@@ -44,11 +45,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Option:
-    """A scored seat with the facts around it and the interventions that the guardrails leave."""
+    """A scored seat with the facts around it, what is believed of each intervention, and why some are ruled out."""
 
     score: Score
     facts: Facts
-    eligible: tuple[str, ...]
+    effects: Estimates
+    guardrails: Mapping[str, str]
 
 
 def utc_now() -> datetime:
@@ -65,11 +67,10 @@ class Advisor:
         *,
         clock: Callable[[], datetime] = utc_now,
         objected: Objected | None = None,
-        effects: EffectEstimator | None = None,
     ) -> None:
         """Opens the log and the feature store of the home folder, making them where they are not there.
 
-        objected: those of some persons who object to decisions, by default those who said so; effects: who tells them, the experts by default.
+        objected: those of some persons who object to decisions, by default those who said so.
         """
         settings.home.mkdir(parents=True, exist_ok=True)
         self.settings = settings
@@ -80,7 +81,7 @@ class Advisor:
         self.catalogue: tuple[Intervention, ...] = load_interventions(own if own.exists() else SHIPPED)
         self.log = EventLog(settings.database_url)
         self._objected = objected or People(self.log.database).has_objected
-        self.effects: EffectEstimator = effects or ExpertEstimator()
+        self._policies: dict[str, str] = {}  # by who tells the effects
         self._champions = Champions()
         self._completions = self.log.completions()
         self._store = FeatureStore(settings.home, redis=settings.redis)
@@ -95,15 +96,21 @@ class Advisor:
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
         self._key_id = key_id(self._key)
-        self._policy = policy_name(self.catalogue, settings.terms, effects_model=self.effects.label)
+        self._terms = settings.terms
         self.champion = Champion(settings.home, self.meters)
-        self.champion.refresh()
+        self.effects = EffectsChampion(settings.home, self.catalogue, self.meters)
+        self.refresh()
         self.webhooks = Webhooks(self.log.database, key=pseudonym_key)
         self.watch = Watch(self.webhooks, self.log.database, self.champion, at_risk_from=settings.at_risk_threshold)
 
     def refresher(self) -> Refresher:
         """What refreshes online features; with a store of its own, so that reading never waits for it."""
         return Refresher(self.log, FeatureStore(self.settings.home, redis=self.settings.redis), self._tools)
+
+    def refresh(self) -> None:
+        """Serve what is promoted now, of risk and of effects. For one thread."""
+        self.champion.refresh()
+        self.effects.refresh()
 
     def close(self) -> None:
         """Write what waits and give back every connection."""
@@ -140,9 +147,11 @@ class Advisor:
         return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
 
     def erase(self, person_id: str) -> Erased:
-        """Take out everything that names the person (features.people)."""
+        """Take out everything that names the person (features.people), and their snapshots that models keep."""
         with self._from_log_lock:
-            return People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+            erased = People(self.log.database).erase(person_id, store=self._from_log.store, now=self._clock())
+        forget(self.settings.home, [person_id])
+        return erased
 
     def mature(self) -> int:
         """Tell webhooks of decisions whose outcome can be judged by now; returns how many there were."""
@@ -159,47 +168,68 @@ class Advisor:
         """The problem of a seat that does not exist, or not for the caller."""
         return self._missing(seat_id, is_known=False)
 
-    def decide(self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None) -> list[Decision | Problem]:
-        """A decision for each seat or why there is none, in the order given; logged before it is returned."""
+    def decide(
+        self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None, readers: Mapping[str, Reader] | None = None
+    ) -> list[Decision | Problem]:
+        """A decision for each seat or why there is none, in the order given; logged before it is returned.
+
+        readers: by seat, who gets to see its decision: audited with it.
+        """
         now = self._clock()
-        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
+        seats = self.log.seat_rows(seat_ids)
         rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
         scores = self._scored(rows, explain=False)
-        decisions = self._decided(scores, seats, wanted=wanted, now=now)
-        self._record_served(scores, now=now)
+        decisions = self._decided(scores, seats, wanted=wanted, readers=readers or {}, now=now)
         for decision in decisions:
             self.meters.decided(decision)
         by_seat = {decision.seat_id: decision for decision in decisions}
-        return [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows]
+        return [
+            row if isinstance(row, Problem) else by_seat.get(row.seat_id) or self._missing(row.seat_id, is_known=False)
+            for row in rows
+        ]
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that cookies of ops pages are signed with."""
+        return hmac.new(self._key, b"sessions", hashlib.sha256).digest()
 
     @property
     def plan_key(self) -> bytes:
         """The key that plans are drawn with."""
         return hmac.new(self._key, b"plans", hashlib.sha256).digest()
 
-    def options(self, seat_ids: Sequence[str]) -> list[Option]:
-        """What could be done for each seat that has features, by the guardrails of `decide`; nothing is decided or logged."""
-        now = self._clock()
-        seats = {seat["seat_id"]: seat for seat in self.log.seats(seat_ids).to_pylist()}
-        scores = self._scored(
-            [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)], explain=False
-        )
+    @property
+    def key_id(self) -> str:
+        """Which key draws; nothing of the key itself."""
+        return self._key_id
+
+    def options(
+        self,
+        seat_ids: Sequence[str],
+        *,
+        catalogue: Sequence[Intervention],
+        effects: EffectEstimator,
+        at_risk_from: float,
+    ) -> list[Option]:
+        """What could be done for each seat that has features and such a risk, by the guardrails of `decide`; nothing is
+        decided or logged.
+        """
+        now, terms = self._clock(), self._terms
+        seats = self.log.seat_rows(seat_ids)
+        rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
+        scores = [one for one in self._scored(rows, explain=False) if one.risk[PRODUCT_HORIZON] >= at_risk_from]
         asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
         if not asked:
             return []
-        book = self._book(asked, now=now)
+        book = self._book(asked, now=now, catalogue=catalogue)
         with self.log.deciding() as deciding:
             book.read_uses(deciding, now=now)
         found = []
-        for score, expected in zip(scores, self._estimates(scores), strict=True):
-            seat_id, terms = score.row.seat_id, self.settings.terms
+        for score, expected in zip(scores, self._estimates(scores, effects, catalogue), strict=True):
+            seat_id = score.row.seat_id
             facts = book.of(seat_id, wanted=None, in_holdout=self._is_held(asked[seat_id], now=now), now=now)
-            left = [
-                i
-                for i in self.catalogue
-                if removal(i, facts, effects=expected, seat_id=seat_id, terms=terms, now=now) is None
-            ]
-            found.append(Option(score, facts, tuple(intervention.id for intervention in left)))
+            removed = removals(catalogue, facts, effects=expected, seat_id=seat_id, terms=terms, now=now)
+            found.append(Option(score, facts, expected, removed))
         return found
 
     def replay(self, decision: Decision) -> Decision:
@@ -277,25 +307,39 @@ class Advisor:
 
     def _scored(self, rows: Sequence[OnlineRow | Problem], *, explain: bool) -> list[Score]:
         found = [row for row in rows if isinstance(row, OnlineRow)]
-        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain)
+        return score_rows(found, self.champion.current, note=self.champion.note, explain=explain, now=self._clock())
 
     def _decided(
-        self, scores: Sequence[Score], seats: Mapping[str, Seat], *, wanted: frozenset[str] | None, now: datetime
+        self,
+        scores: Sequence[Score],
+        seats: Mapping[str, Seat],
+        *,
+        wanted: frozenset[str] | None,
+        readers: Mapping[str, Reader],
+        now: datetime,
     ) -> list[Decision]:
         if not scores:
             return []
         asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
-        book = self._book(asked, now=now)
-        effects = self._estimates(scores)
+        book = self._book(asked, now=now, catalogue=self.catalogue)
+        estimator = self.effects.current  # one for the whole request: it may be swapped meanwhile
+        effects = self._estimates(scores, estimator, self.catalogue)
         with self.log.deciding() as deciding:
             now = self._clock()  # after waiting for its turn
             book.read_uses(deciding, now=now)
+            gone = deciding.erased(asked)  # since their features were read
             decisions = []
             for score, expected in zip(scores, effects, strict=True):
-                decision = self._decision(score, asked[score.row.seat_id], book, expected, wanted=wanted, now=now)
+                if score.row.seat_id in gone:
+                    continue
+                decision = self._decision(
+                    score, asked[score.row.seat_id], book, expected, told_by=estimator.label, wanted=wanted, now=now
+                )
                 book.add(decision)
                 decisions.append(decision)
             deciding.record(decisions)
+            read = [Read(now, readers[item.seat_id], item.seat_id) for item in decisions if item.seat_id in readers]
+            deciding.record_reads(self._served(scores, now=now), read)
         return decisions
 
     def _decision(
@@ -305,10 +349,11 @@ class Advisor:
         book: FactBook,
         effects: Estimates,
         *,
+        told_by: str,
         wanted: frozenset[str] | None,
         now: datetime,
     ) -> Decision:
-        row, terms = score.row, self.settings.terms
+        row, terms = score.row, self._terms
         held = self._is_held(seat, now=now)
         decision_id = str(uuid.uuid4())
         return decide(
@@ -320,26 +365,33 @@ class Advisor:
             decision_id=decision_id,
             now=now,
             rng=generator(self._key, decision_id),
-            policy=self._policy,
-            effects_model=self.effects.label,
+            policy=self._policy(told_by),
+            effects_model=told_by,
             key_id=self._key_id,
         )
 
-    def _estimates(self, scores: Sequence[Score]) -> list[Estimates]:
-        return self.effects.estimate(
+    def _policy(self, told_by: str) -> str:
+        if told_by not in self._policies:
+            self._policies[told_by] = policy_name(self.catalogue, self._terms, effects_model=told_by)
+        return self._policies[told_by]
+
+    def _estimates(
+        self, scores: Sequence[Score], estimator: EffectEstimator, catalogue: Sequence[Intervention]
+    ) -> list[Estimates]:
+        return estimator.estimate(
             np.stack([score.row.vector for score in scores]),
             [score.row.categories for score in scores],
             np.array([score.risk[PRODUCT_HORIZON] for score in scores]),
-            self.catalogue,
+            catalogue,
         )
 
-    def _book(self, asked: Mapping[str, Seat], *, now: datetime) -> FactBook:
+    def _book(self, asked: Mapping[str, Seat], *, now: datetime, catalogue: Sequence[Intervention]) -> FactBook:
         self._champions = read_champions(self.log, now=now, known=self._champions)
         return FactBook(
             asked,
             log=self.log,
             tools=self._tools,
-            catalogue=self.catalogue,
+            catalogue=catalogue,
             champions=self._champions,
             completions=self._completions,
             objected=self._objected,
@@ -348,19 +400,20 @@ class Advisor:
 
     def _is_held(self, seat: Seat, *, now: datetime) -> bool:
         team = seat["team"] or seat["seat_id"]  # our choice: a seat without a team is a team of its own
-        terms = self.settings.terms
+        terms = self._terms
         return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
-    def _record_served(self, scores: Sequence[Score], *, now: datetime) -> None:
-        self._put_served(scores, (), now=now).result()
-
     def _put_served(self, scores: Sequence[Score], reads: Sequence[Read], *, now: datetime) -> "Future[None]":
+        return self._records.put((self._served(scores, now=now), reads))
+
+    def _served(self, scores: Sequence[Score], *, now: datetime) -> list[Served]:
+        """What is served, as it goes to the log; counted."""
         for score in scores:
             age_s = score.row.age_seconds(now)
             self.meters.scored(score.method, is_stale=is_stale(age_s))
             for how in flags(score, age_s=age_s, refusal=self.champion.refusal):
                 self.meters.degraded(how)
-        served = [
+        return [
             Served(
                 seat_id=score.row.seat_id,
                 served_at=now,
@@ -373,7 +426,6 @@ class Advisor:
             )
             for score in scores
         ]
-        return self._records.put((served, reads))
 
     def _write_records(self, waiting: Sequence[tuple[Sequence[Served], Sequence[Read]]]) -> list[None]:
         """What was served and read by several requests, in one transaction."""

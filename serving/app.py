@@ -17,7 +17,7 @@ from features.decisions import Decision
 from features.estimates import EffectEstimate
 from features.events import InvalidItem
 from features.keys import Keys, Scope
-from features.live import live_friction
+from features.live import is_current, live_friction
 from serving import cloudevents
 from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
@@ -30,6 +30,7 @@ from serving.feedback import add_feedback, logged
 from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
+from serving.ops import add_ops, session_of
 from serving.problems import (
     LimitedBody,
     Problem,
@@ -87,7 +88,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     app.state.keys, app.state.gate, app.state.desk = keys, gate, desk
     app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, gate=gate, meters=meters)
+    app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
     app.add_middleware(Timed, meters=meters)
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
@@ -135,18 +136,15 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "decide")
         seats = _own(asked.seats, caller_of(request))
         wanted = None if asked.interventions is None else frozenset(asked.interventions)
-        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted))) if seats else []
+        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted, reader))) if seats else []
         if isinstance(decided, Exception):
             raise decided
-        read = [item.seat_id for item in decided if isinstance(item, Decision)]
-        recorded = advisor.record_reads(read, reader)
         by_seat = {
             seat_id: _seat_problem(seat_id, decision)
             if isinstance(decision, Problem)
             else _decision_item(decision, titles, advisor.use_case(decision))
             for seat_id, decision in zip(seats, decided, strict=True)
         }
-        await asyncio.wrap_future(recorded)
         return _answer(_completed(by_seat, asked.seats, advisor))
 
     @app.post(
@@ -239,6 +237,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_feedback(app, advisor)
     add_roster_calls(app, advisor)
     add_people_calls(app, advisor)
+    add_ops(app, advisor, gate)
     add_aggregates(app, advisor)
     _add_probes(app, advisor)
     describe(
@@ -307,7 +306,9 @@ def readiness_of(advisor: Advisor) -> Readiness:
         features = f"not readable: {type(error).__name__}"
     model = advisor.champion.current
     said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
-    return Readiness(ready=(log, features) == ("reachable", "readable"), log=log, features=features, model=said)
+    effects = ": ".join(part for part in (advisor.effects.current.label, advisor.effects.refusal) if part)
+    is_ready = (log, features) == ("reachable", "readable")
+    return Readiness(ready=is_ready, log=log, features=features, model=said, effects=effects)
 
 
 def _check_batch(seats: list[str], max_batch: int) -> None:
@@ -339,7 +340,7 @@ def _score_item(score: Score, now: datetime, refusal: str) -> dict[str, Any]:
         "risk": score.risk,
         "interval": {horizon: (score.low[horizon], score.high[horizon]) for horizon in score.risk},
         "expected_days": score.expected_days,
-        "live_friction": live_friction(score.row.vector),
+        "live_friction": live_friction(score.row.vector) if is_current(score.row.age_seconds(now)) else None,
         "failure_modes": score.failure_modes,
         **_freshness(score.row.as_of, now),
         "model": {
@@ -377,9 +378,11 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "risk": decision.risk,
         "live_friction": live_friction(np.asarray(decision.features))
         if decision.catalogue_hash == catalogue_hash()
+        and is_current((decision.decided_at - decision.as_of).total_seconds())
         else None,
         "policy": decision.policy,
         "model": decision.model,
+        "effects_model": decision.effects_model,
         **_freshness(decision.as_of, decision.decided_at),
     }
 

@@ -58,6 +58,12 @@ DEGRADATIONS = (
         f'`rekindle_degraded{{how="{NOT_THE_CHAMPION}"}}`, `rekindle_model_refusals`',
     ),
     Degradation(
+        "learned effects that were promoted, and fit the features and the interventions",
+        "decisions by what the experts expect, or by the learned effects that served before",
+        '`effects_model: "expert"` in the decision; why, in `effects` of `/readyz`',
+        "`rekindle_effects_refusals`",
+    ),
+    Degradation(
         "the database",
         "nothing: what cannot be logged is not scored, decided or accepted; keys are still known for 5 minutes, "
         f"probes answer; try again after {RETRY_AFTER_SECONDS} s",

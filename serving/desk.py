@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from features.audit import Reader
 from features.decisions import Decision
 from serving.advisor import Advisor
 from serving.groups import Groups
@@ -15,16 +16,17 @@ Decided = list[Decision | Problem]
 
 @dataclass(frozen=True)
 class Asked:
-    """What one request wants decided. wanted: among these interventions only; None for all."""
+    """What one request wants decided. wanted: among these interventions only; None for all; reader: who asks."""
 
     seats: Sequence[str]
     wanted: frozenset[str] | None
+    reader: Reader
 
 
 @dataclass
 class _Round:
     wanted: frozenset[str] | None
-    seats: dict[str, None] = field(default_factory=dict)
+    seats: dict[str, Reader] = field(default_factory=dict)
     members: list[int] = field(default_factory=list)
 
 
@@ -47,7 +49,7 @@ class Desk:
         answers: dict[int, Decided | Exception] = {}
         for part in _rounds(waiting):
             try:
-                decided = self._advisor.decide(list(part.seats), wanted=part.wanted)
+                decided = self._advisor.decide(list(part.seats), wanted=part.wanted, readers=part.seats)
             except Exception as error:  # the next round may fare better, and each caller is told
                 answers.update(dict.fromkeys(part.members, error))
                 continue
@@ -64,7 +66,7 @@ def _rounds(waiting: Sequence[Asked]) -> Iterator[_Round]:
             yield part
             part = _Round(None)
         part.wanted = asked.wanted
-        part.seats.update(dict.fromkeys(asked.seats))
+        part.seats.update(dict.fromkeys(asked.seats, asked.reader))
         part.members.append(number)
     if part.members:
         yield part

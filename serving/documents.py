@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from features.audit import DEFAULT_PURPOSE
 from serving import idempotency
 from serving.access import PURPOSE_HEADER, scope_of
+from serving.examples import EXAMPLES
 from serving.problems import MEDIA_TYPE
 
 KEY = "key"
@@ -21,7 +22,7 @@ ITEMS = {("EventsRequest", "events"): "EventIn", ("SeatsRequest", "seats"): "Sea
 
 def body(models: Mapping[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a call. models: by media type, the model of its body, or a schema."""
-    content = {media: {"schema": _schema(model), **_example(model)} for media, model in models.items()}
+    content = {media: {"schema": _schema(model)} for media, model in models.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -87,6 +88,9 @@ def describe(app: FastAPI, models: Iterable[type[BaseModel]]) -> None:
             schemas.setdefault(model.__name__, schema)
         for (model_name, field), item in ITEMS.items():  # checked one by one, so that their model does not say it
             schemas[model_name]["properties"][field]["items"] = {"$ref": f"#/components/schemas/{item}"}
+        for model_name, example in EXAMPLES.items():
+            if model_name in schemas:
+                schemas[model_name]["examples"] = [example]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending it
@@ -94,8 +98,3 @@ def describe(app: FastAPI, models: Iterable[type[BaseModel]]) -> None:
 
 def _schema(model: Any) -> dict[str, Any]:
     return model if isinstance(model, dict) else {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def _example(model: Any) -> dict[str, Any]:
-    example = getattr(model, "EXAMPLE", None)
-    return {} if example is None else {"example": example}

@@ -55,6 +55,7 @@ class FactBook:
 
     def read_uses(self, deciding: Deciding, *, now: datetime) -> None:
         """Reads what was done already, which nobody else can add to until `deciding` ends."""
+        self._objected |= deciding.erased(self._all_persons())  # nobody asks whom was erased meanwhile
         for use in deciding.uses(list(self._seats), self._all_persons(), now=now):
             self._add(use)
         limited = [intervention.id for intervention in self._catalogue if intervention.capacity_per_day is not None]

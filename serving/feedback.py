@@ -10,13 +10,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 from features.decisions import NONE, Decision, Stage
 from features.estimates import EffectEstimate
 from features.events import CLOCK_SKEW
-from features.feedback import ContradictingOutcome, Outcome
+from features.feedback import ContradictingOutcome, Outcome, SeatGone
 from features.interventions import Intervention
 from features.keys import Scope
 from features.scorer import PRODUCT_HORIZON_DAYS
 from serving.access import Caller, caller_of, needs, organization_asked, reader_of
 from serving.advisor import Advisor
 from serving.answers import json_answer
+from serving.cursors import MAX_LENGTH, cursor_of, place_of
 from serving.documents import problems, purpose, retry_key
 from serving.problems import ProblemError, invalid
 
@@ -79,6 +80,9 @@ class WorkItem(BaseModel):
     expires_at: datetime | None
     expired: bool
     reactions: dict[Stage, datetime]
+    policy: str = Field(
+        description="`greedy-…` where the seat was decided by itself, `plan-…` where in the plan of the day."
+    )
 
 
 class Worklist(BaseModel):
@@ -87,6 +91,7 @@ class Worklist(BaseModel):
     organization: str
     day: date
     total: int = Field(description="Of the day; `items` holds at most as many as asked for.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
     note: str = Field(description="Why there is nothing, where there is nothing.")
     items: list[WorkItem]
 
@@ -110,7 +115,10 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
             raise ProblemError(409, "nothing-was-done", "Nothing was done", f"{decision_id} chose {NONE!r}")
         now = advisor.now
         at = _reacted_at(reaction.at or now, decision, now=now)
-        is_new = advisor.log.feedback.react(decision, reaction.stage, at=at, now=now)
+        try:
+            is_new = advisor.log.feedback.react(decision, reaction.stage, at=at, now=now)
+        except SeatGone as error:
+            raise ProblemError(409, "seat-gone", "The seat is not there any more", str(error)) from None
         stored = advisor.log.feedback.reactions([decision])[decision_id][reaction.stage]
         status = "accepted" if is_new else "duplicate"
         return json_answer({"decision_id": decision_id, "stage": reaction.stage, "at": stored, "status": status})
@@ -157,11 +165,12 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
         ] = None,
         day: Annotated[date | None, Query(description="UTC; today where it is left out.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 100,
+        cursor: Annotated[str | None, Query(max_length=MAX_LENGTH)] = None,
     ) -> Response:
         """The day's seats at risk with what was decided to be done, the greatest risk first. Decides nothing itself."""
         reader, now = reader_of(request, "worklist"), advisor.now
         wanted = organization_asked(organization, caller_of(request))
-        found = worklist_of(advisor, catalogue, wanted, day or now.date(), limit=limit, now=now)
+        found = worklist_of(advisor, catalogue, wanted, day or now.date(), cursor=cursor, limit=limit, now=now)
         advisor.record_reads([item["seat_id"] for item in found["items"]], reader).result()
         return json_answer(found)
 
@@ -180,16 +189,19 @@ def worklist_of(
     organization: str,
     day: date,
     *,
+    cursor: str | None = None,
     limit: int,
     now: datetime,
 ) -> dict[str, Any]:
-    """A Worklist as plain values."""
+    """A Worklist as plain values. Raises ProblemError for a cursor that no Worklist gave."""
+    after = None if cursor is None else tuple(place_of(cursor, float, str, str))
     midnight = datetime.combine(day, time(), UTC)
     decisions = advisor.log.decisions(
         organization=organization, since=midnight, until=midnight + timedelta(days=1), acted=True
     )
-    decisions.sort(key=lambda item: (-item.risk.get(_PRODUCT, -1.0), item.seat_id, item.decided_at))
-    shown = decisions[:limit]
+    decisions.sort(key=_place)
+    left = decisions if after is None else [item for item in decisions if _place(item) > after]
+    shown = left[:limit]
     reactions = advisor.log.feedback.reactions(shown)
     note = "" if decisions else "nothing was decided to be done on that day: ask /v1/decide for the seats at risk"
     return {
@@ -197,11 +209,17 @@ def worklist_of(
         "day": day,
         "total": len(decisions),
         "note": note,
+        "next_cursor": cursor_of(*_place(shown[-1])) if len(left) > limit else None,
         "items": [
             _work_item(item, catalogue.get(item.intervention), advisor.use_case(item), reactions, now=now)
             for item in shown
         ],
     }
+
+
+def _place(decision: Decision) -> tuple[float, str, str]:
+    """The greatest risk first; a decision's id makes the order one."""
+    return -decision.risk.get(_PRODUCT, -1.0), decision.seat_id, decision.decision_id
 
 
 def _work_item(
@@ -230,6 +248,7 @@ def _work_item(
         "decided_at": decision.decided_at,
         "expires_at": decision.expires_at,
         "expired": decision.expires_at is not None and decision.expires_at <= now,
+        "policy": decision.policy,
         "reactions": {str(stage): at for stage, at in reactions.get(decision.decision_id, {}).items()},
     }
 

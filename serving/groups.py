@@ -11,43 +11,72 @@ Answer = TypeVar("Answer")
 _END = None
 
 
+class Closed(RuntimeError):
+    """It takes in nothing any more: the process is about to end."""
+
+
+class Line(Generic[Item]):
+    """A queue that can be closed: what was put before is still taken, what comes after is refused."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._lock, self._is_closed = threading.Lock(), False
+
+    def put(self, item: Item) -> None:
+        """Raises Closed once it was closed: nobody would answer."""
+        with self._lock:
+            if self._is_closed:
+                raise Closed(f"{self._name} is closed: the service is about to end")
+            self._queue.put(item)
+
+    def close(self) -> None:
+        """Let no more in; safe to repeat."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._queue.put(_END)
+
+    def take(self, size: Callable[[Item], int], most: int) -> tuple[list[Item], bool]:
+        """What waits, at least one and so many that their sizes come to `most`, and whether more may follow."""
+        group: list[Item] = []
+        waiting = self._queue.get()
+        while waiting is not _END:
+            group.append(waiting)
+            if sum(map(size, group)) >= most:
+                break
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        return group, waiting is not _END
+
+
 class Groups(Generic[Item, Answer]):
     """One thread that takes whatever waits, at most `most` items, and does it at once: one commit for all of them."""
 
     def __init__(self, name: str, work: Callable[[Sequence[Item]], Sequence[Answer]], *, most: int) -> None:
         """work: the answer of each item, in order; what it raises is raised for each of them."""
         self._work, self._most = work, most
-        self._queue: queue.SimpleQueue[tuple[Item, Future[Answer]] | None] = queue.SimpleQueue()
+        self._line: Line[tuple[Item, Future[Answer]]] = Line(name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> "Future[Answer]":
-        """The answer to come."""
+        """The answer to come. Raises Closed after `close`."""
         answer: Future[Answer] = Future()
-        self._queue.put((item, answer))
+        self._line.put((item, answer))
         return answer
 
     def close(self) -> None:
         """Do what waits, then stop."""
-        self._queue.put(_END)
+        self._line.close()
         self._thread.join()
 
     def _run(self) -> None:
         is_open = True
         while is_open:
-            group: list[tuple[Item, Future[Answer]]] = []
-            waiting = self._queue.get()
-            while True:
-                if waiting is _END:
-                    is_open = False
-                    break
-                group.append(waiting)
-                if len(group) >= self._most:
-                    break
-                try:
-                    waiting = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+            group, is_open = self._line.take(lambda _: 1, self._most)
             if group:
                 self._answer(group)
 

@@ -146,7 +146,10 @@ class Idempotent:
         ):
             raise invalid(HEADER, f"expected 1 to {MAX_LENGTH} printable ASCII characters")
         body = await Request(scope, receive).body()
-        told = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+        sent_as = Request(scope).headers.get(
+            "content-type", ""
+        )  # the same bytes may be an event of ours or a CloudEvent
+        told = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"), sent_as)
         fingerprint = hashlib.sha256("\n".join(told).encode() + b"\n" + body).hexdigest()
         call = Call(caller_of(Request(scope)).key_id, idempotency_key, fingerprint)
         begun = await run_in_threadpool(self._answers.begin, call)

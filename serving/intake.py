@@ -1,6 +1,5 @@
 """Taking in events: checked one by one, written in groups, answered only once they are durable."""
 
-import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -11,10 +10,10 @@ from typing import Any
 
 from features.events import Event, InvalidItem, events_table, organization_of, parse_event, qualify
 from features.log import EventLog, Received, never_assigned
+from serving.groups import Line
 
 SOURCE = "api"
 GROUP_EVENTS = 5_000  # our choice: a group is written in well under a second
-_END = None
 
 
 class Status(StrEnum):
@@ -61,18 +60,18 @@ class Intake:
     def __init__(self, log: EventLog, *, clock: Callable[[], datetime], stored: Callable[[], None]) -> None:
         """stored: called after each group that was written."""
         self._log, self._clock, self._stored = log, clock, stored
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._line: Line[_Waiting] = Line("the intake of events")
         self._writer = threading.Thread(target=self._write, name="intake", daemon=True)
         self._writer.start()
 
     def close(self) -> None:
         """Write what waits, then stop."""
-        self._queue.put(_END)
+        self._line.close()
         self._writer.join()
 
     def take(self, items: Sequence[Any], *, organization: str | None = None) -> list[Outcome]:
         """What became of each event, in order, after everything accepted is durable. Raises what the database raises:
-        then nothing of it was accepted.
+        then nothing of it was accepted; and Closed after `close`.
 
         organization: the only one whose seats there are for the sender, and of seats that name none; None for all.
         """
@@ -85,7 +84,7 @@ class Intake:
         begun = Begun([_parsed(item, now, organization) for item in items], Future())
         events = [event for event in begun.parsed if isinstance(event, Event)]
         if events:
-            self._queue.put(_Waiting(events, now, begun.answer))
+            self._line.put(_Waiting(events, now, begun.answer))
         else:
             begun.answer.set_result(Received(frozenset(), {}))
         return begun
@@ -93,19 +92,7 @@ class Intake:
     def _write(self) -> None:
         is_open = True
         while is_open:
-            group: list[_Waiting] = []
-            waiting = self._queue.get()
-            while True:
-                if waiting is _END:
-                    is_open = False
-                    break
-                group.append(waiting)
-                if sum(len(one.events) for one in group) >= GROUP_EVENTS:
-                    break
-                try:
-                    waiting = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+            group, is_open = self._line.take(lambda one: len(one.events), GROUP_EVENTS)
             if group:
                 self._write_group(group)
 

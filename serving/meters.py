@@ -23,6 +23,7 @@ class Meters:
 
     def __init__(self) -> None:
         self._registry = ours = CollectorRegistry()
+        self._beside: list[Collector] = []
         self._requests = Histogram(
             "rekindle_request_seconds", "Time to answer.", ("route", "status"), buckets=BUCKETS_SECONDS, registry=ours
         )
@@ -54,6 +55,12 @@ class Meters:
             "rekindle_degraded", "Answers that rest on less than they should (docs/api.md).", ("how",), registry=ours
         )
         self._deliveries = Counter("rekindle_deliveries", "Webhook deliveries tried.", ("outcome",), registry=ours)
+        self._effects_loads = Counter(
+            "rekindle_effects_loads", "Effects taken into service, by who tells them.", ("by",), registry=ours
+        )
+        self._effects_refusals = Counter(
+            "rekindle_effects_refusals", "Times the promoted effects could not be served.", registry=ours
+        )
         self._rule = Gauge(
             "rekindle_rule_serves",
             "1 while the rule serves for want of a model.",
@@ -115,13 +122,30 @@ class Meters:
         """The registry's champion could not be served."""
         self._refusals.inc()
 
+    def add(self, collector: Collector) -> None:
+        """Render these too: what every worker of this service would tell alike."""
+        self._beside.append(collector)
+
+    def effects_loaded(self, *, is_learned: bool) -> None:
+        """Others tell effects."""
+        self._effects_loads.labels("model" if is_learned else "experts").inc()
+
+    def effects_refused(self) -> None:
+        """The promoted effects could not be served."""
+        self._effects_refusals.inc()
+
     def render(self) -> bytes:
         """Prometheus' text of every worker of this service."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # prometheus_client's own variable; BentoML and Feast set it
-            return generate_latest(self._registry)
-        every_worker = CollectorRegistry()
-        every_worker.register(_EveryWorker())
-        return generate_latest(every_worker)
+            own = generate_latest(self._registry)
+        else:
+            every_worker = CollectorRegistry()
+            every_worker.register(_EveryWorker())
+            own = generate_latest(every_worker)
+        beside = CollectorRegistry()
+        for collector in self._beside:
+            beside.register(collector)
+        return own + generate_latest(beside)
 
 
 class _EveryWorker(Collector):

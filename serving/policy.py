@@ -123,11 +123,7 @@ def decide(
     effects: of every intervention of the catalogue. rng: generator(key, decision_id), so that a replay draws the same.
     policy: policy_name(...); effects_model and key_id say whence the effects are and which key drew: for the log.
     """
-    guardrails = {}
-    for intervention in catalogue:
-        reason = removal(intervention, facts, effects=effects, seat_id=snapshot.seat_id, terms=terms, now=now)
-        if reason is not None:
-            guardrails[intervention.id] = reason
+    guardrails = removals(catalogue, facts, effects=effects, seat_id=snapshot.seat_id, terms=terms, now=now)
     eligible = {item.id: item for item in catalogue if item.id not in guardrails}
     means = {name: effect.mean for name, effect in effects.items()}
     costs = {item.id: item.cost for item in catalogue}
@@ -186,6 +182,18 @@ def replay(decision: Decision, *, key: bytes) -> Decision:
         intervention=draw(probabilities, generator(key, decision.decision_id)),
         probabilities=probabilities,
     )
+
+
+def removals(
+    catalogue: Sequence[Intervention], facts: Facts, *, effects: Estimates, seat_id: str, terms: Terms, now: datetime
+) -> dict[str, str]:
+    """Why each intervention that may not be chosen for the seat may not."""
+    found = {}
+    for intervention in catalogue:
+        reason = removal(intervention, facts, effects=effects, seat_id=seat_id, terms=terms, now=now)
+        if reason is not None:
+            found[intervention.id] = reason
+    return found
 
 
 def removal(
@@ -298,10 +306,10 @@ def key_id(key: bytes) -> str:
     return _keyed(key, "id").hex()[:12]
 
 
-def policy_name(catalogue: Sequence[Intervention], terms: Terms, *, effects_model: str) -> str:
+def policy_name(catalogue: Sequence[Intervention], terms: Terms, *, effects_model: str, rule: str = POLICY) -> str:
     """`rule:effects:digest`, the digest of the interventions and terms that it decides by."""
     told = repr([intervention.model_dump(mode="json") for intervention in catalogue]) + repr(asdict(terms))
-    return f"{POLICY}:{effects_model}:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    return f"{rule}:{effects_model}:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def _keyed(key: bytes, *parts: str) -> bytes:

@@ -13,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.groups import Closed
+
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:rekindle:problem:"
 MAX_ERRORS = 20  # our choice: a thousand wrong seats are wrong in the same way
@@ -92,7 +94,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(SQLAlchemyError, _log_unavailable)
+    app.add_exception_handler(Closed, _closed)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def _closed(_request: Request, error: Exception) -> Response:
+    return respond(
+        problem(503, "stopping", "The service is about to end", f"{error}; send it again"), {"Retry-After": "1"}
+    )
 
 
 async def _ours(_request: Request, error: Exception) -> Response:

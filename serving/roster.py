@@ -1,19 +1,15 @@
 """The roster over the API: seats are put one by one or by the thousand, and read page by page."""
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from features.events import InvalidItem, Seat, parse_seat, seats_table
 from features.log import EventLog
 from features.tools import ToolProfile
 from serving.access import Caller
-from serving.problems import invalid
+from serving.cursors import cursor_of, place_of
 
 MAX_SEATS = 1_000
 PAGE, MAX_PAGE = 100, 1_000
@@ -60,11 +56,11 @@ class RosterDesk:
 
     def page(self, caller: Caller, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """Seats that the caller sees, by name, and the cursor of the next page. Raises ProblemError for a wrong cursor."""
-        after = "" if cursor is None else _after(cursor)
+        (after,) = ("",) if cursor is None else place_of(cursor, str)
         found = self._log.seat_ids(organization=caller.organization, after=after, limit=limit + 1)
         shown = found[:limit]
         seats = self._log.seats(shown).to_pylist() if shown else []
-        return seats, _cursor(shown[-1]) if len(found) > limit else None
+        return seats, cursor_of(shown[-1]) if len(found) > limit else None
 
     def _parsed(self, item: Any, caller: Caller, now: datetime) -> Seat | Stored:
         shown = item.get("seat_id") if isinstance(item, Mapping) else None
@@ -90,17 +86,3 @@ def _organization(item: Mapping[str, Any], caller: Caller) -> str:
     if caller.organization is not None and said != caller.organization:
         raise InvalidItem("organization", f"expected {caller.organization}, the organisation of the key")
     return str(said)
-
-
-def _cursor(seat_id: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([seat_id])).decode().rstrip("=")
-
-
-def _after(cursor: str) -> str:
-    try:
-        (after,) = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError, binascii.Error):
-        raise invalid("cursor", "expected the `next_cursor` of the page before") from None
-    if not isinstance(after, str) or "\x00" in after or not after.isascii():
-        raise invalid("cursor", "expected the `next_cursor` of the page before")
-    return after

@@ -10,6 +10,7 @@ from features.people import People
 from serving.access import caller_of, needs
 from serving.advisor import Advisor
 from serving.answers import json_answer
+from serving.cursors import MAX_LENGTH
 from serving.documents import JSON, body, items_or_problem, problems, retry_key
 from serving.problems import ProblemError, invalid, read_body, unknown_seat
 from serving.roster import MAX_PAGE, MAX_SEATS, PAGE, RosterDesk, Stored
@@ -58,7 +59,7 @@ def add_roster_calls(app: FastAPI, advisor: Advisor) -> None:
     async def list_seats(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = PAGE,
-        cursor: Annotated[str | None, Query(max_length=512)] = None,
+        cursor: Annotated[str | None, Query(max_length=MAX_LENGTH)] = None,
     ) -> Response:
         """The seats that the key sees, by name, page by page."""
         seats, following = await run_in_threadpool(desk.page, caller_of(request), cursor=cursor, limit=limit)

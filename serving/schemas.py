@@ -166,7 +166,7 @@ class ScoreItem(Freshness):
     risk: ByHorizon
     interval: dict[str, Bounds] = Field(description="By horizon.")
     expected_days: float = Field(description="Mean days to abandonment, counted to 56 at most.")
-    live_friction: LiveFrictionOut
+    live_friction: LiveFrictionOut | None = Field(description="Null where the features are older than an hour.")
     failure_modes: list[FailureModeOut]
     reasons: list[ReasonOut] | None = Field(default=None, description="Only where they were asked for.")
     model: ModelOut
@@ -221,9 +221,12 @@ class DecisionOut(Freshness):
     use_case: str | None = Field(description="That workflow's use case, in a sentence.")
     target_person_id: str | None = Field(description="Whose time it takes: the seat's person, its manager, a champion.")
     risk: ByHorizon
-    live_friction: LiveFrictionOut | None = Field(description="Null where the decision was made on other features.")
+    live_friction: LiveFrictionOut | None = Field(
+        description="Null where the decision was made on features of another catalogue, or older than an hour."
+    )
     policy: str
-    model: str
+    model: str = Field(description="That told the risk, with its version.")
+    effects_model: str = Field(description="That told the effects: `expert`, or a learned model with its version.")
 
 
 class DecideResponse(BaseModel):
@@ -329,3 +332,4 @@ class Readiness(BaseModel):
     log: str
     features: str
     model: str
+    effects: str

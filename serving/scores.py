@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from features.diagnosis import Finding, Reason, diagnose, mode_strengths, reasons
+from features.live import as_current
 from features.rules import strata
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method
 from features.store import STALE_AFTER_HOURS, OnlineRow
@@ -32,15 +34,20 @@ class Score:
     reasons: Sequence[Reason] | None
 
 
-def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, explain: bool) -> list[Score]:
-    """The score of each row, in order. note: what is to be said of the model; explain: with reasons."""
+def score_rows(
+    rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, explain: bool, now: datetime
+) -> list[Score]:
+    """The score of each row, in order. note: what is to be said of the model; explain: with reasons; now: a failure mode
+    of the last hour shows only where the features are of it.
+    """
     if not rows:
         return []
     vectors, categories = np.stack([row.vector for row in rows]), [row.categories for row in rows]
     risk = model.scorer.score(vectors, categories)
     is_learned, stratum = model.scorer.speaks_for(vectors), strata(vectors)
     voices = model.scorer.voices(vectors)
-    strengths = {mode: values.tolist() for mode, values in mode_strengths(vectors).items()}
+    shown = as_current(vectors, [row.age_seconds(now) for row in rows])
+    strengths = {mode: values.tolist() for mode, values in mode_strengths(shown).items()}
     parts = model.scorer.contributions(vectors, categories) if explain and is_learned.any() else {}
     return [
         Score(
@@ -53,7 +60,7 @@ def score_rows(rows: Sequence[OnlineRow], model: LoadedModel, *, note: str, expl
             model=model,
             method=voices[n].method,
             note=_both(voices[n].note, note),
-            failure_modes=diagnose(row.vector, strengths={mode: values[n] for mode, values in strengths.items()}),
+            failure_modes=diagnose(shown[n], strengths={mode: values[n] for mode, values in strengths.items()}),
             reasons=_reasons(row, parts, n, is_learned=bool(is_learned[n])) if explain else None,
         )
         for n, row in enumerate(rows)

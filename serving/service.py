@@ -3,9 +3,13 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import bentoml
@@ -13,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.settings import Settings
 
+WATCH_PARENT_SECONDS, LAST_ANSWERS_SECONDS = 0.5, 10.0
 REQUEST_TIMEOUT_S = 60  # our choice: 1 000 seats with reasons take a few seconds
 # BentoML answers these itself, before any mounted application, in plain text and knowing nothing of our parts.
 WORKERS_VARIABLE = "REKINDLE_WORKERS"
@@ -71,12 +76,13 @@ class RekindleService:
         self._stopped = threading.Event()
         self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
         self._watch.start()
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         gc.collect()
         gc.freeze()  # what is here now stays: full collections need not look at it again (p99 of a request)
 
     def _watch_champion(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
-            self.advisor.champion.refresh()
+            self.advisor.refresh()
             try:
                 self.app.state.gate.flush()
             except (
@@ -96,6 +102,16 @@ class RekindleService:
         self.advisor.close()
 
 
+def _end_with(supervisor: int) -> None:
+    """End this process once its supervisor is gone: killed, it could tell nobody, and the port would stay taken."""
+    while os.getppid() == supervisor:
+        time.sleep(WATCH_PARENT_SECONDS)
+    _log.warning("the supervisor is gone: this worker ends, too")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_ANSWERS_SECONDS)
+    os._exit(1)
+
+
 cast(Any, RekindleService).add_asgi_middleware(OwnProbes)  # the decorator made it a Service, which types cannot say
 
 
@@ -112,6 +128,12 @@ def _check_free(settings: Settings) -> None:
             ) from None
 
 
+def _bentoml_home(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """A folder of this server alone: BentoML keeps its metrics there, and empties it when it starts."""
+    host = settings.host.replace(":", "_")
+    return Path(environ.get("BENTOML_HOME") or settings.home / "bentoml") / f"{host}-{settings.port}"
+
+
 def serve(settings: Settings) -> NoReturn:
     """Become the server of these settings: this process turns into BentoML's supervisor.
 
@@ -119,10 +141,10 @@ def serve(settings: Settings) -> NoReturn:
     """
     _check_free(settings)
     environ = {
-        "BENTOML_HOME": str(settings.home / "bentoml"),  # its default is shared by every service of the machine
         "BENTOML_DO_NOT_TRACK": "true",
         **os.environ,
         **settings.to_environment(),
+        "BENTOML_HOME": str(_bentoml_home(settings, os.environ)),
     }
     serve_command = ["-m", "bentoml", "serve", "serving.service:RekindleService"]
     address = ["--host", settings.host, "--port", str(settings.port)]

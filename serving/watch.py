@@ -16,6 +16,7 @@ from features.database import Database
 from features.instants import to_microseconds
 from features.live import live_friction
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS
+from features.tombstones import erased
 from serving.meters import Meters
 from serving.model import Champion
 from serving.webhooks import Message, Topic, Webhooks
@@ -90,7 +91,7 @@ class Watch:
             over = known & set(ends)
             if over:
                 connection.execute(sa.delete(_told).where(is_topic, _told.c.seat_id.in_(sorted(over))))
-            new = sorted(begins - known)
+            new = sorted(begins - known - erased(connection, begins))
             if new:
                 rows = [{"seat_id": seat, "what": topic, "at": to_microseconds(as_of[seat])} for seat in new]
                 connection.execute(sa.insert(_told), rows)
@@ -139,8 +140,8 @@ class Courier:
                     for state, number in self._webhooks.deliver(client, now=self._clock()).items():
                         for _ in range(number):
                             self._meters.delivery(str(state))
-                except sa.exc.SQLAlchemyError as error:
-                    _log.warning("webhooks wait, the log does not answer: %s", type(error).__name__)
+                except Exception as error:  # databases raise their own; the thread must outlive whatever it is
+                    _log.warning("webhooks wait: %s", type(error).__name__)
 
 
 def _where(seats: list[str], chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> list[str]:

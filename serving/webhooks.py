@@ -3,14 +3,22 @@
 A message is stored in the same database as the log and sent from there, so that none is lost with the process; one may
 come twice, with the same `webhook-id`. It says what happened at which seat and nothing of the score: who wants to know
 more asks the API, with a key, and is audited.
+
+Who may be told is said by the operator, at this machine; no call of the API adds a webhook. Addresses inside a private
+network are allowed, for receivers often live there; link-local ones, where clouds keep their credentials, never are.
+Redirects are not followed, and of an answer nothing is kept but its status.
 """
 
 import base64
 import hashlib
 import hmac
+import ipaddress
 import json
 import secrets
+import socket
+import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,8 +38,15 @@ BACKOFF = tuple(
 )
 TIMEOUT_SECONDS = 15.0
 AT_ONCE = 50
+SENDERS = 8  # our choice: receivers that are told at a time; a slow one holds up its own messages only
+PATIENCE_SECONDS = (
+    30.0  # our choice: so long one receiver is told in a row; far below CLAIM, with TIMEOUT_SECONDS on top
+)
+REST = timedelta(seconds=30)  # our choice: so long a receiver that did not answer is left alone, all its messages wait
 CLAIM = timedelta(seconds=60)
+OVERLAP = timedelta(hours=24)  # our choice: so long messages are signed with the old secret, too, after a rotation
 SECRET_PREFIX = "whsec_"
+FORBIDDEN = "ForbiddenAddress"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -53,8 +68,9 @@ class State(StrEnum):
 
 _webhooks = sa.table(
     "webhooks",
-    *(sa.column(name) for name in ("webhook_id", "organization", "url", "types")),
+    *(sa.column(name) for name in ("webhook_id", "organization", "url", "types", "generation")),
     sa.column("created_at", sa.BigInteger()),
+    sa.column("rotated_at", sa.BigInteger()),
 )
 _deliveries = sa.table(
     "deliveries",
@@ -66,13 +82,17 @@ _deliveries = sa.table(
 
 @dataclass(frozen=True)
 class Webhook:
-    """Who wants to be told what. organization: of whose seats; None: of all."""
+    """Who wants to be told what. organization: of whose seats; None: of all. generation: how often its secret was replaced,
+    last at rotated_at.
+    """
 
     webhook_id: str
     organization: str | None
     url: str
     topics: frozenset[Topic]
     created_at: datetime
+    generation: int = 0
+    rotated_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,8 @@ class Webhooks:
             "url": url,
             "types": ",".join(sorted(webhook.topics)),
             "created_at": to_microseconds(now),
+            "generation": 0,
+            "rotated_at": None,
         }
         with self._database.write() as connection:
             connection.execute(sa.insert(_webhooks), [row])
@@ -134,6 +156,8 @@ class Webhooks:
                 row.url,
                 frozenset(map(Topic, row.types.split(","))),
                 from_microseconds(row.created_at),
+                row.generation,
+                None if row.rotated_at is None else from_microseconds(row.rotated_at),
             )
             for row in rows
         ]
@@ -145,9 +169,34 @@ class Webhooks:
                 raise ValueError(f"there is no webhook {webhook_id!r}; see `rekindle webhooks list`")
             connection.execute(sa.delete(_deliveries).where(_deliveries.c.webhook_id == webhook_id))
 
-    def secret(self, webhook_id: str) -> str:
+    def rotate(self, webhook_id: str, *, now: datetime) -> str:
+        """A new secret; for OVERLAP messages carry a signature of each. Raises ValueError where there is none of that id."""
+        with self._database.write() as connection:
+            is_it = _webhooks.c.webhook_id == webhook_id
+            generation = connection.execute(sa.select(_webhooks.c.generation).where(is_it)).scalar()
+            if generation is None:
+                raise ValueError(f"there is no webhook {webhook_id!r}; see `rekindle webhooks list`")
+            values = {"generation": generation + 1, "rotated_at": to_microseconds(now)}
+            connection.execute(sa.update(_webhooks).where(is_it).values(**values))
+        return self.secret(webhook_id, generation + 1)
+
+    def resend(self, *, now: datetime, webhook_id: str | None = None, delivery_id: str | None = None) -> int:
+        """Deliveries that were given up are tried again from the beginning, all or those of one webhook or the one; how many.
+
+        They keep their `webhook-id`, so that a receiver that got one after all knows it.
+        """
+        query = sa.update(_deliveries).where(_deliveries.c.state == State.DEAD)
+        for column, value in ((_deliveries.c.webhook_id, webhook_id), (_deliveries.c.delivery_id, delivery_id)):
+            if value is not None:
+                query = query.where(column == value)
+        with self._database.write() as connection:
+            again = {"state": State.WAITING, "attempts": 0, "due_at": to_microseconds(now)}
+            return int(connection.execute(query.values(**again)).rowcount)
+
+    def secret(self, webhook_id: str, generation: int = 0) -> str:
         """What its receiver checks signatures with; derived, so that the database holds none."""
-        digest = hmac.new(self._key, f"webhook\x1f{webhook_id}".encode(), hashlib.sha256).digest()
+        told = f"webhook\x1f{webhook_id}" + (f"\x1f{generation}" if generation else "")
+        digest = hmac.new(self._key, told.encode(), hashlib.sha256).digest()
         return SECRET_PREFIX + base64.b64encode(digest).decode()
 
     def tell(self, connection: sa.Connection, messages: Sequence[Message], *, now: datetime) -> int:
@@ -182,18 +231,74 @@ class Webhooks:
     def deliver(self, client: httpx.Client, *, now: datetime) -> dict[State, int]:
         """Send what is due; how many came to which state. client: does not follow redirects."""
         counts = dict.fromkeys(State, 0)
-        urls = {webhook.webhook_id: webhook.url for webhook in self.all()}
+        claimed: dict[str, list[Delivery]] = {}
         for delivery in self._claim(now):
-            answer = self._send(client, urls.get(delivery.webhook_id, ""), delivery, now)
-            state = self._note(delivery, answer, now)
-            counts[state] += 1
+            claimed.setdefault(delivery.webhook_id, []).append(delivery)
+        if not claimed:
+            return counts
+        webhooks = {webhook.webhook_id: webhook for webhook in self.all()}
+        told = [
+            (webhooks[name], waiting) for name, waiting in claimed.items() if name in webhooks
+        ]  # others: removed now
+        with ThreadPoolExecutor(SENDERS, "webhooks") as pool:
+            for states in pool.map(lambda one: self._deliver_to(client, one[0], one[1], now), told):
+                for state in states:
+                    counts[state] += 1
         return counts
+
+    def _deliver_to(
+        self, client: httpx.Client, webhook: Webhook, deliveries: Sequence[Delivery], now: datetime
+    ) -> list[State]:
+        """The messages of one receiver, one after the other; once it does not answer, what it is to get waits for REST."""
+        states: list[State] = []
+        end = time.monotonic() + PATIENCE_SECONDS
+        for delivery in deliveries:
+            answer = self._send(client, webhook, delivery, now)
+            states.append(self._note(delivery, answer, now))
+            if not answer.isdigit():
+                self._postpone(delivery, now + REST)
+            if not answer.isdigit() or time.monotonic() > end:
+                self._give_back(deliveries[len(states) :], now if answer.isdigit() else now + REST)
+                break
+        return states
+
+    def _postpone(self, failed: Delivery, until: datetime) -> None:
+        """What else waits for the receiver of the failed delivery, which has its own time to come again."""
+        others = (_deliveries.c.webhook_id == failed.webhook_id) & (_deliveries.c.delivery_id != failed.delivery_id)
+        is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at < to_microseconds(until))
+        with self._database.write() as connection:
+            connection.execute(sa.update(_deliveries).where(others, is_due).values(due_at=to_microseconds(until)))
+
+    def _give_back(self, deliveries: Sequence[Delivery], due: datetime) -> None:
+        """The claim on those that were not tried ends."""
+        ids = [delivery.delivery_id for delivery in deliveries]
+        is_theirs = _deliveries.c.delivery_id.in_(ids) & (_deliveries.c.state == State.WAITING)
+        with self._database.write() as connection:
+            connection.execute(sa.update(_deliveries).where(is_theirs).values(due_at=to_microseconds(due)))
 
     def deliveries(self, *, state: State | None = None, limit: int = 100) -> list[Delivery]:
         """The latest deliveries."""
         query = sa.select(_deliveries).order_by(_deliveries.c.created_at.desc()).limit(limit)
         if state is not None:
             query = query.where(_deliveries.c.state == state)
+        with self._database.read() as connection:
+            return [_delivery_of(row) for row in connection.execute(query)]
+
+    def states(self) -> dict[tuple[str, State], int]:
+        """How many messages of each webhook are in each state; a waiting one that was tried counts with those waiting."""
+        columns = (_deliveries.c.webhook_id, _deliveries.c.state)
+        query = sa.select(*columns, sa.func.count()).group_by(*columns)
+        with self._database.read() as connection:
+            return {(webhook_id, State(state)): int(n) for webhook_id, state, n in connection.execute(query)}
+
+    def failing(self, limit: int = 50) -> list[Delivery]:
+        """The latest messages that could not be delivered, for good or so far."""
+        query = (
+            sa.select(_deliveries)
+            .where(_deliveries.c.state != State.DELIVERED, _deliveries.c.attempts > 0)
+            .order_by(_deliveries.c.created_at.desc())
+            .limit(limit)
+        )
         with self._database.read() as connection:
             return [_delivery_of(row) for row in connection.execute(query)]
 
@@ -213,20 +318,38 @@ class Webhooks:
             )
         return [_delivery_of(row) for row in rows]
 
-    def _send(self, client: httpx.Client, url: str, delivery: Delivery, now: datetime) -> str:
+    def _signatures(self, webhook: Webhook, delivery: Delivery, timestamp: str, now: datetime) -> str:
+        """Of the secret, and within OVERLAP of a rotation of the one before, which a receiver may still have."""
+        generations = [webhook.generation]
+        if webhook.rotated_at is not None and now - webhook.rotated_at < OVERLAP:
+            generations.append(webhook.generation - 1)
+        secrets_ = [self.secret(webhook.webhook_id, generation) for generation in generations]
+        return " ".join(signature(secret, delivery.delivery_id, timestamp, delivery.body) for secret in secrets_)
+
+    def _send(self, client: httpx.Client, webhook: Webhook, delivery: Delivery, now: datetime) -> str:
         """What came of it: the status, or the kind of error."""
         timestamp = str(int(now.timestamp()))
         headers = {
             "content-type": "application/json",
             "webhook-id": delivery.delivery_id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": signature(
-                self.secret(delivery.webhook_id), delivery.delivery_id, timestamp, delivery.body
-            ),
+            "webhook-signature": self._signatures(webhook, delivery, timestamp, now),
         }
         try:
-            return str(client.post(url, content=delivery.body, headers=headers, timeout=TIMEOUT_SECONDS).status_code)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if is_forbidden(urlsplit(webhook.url).hostname or ""):
+                return FORBIDDEN
+            # the body of an answer is not read: nothing of it is wanted, and it may be of any size
+            sent = client.stream(
+                "POST",
+                webhook.url,
+                content=delivery.body,
+                headers=headers,
+                timeout=TIMEOUT_SECONDS,
+                follow_redirects=False,
+            )
+            with sent as answer:
+                return str(answer.status_code)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: a name that has no address
             return type(error).__name__
 
     def _note(self, delivery: Delivery, answer: str, now: datetime) -> State:
@@ -245,6 +368,19 @@ class Webhooks:
                 sa.update(_deliveries).where(_deliveries.c.delivery_id == delivery.delivery_id).values(**values)
             )
         return state
+
+
+def is_forbidden(host: str) -> bool:
+    """Whether the host, or an address that its name stands for, is link-local, of many, or none. Raises OSError for a name
+    without an address.
+    """
+    for *_, where in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        address = ipaddress.ip_address(str(where[0]).partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address.is_link_local or address.is_multicast or address.is_unspecified:
+            return True
+    return False
 
 
 def signature(secret: str, message_id: str, timestamp: str, body: str) -> str:

@@ -284,6 +284,22 @@ def test_show_prints_strict_json_with_null_for_what_is_missing(prepared: Prepare
     assert None in document.values()
 
 
+def test_show_tells_what_is_missing_from_what_is_withheld_and_what_it_rests_on(prepared: Prepared) -> None:
+    """A team of few: what the others do is withheld; nobody was ever asked: confidence is missing."""
+    document = run(prepared.home, "features", "show", prepared.seats[0], "--as-of", "latest", "--json").document
+    assert "confidence_last" in document["missing"]
+    assert "role_share_28" in {*document["missing"], *document["withheld"]}
+    assert not set(document["missing"]) & set(document["withheld"])
+    nulls = {name for name, value in document.items() if value is None}
+    assert nulls == {*document["missing"], *document["withheld"]}
+    (source,) = document["sources"]
+    assert (source["source"].partition(":")[0], source["lag_hours"]) == ("git", 0)
+    assert datetime.fromisoformat(document["window_end"]) == datetime.fromisoformat(document["as_of"])
+    assert document["events"] >= len(document["last_events"]) > 0
+    assert {event["kind"] for event in document["last_events"]} <= {"task", "work"}
+    assert "Last events" in run(prepared.home, "features", "show", prepared.seats[0], "--as-of", "latest").out
+
+
 def test_score_prints_strict_json_with_the_seats_asked_for(prepared: Prepared) -> None:
     documents = run(prepared.home, "score", *prepared.seats[:2], "--json").document
     assert {document["seat_id"] for document in documents} == set(prepared.seats[:2])
@@ -746,6 +762,14 @@ def test_wrong_tool_profiles_are_named_with_their_file(tmp_path: Path, items: Pa
     assert not (tmp_path / "log.db").exists()
 
 
+def _own_hint(**changes: object) -> bytes:
+    """Two interventions, each on a line of its own."""
+    none = {"id": "none", "title": "Nothing", "channel": "none", "target": "seat", "cost": 0, "capacity_per_day": None,
+            "cooldown_days": 0, "base_effect": 0, "answers": {}}  # fmt: skip
+    hint = {**none, "id": "hint", "title": "Hint", "channel": "app", **changes}
+    return ("interventions:\n" + "".join(f"  - {json.dumps(one)}\n" for one in (none, hint))).encode()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -754,6 +778,8 @@ def test_wrong_tool_profiles_are_named_with_their_file(tmp_path: Path, items: Pa
         (b"interventions: 3", "expected"),
         (b"interventions: [{id: UPPER}]", "line 1: UPPER: id: "),
         (b"interventions: []", "'none' is missing"),
+        (_own_hint(cost=-1), "line 3: hint: cost: .*greater than or equal to 0.*came -1"),
+        (_own_hint(capacity_per_day=-1), "line 3: hint: capacity_per_day: .*greater than or equal to 0.*came -1"),
     ],
     ids=str,
 )

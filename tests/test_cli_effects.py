@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import rekindle
+from features.decisions import Decision
+from features.log import EventLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the command line silences libraries; here they are called without its main
@@ -51,19 +53,59 @@ def test_the_proof_is_written_and_printed(home: Path) -> None:
     assert Path(proof["report"]).read_text().startswith("<!doctype html>")
 
 
-def test_a_plan_keeps_capacity_and_can_be_drawn_again(home: Path) -> None:
-    asked = ("plan", "--date", "2026-05-04", "--capacity", "peer_champion=0", "--capacity", "leader_participation=3")
+ASKED = ("plan", "--capacity", "peer_champion=0", "--capacity", "leader_participation=3", "--at-risk-from", "0")
 
-    plan = document(home, *asked)
 
+def test_a_plan_that_is_only_proposed_keeps_capacity_can_be_drawn_again_and_logs_nothing(home: Path) -> None:
+    asked = (*ASKED, "--date", "2026-05-04", "--dry-run")
+    before = len(decisions_of(home))
+
+    proposed = document(home, *asked)
+
+    (plan,) = proposed["plans"]
     given = [row["intervention"] for row in plan["seats"]]
     assert 290 < len(given) <= 300  # a few seats were removed
     assert given.count("peer_champion") == 0
     assert given.count("leader_participation") <= 3
     assert plan["prices"].keys() == {"leader_participation", "coach_call"}
+    assert plan["prices_per_hour"]["coach_call"] == pytest.approx(2 * plan["prices"]["coach_call"])
     assert all(row["probability"] > 0 for row in plan["seats"])
-    assert document(home, *asked)["seats"] == plan["seats"]
-    assert plan["logged"] is False
+    assert document(home, *asked)["plans"][0]["seats"] == plan["seats"]
+    assert proposed["logged"] is False
+    assert len(decisions_of(home)) == before
+
+
+def test_a_plan_is_logged_once_a_day_with_its_probabilities_and_can_be_exported_and_valued(
+    home: Path, tmp_path: Path
+) -> None:
+    before = {decision.decision_id for decision in decisions_of(home)}
+
+    logged = document(home, *ASKED)
+    again = document(home, *ASKED)
+
+    (plan,) = logged["plans"]
+    rows = {row["seat_id"]: row for row in plan["seats"]}
+    made = [decision for decision in decisions_of(home) if decision.decision_id not in before]
+    assert len(made) == len(rows) > 290
+    for decision in made:
+        row = rows[decision.seat_id]
+        assert (decision.intervention, decision.probability) == (row["intervention"], row["probability"])
+        assert sum(decision.probabilities.values()) == pytest.approx(1)
+        assert decision.policy.startswith("plan-1:")
+    assert sum(decision.intervention == "leader_participation" for decision in made) <= 3
+    assert logged["logged"] is True
+    assert (again["plans"][0]["seats"], again["plans"][0]["already_logged"]) == ([], len(rows))
+    assert len(decisions_of(home)) == len(before) + len(rows)
+    exported = run(home, "decisions", "export", "--format", "obp", "--out", tmp_path / "plan.csv")
+    assert exported.exit_code == 0, exported.exception
+    assert document(home, "prove")["mismatch"]["p_value"] > 0.001
+
+
+def decisions_of(home: Path) -> list[Decision]:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    found = log.decisions()
+    log.close()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -72,6 +114,7 @@ def test_a_plan_keeps_capacity_and_can_be_drawn_again(home: Path) -> None:
         (("--capacity", "singing=3"), "came 'singing'"),
         (("--capacity", "coach_call=-1"), "came 'coach_call=-1'"),
         (("--date", "someday"), "came 'someday'"),
+        (("--date", "2026-05-04", "--at-risk-from", "0"), "a plan is logged on its own day"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(home: Path, options: tuple[str, str], message: str) -> None:
@@ -82,6 +125,14 @@ def test_what_cannot_be_planned_is_refused(home: Path, options: tuple[str, str],
 
 
 def test_a_plan_in_words_says_what_one_more_is_worth(home: Path) -> None:
-    ran = run(home, "plan", "--top", 3)
+    ran = run(home, "plan", "--top", 3, "--dry-run", "--at-risk-from", "0.2")
 
     assert "One more coach_call would be worth" in ran.stdout
+    assert "one more hour of it" in ran.stdout
+    assert "proposed, nothing is logged" in ran.stdout
+
+
+def test_a_plan_for_nobody_says_why(home: Path) -> None:
+    ran = run(home, "plan", "--at-risk-from", "1", "--dry-run")
+
+    assert "no seat with features has a risk of 100% or more" in str(ran.exception)

@@ -1,8 +1,10 @@
 """The commands of the risk model on one small simulated rollout: train, evaluate, promote, roll back, explain, score a file."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import rekindle
+from features.catalogue import FEATURES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the command line silences libraries; here they are called without its main
@@ -100,7 +103,8 @@ def test_an_explanation_adds_up_and_is_drawn(home: Path, riskiest: str, tmp_path
 
 
 def test_a_file_of_features_is_scored_as_the_seats_are(home: Path, riskiest: str, tmp_path: Path) -> None:
-    row = run(home, "features", "show", riskiest, "--as-of", "latest", "--json").document
+    shown = run(home, "features", "show", riskiest, "--as-of", "latest", "--json").document
+    row = {name: shown[name] for name in ("seat_id", "as_of", *(feature.name for feature in FEATURES))}
     frame = pl.DataFrame([row]).with_columns(pl.col("as_of").str.to_datetime(time_zone="UTC", time_unit="us"))
     frame.write_parquet(tmp_path / "in.parquet")
     ran = run(home, "score", "--parquet", tmp_path / "in.parquet", "--out", tmp_path / "out.parquet", "--json")
@@ -118,6 +122,76 @@ def test_explaining_where_the_rule_speaks_says_so(tmp_path: Path, home: Path) ->
     ran = run(home, "explain", rule[0])
     assert isinstance(ran.error, ValueError)
     assert f"the rule speaks of {rule[0]}" in str(ran.error)
+
+
+# --- data that cannot carry a model: a sentence with what is missing and how much is needed --------------------------
+
+
+def log_of(folder: Path, *, seats: int, weeks: int, used_weeks: int, work: bool = True) -> Path:
+    """A log in our own format: each week a meaningful use until `used_weeks`, then work without the tool, or mere visits."""
+    start = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    items: list[dict[str, object]] = []
+    for number in range(seats):
+        seat = f"s{number}"
+        role = "analyst" if number < seats - 2 else f"role-{number}"
+        items.append({"type": "seat", "seat_id": seat, "person_id": f"p{number}", "tool": "m365_copilot", "role": role,
+                      "assigned_at": start.isoformat()})  # fmt: skip
+        for week in range(weeks):
+            at = (start + timedelta(days=7 * week + number % 5, hours=1)).isoformat()
+            if week < used_weeks:
+                items.append(event(f"{seat}-{week}-t", seat, "task", at))
+            items.append(event(f"{seat}-{week}-w", seat, "work" if work else "session", at))
+    path = folder / "items.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def event(name: str, seat: str, kind: str, at: str) -> dict[str, object]:
+    return {"type": "event", "event_id": name, "seat_id": seat, "kind": kind, "occurred_at": at,
+            "workflow": "meeting_recap"}  # fmt: skip
+
+
+def trained(folder: Path, **log: Any) -> Ran:
+    home = folder / "home"
+    for step in (("ingest", "jsonl", log_of(folder, **log)), ("features", "build")):
+        ran = run(home, *step)
+        assert ran.status == OK, ran.error
+    return run(home, "train")
+
+
+def test_where_nobody_gives_up_the_rule_serves_and_every_lack_is_said(tmp_path: Path) -> None:
+    ran = trained(tmp_path, seats=30, weeks=20, used_weeks=20)
+    assert ran.status == OK, ran.error
+    said = " ".join(ran.out.split())
+    assert "Model: rule" in said
+    assert re.search(
+        r"0 abandonments and \d+ kept snapshots are in the data, a learned model needs at least 20 of each", said
+    )
+    assert "Missing: no feature of the group confidence tells one training snapshot from another" in said
+    assert "it needs `ticket` events with scores, in at least 100 snapshots" in said
+    assert re.search(r"Missing: \d+ features are unknown of, or the same in, every training snapshot", said)
+    assert "names of role have fewer than 20 training snapshots and are scored as unknown" in said
+
+
+def test_with_fewer_than_200_abandonments_the_line_serves_and_says_how_many_trees_need(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run(home, "ingest", "simulated", "--seats", 120, "--days", 120)
+    run(home, "features", "build")
+    said = " ".join(run(home, "train").out.split())
+    assert re.search(r"Note: \d+ abandonments are in the data, the tree model needs 200: a regularised logistic", said)
+
+
+def test_without_any_sign_of_work_training_refuses_and_says_what_to_ingest(tmp_path: Path) -> None:
+    ran = trained(tmp_path, seats=10, weeks=20, used_weeks=1, work=False)
+    assert isinstance(ran.error, ValueError)
+    assert "no seat shows any work (opportunity) in the 28 days after its last use" in str(ran.error)
+    assert "ingest `work` or `task` events of at least 28 days" in str(ran.error)
+
+
+def test_a_log_of_three_weeks_is_refused_with_how_long_it_must_be(tmp_path: Path) -> None:
+    ran = trained(tmp_path, seats=10, weeks=3, used_weeks=3)
+    assert isinstance(ran.error, ValueError)
+    assert "must be observed for 28 days after a meaningful use" in str(ran.error)
 
 
 def _silent_seats(home: Path) -> list[str]:

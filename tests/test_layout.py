@@ -10,8 +10,8 @@ from features.catalogue import as_markdown
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "training", "serving", "monitoring")
 HEAVY = {
-    "feast": {"features/store.py", "features/definitions.py"},
-    "mlflow": {"training/registry.py", "training/pyfunc.py", "serving/model.py"},
+    "feast": {"features/store.py", "features/online.py", "features/definitions.py"},
+    "mlflow": {"training/registry.py", "training/pyfunc.py", "serving/alias.py", "serving/versions.py"},
     "bentoml": {"serving/service.py"},
 }
 

@@ -62,16 +62,22 @@ def backtest(
             f"the judged snapshots span {np.ptp(judged) / MICROSECONDS_PER_DAY if judged.size else 0:.0f} days: a backtest "
             f"needs {STEP_DAYS} to judge and a silence of {int(dataset.silence.max(initial=28))} days before them to learn from"
         )
-    found, labels, risks, people = [], [], [], []
+    found, labels, risks, people, weights = [], [], [], [], []
     for origin in usable:
         past = dataset.known_before(origin)
         test = dataset.take((dataset.as_of >= origin) & (dataset.as_of < origin + step))
         fitted = fit(past, seed=seed, threads=threads)
-        label = test.abandoned()
+        label, weight = test.abandoned(), test.horizon_weight()
         mine = fitted.scorer.score(test.vectors, test.categories).risk
         scores = {"model": mine, "warnings": fitted.scorer.rule.risk(test.vectors)[0]}
         metrics = {
-            days: evaluate(label[:, h], {name: risk[:, h] for name, risk in scores.items()}, test.person, seed=seed)
+            days: evaluate(
+                label[:, h],
+                {name: risk[:, h] for name, risk in scores.items()},
+                test.person,
+                weight=weight[:, h],
+                seed=seed,
+            )
             for h, days in enumerate(HORIZONS_DAYS)
         }
         name = from_microseconds(origin).isoformat()
@@ -79,10 +85,15 @@ def backtest(
         labels.append(label)
         risks.append(scores)
         people.append(test.person)
-    label, person = np.concatenate(labels), np.concatenate(people)
+        weights.append(weight)
+    label, person, weight = np.concatenate(labels), np.concatenate(people), np.concatenate(weights)
     pooled = {
         days: evaluate(
-            label[:, h], {name: np.concatenate([r[name][:, h] for r in risks]) for name in risks[0]}, person, seed=seed
+            label[:, h],
+            {name: np.concatenate([r[name][:, h] for r in risks]) for name in risks[0]},
+            person,
+            weight=weight[:, h],
+            seed=seed,
         )
         for h, days in enumerate(HORIZONS_DAYS)
     }

@@ -3,15 +3,32 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, Group
 from features.labels import Ended
 from training.dataset import Dataset, category_levels
 from training.judgement import MIN_PEOPLE
+from training.risk import TREE_PARAMETERS
+
+Booleans = npt.NDArray[np.bool_]
 
 NAMED_AT_MOST = 5
 LEVEL_AT_LEAST = 20  # snapshots, as for training.dataset.category_levels
+ENOUGH_TO_SPLIT = int(str(TREE_PARAMETERS["min_data_in_leaf"]))  # snapshots: a tree asks nothing that fewer answer
+_SOURCES = {
+    Group.USAGE: "`session`, `prompt` or `accepted` events",
+    Group.DEPTH: "`task` events with a high-value workflow",
+    Group.FRICTION: "`session` events with a duration, `error` or `help` events",
+    Group.OPPORTUNITY: "`work` events",
+    Group.CONFIDENCE: "`confidence` or `nps` answers, or `prompt` events with a length",
+    Group.VOICE: "`ticket` events with scores",
+    Group.ONBOARDING: "`training` events, or seats that were assigned at different times",
+    Group.CONTEXT: "hire dates or managers in the roster",
+    Group.PEERS: "teams, roles or managers in the roster",
+    Group.HISTORY: "interventions in the decision log",
+}
 
 
 def refuse_unjudgeable(dataset: Dataset, labels: pl.DataFrame) -> None:
@@ -42,31 +59,41 @@ def refuse_unjudgeable(dataset: Dataset, labels: pl.DataFrame) -> None:
 
 def shortcomings(past: Dataset, later: Dataset) -> list[str]:
     """What the model cannot learn from, though it can be fitted."""
-    return [*_missing_groups(past), *_constant(past), *_unseen(past, later)]
+    is_mute = _mute(past)
+    missing = [group for group in Group if (own := _columns(group)) and is_mute[own].all()]
+    return [*(_missing(group, len(past)) for group in missing), *_constant(is_mute, missing), *_unseen(past, later)]
 
 
-def _missing_groups(past: Dataset) -> list[str]:
-    found = []
-    known = np.asarray((~np.isnan(past.vectors)).any(axis=0) if len(past) else np.ones(len(NUMERIC), bool))
-    for group in Group:
-        own = [number for number, feature in enumerate(NUMERIC) if feature.group is group]
-        if own and not known[own].any():
-            found.append(
-                f"no feature of the group {group} is known of any training snapshot: its source is missing, and "
-                "the model says nothing about it"
-            )
-    return found
-
-
-def _constant(past: Dataset) -> list[str]:
+def _mute(past: Dataset) -> Booleans:
+    """(n_numeric,) whether the feature is unknown of, or the same in, every training snapshot."""
     if not len(past):
-        return []
-    with np.errstate(invalid="ignore"):
-        is_same = past.vectors.min(axis=0) == past.vectors.max(axis=0)  # never where one is missing
-    names = [NUMERIC[number].name for number in np.flatnonzero(is_same)]
+        return np.zeros(len(NUMERIC), bool)
+    known = ~np.isnan(past.vectors)
+    low, high = (np.where(known, past.vectors, fill) for fill in (np.inf, -np.inf))
+    is_same = low.min(axis=0) == high.max(axis=0)
+    return np.asarray(~known.any(axis=0) | (is_same & known.all(axis=0)))
+
+
+def _columns(group: Group) -> list[int]:
+    return [number for number, feature in enumerate(NUMERIC) if feature.group is group]
+
+
+def _missing(group: Group, snapshots: int) -> str:
+    return (
+        f"no feature of the group {group} tells one training snapshot from another, of {snapshots:,}: its source is "
+        f"missing, and the model says nothing about it; it needs {_SOURCES[group]}, in at least {ENOUGH_TO_SPLIT} snapshots"
+    )
+
+
+def _constant(is_mute: Booleans, missing: Sequence[Group]) -> list[str]:
+    """The single ones: of groups that are missing as a whole it has been said."""
+    names = [NUMERIC[number].name for number in np.flatnonzero(is_mute) if NUMERIC[number].group not in missing]
     if not names:
         return []
-    return [f"{len(names)} features are the same in every training snapshot and teach nothing: {_listed(names)}"]
+    return [
+        f"{len(names)} features are unknown of, or the same in, every training snapshot and teach nothing until they differ "
+        f"in at least {ENOUGH_TO_SPLIT}: {_listed(names)}"
+    ]
 
 
 def _unseen(past: Dataset, later: Dataset) -> list[str]:

@@ -14,9 +14,9 @@ from features.compute import pack
 from features.decisions import NONE, Decision
 from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
-from features.labels import abandoned_by
-from features.rules import Stratum, strata
-from features.scorer import HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
+from features.labels import SNAPSHOT_EVERY_DAYS, abandoned_by
+from features.rules import Stratum, ages, strata
+from features.scorer import HORIZON_PERIODS, HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
@@ -76,6 +76,11 @@ class Dataset:
         frame = pl.DataFrame({f"{name}_days": values for name, values in columns.items()})
         return np.stack([abandoned_by(frame, horizon) for horizon in days], axis=1)
 
+    def horizon_weight(self) -> Floats:
+        """(n, len(HORIZONS_DAYS)) inverse probability that a label was not censored by an intervention: it makes the
+        labelled snapshots speak for all, as risk under `none` asks for."""
+        return self.censoring_weight[:, HORIZON_PERIODS]
+
     def abandonments(self) -> int:
         """How many silences there are: one that several snapshots look ahead to, or lie in, counts once."""
         seen = np.flatnonzero(self.silent_after <= PERIOD_ENDS_DAYS[-1])
@@ -86,10 +91,19 @@ class Dataset:
         return len(seen) - int(is_same.sum())
 
     def seat_weight(self) -> Floats:
-        """(n,) one over the root of the seat's number of snapshots, mean 1: no seat dominates (our choice)."""
-        _, inverse, counts = np.unique(self.seat, return_inverse=True, return_counts=True)
-        weight = 1 / np.sqrt(counts[inverse])
-        return np.asarray(weight / weight.mean()) if len(weight) else weight
+        """(n,) one over the root of the weeks since the seat's assignment, mean 1: no seat dominates (our choice).
+
+        The weeks that a seat could have been seen in, not those it was: who gives up early has few snapshots, and weights by
+        their number would raise every hazard (informative cluster size; Hoffman, Sen, Weinberg 2001).
+        """
+        if not len(self):
+            return np.ones(0)
+        _, seat = np.unique(self.seat, return_inverse=True)
+        assigned = np.full(seat.max() + 1, np.inf)
+        np.minimum.at(assigned, seat, self.as_of / MICROSECONDS_PER_DAY - ages(self.vectors))
+        weeks = (self.as_of.max() / MICROSECONDS_PER_DAY - assigned[seat]) / SNAPSHOT_EVERY_DAYS
+        weight = 1 / np.sqrt(np.maximum(weeks, 0) + 1)
+        return np.asarray(weight / weight.mean())
 
     def folds(self, seed: int) -> Integers:
         """(n,) fold of each snapshot, 0 to FOLDS - 1, by person."""

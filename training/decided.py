@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from features.catalogue import NUMERIC, catalogue_hash
 from features.compute import SNAPSHOT_SCHEMA, pack
 from features.decisions import NONE, Decision
-from features.effects import Seen, answers, seen
+from features.effects import Seen, answers, prior_of, seen
 from features.events import Kind
 from features.instants import to_microseconds
 from features.interventions import Intervention
@@ -35,7 +35,8 @@ class DecisionData:
 
     arms: K names, `none` first; seen: what was known; arm: (n,) position of the chosen one; propensity: (n, K), 0 where it
     was not eligible, rows sum to 1; kept: (n,) 1 or 0 at 28 days, NaN where censored; team, organization, seat: (n,);
-    as_of: (n,) microseconds of the decision; cost: (K,) money per use; answers: (K, modes) expert effect by failure mode.
+    as_of: (n,) microseconds of the decision; cost: (K,) money per use; answers: (K, modes) expert effect by failure mode;
+    prior: prior_of(...) the interventions.
     """
 
     arms: tuple[str, ...]
@@ -49,6 +50,7 @@ class DecisionData:
     as_of: Integers
     cost: Floats
     answers: Floats
+    prior: str = ""
 
     def __post_init__(self) -> None:
         if not self.arms or self.arms[0] != NONE:
@@ -151,6 +153,7 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
         as_of=np.concatenate([part.as_of for part in parts]),
         cost=parts[0].cost,
         answers=parts[0].answers,
+        prior=parts[0].prior,
     )
 
 
@@ -241,4 +244,5 @@ def _arrays(
         as_of=np.array([to_microseconds(decision.decided_at) for decision in decisions], np.int64),
         cost=np.array([intervention.cost for intervention in catalogue]),
         answers=answers(catalogue),
+        prior=prior_of(catalogue),
     )

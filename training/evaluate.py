@@ -106,47 +106,71 @@ def estimate(metric: Metric, label: Floats, score: Floats, person: npt.NDArray[n
     return _interval(value, np.concatenate([metric(label, score, weight) for weight in _resampled(person, seed)]))
 
 
-def compare(label: Floats, mine: Floats, other: Floats, person: npt.NDArray[np.str_], *, seed: int = 7) -> Estimate:
+def compare(
+    label: Floats,
+    mine: Floats,
+    other: Floats,
+    person: npt.NDArray[np.str_],
+    *,
+    weight: Floats | None = None,
+    seed: int = 7,
+) -> Estimate:
     """By how much the log loss of `mine` is lower than that of `other`, paired, with its interval over people.
 
-    label, mine, other: (n, n_horizons); NaN labels are left out. Above zero `mine` is better.
+    label, mine, other, weight: (n, n_horizons); NaN labels are left out; weight: of the labels, 1 by default. Above zero
+    `mine` is better.
     """
-    known = ~np.isnan(label)
-    filled = np.where(known, label, 0)
-    gain = np.where(known, losses(filled, other) - losses(filled, mine), 0).sum(axis=1)
-    count = known.sum(axis=1)
-    value = float(gain.sum() / max(count.sum(), 1))
+    counts = np.where(np.isnan(label), 0.0, 1.0 if weight is None else weight)
+    filled = np.nan_to_num(label)
+    gain = (counts * (losses(filled, other) - losses(filled, mine))).sum(axis=1)
+    count = counts.sum(axis=1)
+    value = float(gain.sum() / count.sum()) if count.any() else 0.0
     drawn = np.concatenate([_ratio(weight @ gain, weight @ count) for weight in _resampled(person, seed)])
     return _interval(value, drawn)
 
 
 def difference(
-    metric: Metric, label: Floats, first: Floats, second: Floats, person: npt.NDArray[np.str_], *, seed: int = 7
+    metric: Metric,
+    label: Floats,
+    first: Floats,
+    second: Floats,
+    person: npt.NDArray[np.str_],
+    *,
+    weight: Floats | None = None,
+    seed: int = 7,
 ) -> Estimate:
-    """The metric of the first score less that of the second, on the same resampled people."""
-    one = np.ones((1, len(label)))
-    value = float((metric(label, first, one) - metric(label, second, one))[0])
-    weights = _resampled(person, seed)
-    drawn = np.concatenate([metric(label, first, weight) - metric(label, second, weight) for weight in weights])
+    """The metric of the first score less that of the second, on the same resampled people. weight: (n,) of the labels."""
+    own = np.ones(len(label)) if weight is None else weight
+    value = float((metric(label, first, own[None]) - metric(label, second, own[None]))[0])
+    draws = _resampled(person, seed)
+    drawn = np.concatenate([metric(label, first, draw * own) - metric(label, second, draw * own) for draw in draws])
     return _interval(value, drawn)
 
 
 def evaluate(
-    label: Floats, scores: Mapping[str, Floats], person: npt.NDArray[np.str_], *, seed: int = 7
+    label: Floats,
+    scores: Mapping[str, Floats],
+    person: npt.NDArray[np.str_],
+    *,
+    weight: Floats | None = None,
+    seed: int = 7,
 ) -> dict[str, dict[str, Estimate]]:
-    """By method and metric, the estimate for one horizon. label: (n,) of 0, 1 or NaN (left out)."""
+    """By method and metric, the estimate for one horizon. label: (n,) of 0, 1 or NaN (left out); weight: (n,) of the labels."""
     known = ~np.isnan(label)
     if known.sum() < ENOUGH_TO_JUDGE or len(np.unique(label[known])) < 2:
         return {}
-    outcome, one = label[known], np.ones((1, int(known.sum())))
+    outcome = label[known]
+    own = np.ones(len(outcome)) if weight is None else weight[known]
     cells = [(method, name) for method in scores for name in METRICS]
     drawn: dict[tuple[str, str], list[Floats]] = {cell: [] for cell in cells}
-    for weight in _resampled(person[known], seed):
+    for draw in _resampled(person[known], seed):
         for method, name in cells:
-            drawn[method, name].append(METRICS[name](outcome, scores[method][known], weight))
+            drawn[method, name].append(METRICS[name](outcome, scores[method][known], draw * own))
     return {
         method: {
-            name: _interval(float(METRICS[name](outcome, score[known], one)[0]), np.concatenate(drawn[method, name]))
+            name: _interval(
+                float(METRICS[name](outcome, score[known], own[None])[0]), np.concatenate(drawn[method, name])
+            )
             for name in METRICS
         }
         for method, score in scores.items()

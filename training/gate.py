@@ -50,7 +50,7 @@ def gate(candidate: Scorer, champion: Scorer | None, later: Dataset, *, seed: in
         )
     mine = candidate.score(fair.vectors, fair.categories).risk
     by_rule = candidate.rule.risk(fair.vectors)[0]
-    against_rule = compare(label, mine, by_rule, fair.person, seed=seed)
+    against_rule = compare(label, mine, by_rule, fair.person, weight=fair.horizon_weight(), seed=seed)
     if against_rule.low <= 0:
         return Verdict(False, f"it does not beat the three-warnings rule: log loss lower by {against_rule}")
     theirs = by_rule if champion is None else champion.score(fair.vectors, fair.categories).risk
@@ -64,7 +64,7 @@ def gate(candidate: Scorer, champion: Scorer | None, later: Dataset, *, seed: in
 
 
 def _against_champion(label: Floats, mine: Floats, theirs: Floats, fair: Dataset, *, seed: int) -> Verdict:
-    gain = compare(label, mine, theirs, fair.person, seed=seed)
+    gain = compare(label, mine, theirs, fair.person, weight=fair.horizon_weight(), seed=seed)
     if gain.low > 0:
         return Verdict(True, f"log loss lower than the champion's by {gain}")
     if gain.low > -NOT_WORSE:
@@ -83,19 +83,21 @@ def _calibration_gain(label: Floats, mine: Floats, theirs: Floats, fair: Dataset
     if known.sum() < ENOUGH_TO_JUDGE:
         return None
     scores = (theirs[known, _PRODUCT], mine[known, _PRODUCT])
-    return difference(ece, label[known, _PRODUCT], *scores, fair.person[known], seed=seed)
+    weight = fair.horizon_weight()[known, _PRODUCT]
+    return difference(ece, label[known, _PRODUCT], *scores, fair.person[known], weight=weight, seed=seed)
 
 
 def _hurt_segment(label: Floats, mine: Floats, theirs: Floats, fair: Dataset, *, seed: int) -> str | None:
     """The sentence on the segment that loses most, where one surely loses more than SEGMENT_WORSE."""
     worst: tuple[float, str] | None = None
+    weight = fair.horizon_weight()
     for kind, names in segments(fair).items():
         for name in np.unique(names[names != ""]).tolist():
             rows = names == name
             is_judged = (~np.isnan(label[rows])).any(axis=1)
             if len(np.unique(fair.person[rows])) < MIN_PEOPLE or is_judged.sum() < ENOUGH_TO_JUDGE:
                 continue
-            gain = compare(label[rows], mine[rows], theirs[rows], fair.person[rows], seed=seed)
+            gain = compare(label[rows], mine[rows], theirs[rows], fair.person[rows], weight=weight[rows], seed=seed)
             if gain.high < -SEGMENT_WORSE and (worst is None or gain.value < worst[0]):
                 worst = (gain.value, f"it is much worse for {kind} {name}: log loss lower by {gain}")
     return None if worst is None else worst[1]

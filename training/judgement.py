@@ -91,12 +91,13 @@ def judge(
     """The model on snapshots that are later than its training. baselines: of the same snapshots."""
     score = scorer.score(later.vectors, later.categories)
     others = {} if baselines is None else baselines.risks
-    label = later.abandoned()
+    label, weight = later.abandoned(), later.horizon_weight()
     metrics = {
         days: evaluate(
             label[:, horizon],
             {"model": score.risk[:, horizon], **{name: risk[:, horizon] for name, risk in others.items()}},
             later.person,
+            weight=weight[:, horizon],
             seed=seed,
         )
         for horizon, days in enumerate(HORIZONS_DAYS)
@@ -109,7 +110,7 @@ def judge(
         metrics=metrics,
         auc_by_time=auc_by_time(later, score.curve, seed=seed),
         lead=lead_time(later, score.risk[:, _PRODUCT], seed=seed),
-        reliability=reliability(label, score.risk, score.low, score.high),
+        reliability=reliability(label, score.risk, score.low, score.high, weight=weight),
         groups=groups,
         weeks=weeks,
         suppressed={**suppressed, **few},
@@ -122,26 +123,42 @@ def judge_activation(scorer: Scorer, not_started: Dataset | None, *, seed: int =
     """By horizon in days, method (model, rule) and metric, on seats that never started; empty without a model of them."""
     if scorer.activation is None or not_started is None or not len(not_started):
         return {}
-    label = not_started.abandoned()
+    label, weight = not_started.abandoned(), not_started.horizon_weight()
     mine = scorer.score(not_started.vectors, not_started.categories).risk
     rule = scorer.activation.rule.risk(not_started.vectors)[0]
     return {
         days: evaluate(
-            label[:, horizon], {"model": mine[:, horizon], "rule": rule[:, horizon]}, not_started.person, seed=seed
+            label[:, horizon],
+            {"model": mine[:, horizon], "rule": rule[:, horizon]},
+            not_started.person,
+            weight=weight[:, horizon],
+            seed=seed,
         )
         for horizon, days in enumerate(HORIZONS_DAYS)
     }
 
 
-def reliability(label: Floats, risk: Floats, low: Floats, high: Floats) -> dict[int, list[Bin]]:
-    """By horizon in days, RELIABILITY_BINS bins of equal mass of the judged snapshots; none where they are too few."""
+def reliability(
+    label: Floats, risk: Floats, low: Floats, high: Floats, *, weight: Floats | None = None
+) -> dict[int, list[Bin]]:
+    """By horizon in days, RELIABILITY_BINS bins of as many judged snapshots each; none where they are too few.
+
+    weight: (n, n_horizons) of the labels, 1 by default; all columns are weighted means.
+    """
+    own = np.ones_like(label) if weight is None else weight
     found = {}
     for horizon, days in enumerate(HORIZONS_DAYS):
         known = np.flatnonzero(~np.isnan(label[:, horizon]))
         if len(known) < ENOUGH_TO_JUDGE:
             continue
         bins = np.array_split(known[np.argsort(risk[known, horizon], kind="stable")], RELIABILITY_BINS)
-        means = [[float(values[rows, horizon].mean()) for values in (risk, low, high, label)] for rows in bins]
+        means = [
+            [
+                float(np.average(values[rows, horizon], weights=own[rows, horizon]))
+                for values in (risk, low, high, label)
+            ]
+            for rows in bins
+        ]
         found[days] = [
             Bin(predicted, lower, upper, observed, len(rows))
             for rows, (predicted, lower, upper, observed) in zip(bins, means, strict=True)
@@ -172,7 +189,7 @@ def _weeks(dataset: Dataset) -> npt.NDArray[np.str_]:
 def _groups(
     later: Dataset, risk: Floats, segments: Mapping[str, npt.NDArray[np.str_]], *, seed: int
 ) -> tuple[list[Group], dict[str, int]]:
-    label, groups = later.abandoned(), []
+    label, weight, groups = later.abandoned(), later.horizon_weight(), []
     suppressed: dict[str, int] = {}
     for kind, names in segments.items():
         for name in np.unique(names[names != ""]).tolist():
@@ -183,7 +200,13 @@ def _groups(
                 suppressed[kind] = suppressed.get(kind, 0) + 1
                 continue
             metrics = {
-                days: evaluate(label[rows, horizon], {"model": risk[rows, horizon]}, person, seed=seed).get("model", {})
+                days: evaluate(
+                    label[rows, horizon],
+                    {"model": risk[rows, horizon]},
+                    person,
+                    weight=weight[rows, horizon],
+                    seed=seed,
+                ).get("model", {})
                 for horizon, days in enumerate(HORIZONS_DAYS)
                 if days in JUDGED_HORIZONS_DAYS
             }

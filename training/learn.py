@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from features.effects import REGISTERED_EFFECTS, EffectModel, Learner, expert_model
+from features.instants import to_microseconds
 from training import registry
 from training.decided import DecisionData
 from training.effects import Fit, fit_effects
 from training.offpolicy import Value, Verdict, greedy, net_of_cost, promotion, support
+from training.outcome import outcome_model
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,21 +73,65 @@ def learn(home: Path, data: DecisionData, *, seat_value: float, seed: int = 7, t
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class EffectsPromotion:
+    """What became of a version that was proposed. decisions: matured ones made after it learned, on which it was judged."""
+
+    version: str
+    is_promoted: bool
+    why: str
+    decisions: int
+
+
+def promote_effects(
+    home: Path, data: DecisionData, *, seat_value: float, version: str | None = None, seed: int = 7, threads: int = 1
+) -> EffectsPromotion:
+    """Promote a registered version, the newest by default, if it passes the gate on decisions made after it learned.
+
+    Raises ValueError where there is no such version, or it knows other arms than the decisions.
+    """
+    wanted = version or registry.latest_version(home, name=REGISTERED_EFFECTS)
+    model = registry.load_effects_version(home, wanted)
+    if model.arms != data.arms:
+        raise ValueError(
+            f"version {wanted} knows {', '.join(model.arms)}; the decisions are among {', '.join(data.arms)}"
+        )
+    if registry.champion_version(home, name=REGISTERED_EFFECTS) == wanted:
+        return EffectsPromotion(wanted, True, "it tells the effects already", 0)
+    learned_until = (
+        datetime.fromisoformat(model.trained_until) if model.trained_until else datetime.min.replace(tzinfo=UTC)
+    )
+    later = data.matured()
+    later = later.take(later.as_of > to_microseconds(learned_until))
+    if not len(later):
+        why = f"no decision made after it learned ({learned_until.date()}) has matured, so nothing can judge it fairly"
+        return EffectsPromotion(wanted, False, why, 0)
+    incumbent = incumbent_effects(home, data.arms, prior=data.prior)
+    mine, theirs = (choose(later, one.effects(later.seen).mean, seat_value) for one in (model, incumbent))
+    net, q = net_of_cost(later, outcome_model(later, seed=seed, threads=threads), seat_value)
+    verdict = promotion(net, mine, theirs, q)
+    if verdict.is_passed:
+        registry.promote(home, wanted, name=REGISTERED_EFFECTS)
+    return EffectsPromotion(wanted, verdict.is_passed, verdict.why, len(later))
+
+
 def _verdict(home: Path, fit: Fit, data: DecisionData, *, seat_value: float) -> Verdict:
     """The gate, the candidate's effects cross-fitted by team; the incumbent may have seen them, which favours it."""
-    incumbent = incumbent_effects(home, data.arms)
+    incumbent = incumbent_effects(home, data.arms, prior=data.prior)
     mine, theirs = (choose(data, effects, seat_value) for effects in (fit.told, incumbent.effects(data.seen).mean))
     net, q = net_of_cost(data, fit.outcome_model, seat_value)
     return promotion(net, mine, theirs, q)
 
 
-def incumbent_effects(home: Path, arms: tuple[str, ...]) -> EffectModel:
-    """The champion's effects; the experts' where there is none, or it knows other arms or features."""
+def incumbent_effects(home: Path, arms: tuple[str, ...], *, prior: str = "") -> EffectModel:
+    """The champion's effects; the experts' where there is none, or it knows other arms or features, as serving does."""
     try:
         loaded = registry.load_effects(home)
     except ValueError:
         loaded = None
-    return loaded[0] if loaded is not None and loaded[0].arms == arms else expert_model(arms)
+    if loaded is None or loaded[0].arms != arms or (prior and loaded[0].prior not in ("", prior)):
+        return expert_model(arms)
+    return loaded[0]
 
 
 def choose(data: DecisionData, effects: Floats, seat_value: float) -> Floats:

@@ -41,7 +41,7 @@ def blank(data: DecisionData) -> EffectModel:
     for column in columns:
         names, counts = np.unique(np.array(column, dtype=str), return_counts=True)
         levels.append(tuple(names[(counts >= LEVEL_AT_LEAST) & (names != "")].tolist()))
-    return EffectModel(Learner.EXPERT, data.arms, (0.0,) * len(data.arms), levels=tuple(levels))
+    return EffectModel(Learner.EXPERT, data.arms, (0.0,) * len(data.arms), levels=tuple(levels), prior=data.prior)
 
 
 def rounds(n: int) -> int:

@@ -16,7 +16,6 @@ Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 FLOOR_SHARE = 0.5  # of a capacity; our choice: exploration takes at most so much of what is scarce
-PERSON_LIMIT = 1  # of one intervention, by target person and plan: one leader is asked once, not twelve times
 NO_PERSON = -1
 _TINY = 1e-9
 
@@ -49,13 +48,12 @@ def solve_plan(
     *,
     epsilon: float,
     targets: Integers | None = None,
-    person_limit: int = PERSON_LIMIT,
 ) -> Plan:
     """The probabilities of the greatest expected worth.
 
     values: (n, K) money, effect times the value of a kept seat less cost, 0 for `none`, the first arm, which is always
     eligible. capacity: uses by arm in this plan; arms without one are unlimited. targets: (n, K) number of the person whose
-    time it takes, NO_PERSON for nobody. Raises ValueError for an unknown arm, a capacity below zero, epsilon outside (0, 1].
+    time it takes, NO_PERSON for nobody: a plan takes nobody's time for two seats. Raises ValueError for an unknown arm, a capacity below zero, epsilon outside (0, 1].
     """
     _check(arms, values, eligible, capacity, epsilon=epsilon)
     caps = np.array([capacity.get(arm, np.inf) for arm in arms], np.float64)
@@ -64,12 +62,9 @@ def solve_plan(
     notes = [f"no capacity for {arm}, so nobody gets it" for arm, cap in zip(arms, caps, strict=True) if cap == 0]
     if targets is not None:
         before = int(allowed.sum())
-        allowed = _one_seat_by_person(values, allowed, targets, limit=person_limit)
+        allowed = _one_seat_by_person(values, allowed, targets)
         if int(allowed.sum()) < before:
-            notes.append(
-                f"{before - int(allowed.sum()):,} options left out: no person is asked for the same thing more than "
-                f"{person_limit} time{'s' if person_limit > 1 else ''}"
-            )
+            notes.append(f"{before - int(allowed.sum()):,} options left out: nobody's time is taken for two seats")
     share = _floor_shares(allowed, caps, epsilon)
     floors = epsilon * share * allowed / allowed.sum(axis=1, keepdims=True)
     capped = np.flatnonzero(np.isfinite(caps) & (caps > 0))
@@ -106,16 +101,26 @@ def _check(
             raise ValueError(f"capacity of {arm}: expected a whole number from 0, came {uses}")
 
 
-def _one_seat_by_person(values: Floats, allowed: Booleans, targets: Integers, *, limit: int) -> Booleans:
-    """Of the seats for which a person would be asked for the same arm, the `limit` of the highest value stay."""
-    kept = allowed.copy()
+def _one_seat_by_person(values: Floats, allowed: Booleans, targets: Integers) -> Booleans:
+    """What stays allowed when each person's time is taken for one seat only: that which would lose most without it.
+
+    It is chosen by worth alone, never by chance, so the probabilities of a plan stay those that are logged.
+    """
+    best, found = np.where(allowed, values, -np.inf), []
     for arm in range(1, values.shape[1]):
         rows = np.flatnonzero(allowed[:, arm] & (targets[:, arm] != NO_PERSON))
-        order = rows[np.lexsort((rows, -values[rows, arm], targets[rows, arm]))]
-        person = targets[order, arm]
-        first = np.searchsorted(person, person)  # where the run of each person begins
-        kept[order[np.arange(len(order)) - first >= limit], arm] = False
-    return kept
+        same = targets[rows] == targets[rows, arm][:, None]
+        with_them = np.where(same, best[rows], -np.inf).max(axis=1)
+        without = np.where(same, -np.inf, best[rows]).max(axis=1)
+        found.append(np.column_stack((targets[rows, arm], -(with_them - without), rows)))
+    asked = np.concatenate(found) if found else np.empty((0, 3))
+    order = asked[np.lexsort((asked[:, 2], asked[:, 1], asked[:, 0]))]
+    persons, first = np.unique(order[:, 0].astype(np.int64), return_index=True)
+    seat_of = order[first, 2].astype(np.int64)
+    place = np.searchsorted(persons, targets)
+    own = seat_of[np.minimum(place, max(len(persons) - 1, 0))] if len(persons) else np.zeros_like(targets)
+    is_elsewhere = (targets != NO_PERSON) & (own != np.arange(len(values))[:, None])
+    return np.asarray(allowed & ~is_elsewhere)
 
 
 def _floor_shares(allowed: Booleans, caps: Floats, epsilon: float) -> Floats:

@@ -1,15 +1,11 @@
 """Whether the interventions kept anyone: each policy against the holdout, against doing nothing and the incumbent."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from scipy import stats
 
 from features.catalogue import CATEGORIES
@@ -31,13 +27,12 @@ from training.offpolicy import (
     value,
 )
 from training.outcome import fit_kept, outcome_model
-from training.report import STYLE, image, table
 
 Floats = npt.NDArray[np.float64]
+Texts = npt.NDArray[np.str_]
 
-PER = 1_000  # licences
 SEGMENTS = ("tool", "role", "function", "region")
-PAGE, DOCUMENT = "index.html", "proof.json"
+POLICY = "policy"  # the segment of the decisions that one policy made
 LOGGED = "as decided"
 
 
@@ -129,7 +124,7 @@ def prove(
         raise ValueError(f"incumbent: expected one of {', '.join(named)}, came {incumbent!r}")
     q = outcome_model(data, seed=seed, threads=threads)
     raw, adjusted = _against_holdout(data, held, seed=seed, threads=threads)
-    segments, suppressed = _segments(data, q)
+    segments, suppressed = _segments(data, q, made_by=decided.policy[~np.isnan(decided.learning.kept)])
     return Proof(
         decisions=len(data),
         people=len(np.unique(data.seat)),
@@ -217,16 +212,20 @@ def _difference(mine: Floats, theirs: Floats, data: DecisionData, held: Decision
     return Value(mean, mean - half, mean + half)
 
 
-def _segments(data: DecisionData, q: Floats) -> tuple[list[Segment], dict[str, int]]:
-    """Gain of what was decided over doing nothing, by segment; how many groups are too small to be shown."""
+def _segments(data: DecisionData, q: Floats, *, made_by: Texts) -> tuple[list[Segment], dict[str, int]]:
+    """Gain of what was decided over doing nothing, by the policy that decided it and by segment; how many groups are too
+    small to be shown. made_by: (n,) names of policies.
+    """
     scores = dr_scores(data, data.propensity, q) - dr_scores(data, leave_alone(data), q)
     found: list[Segment] = []
     suppressed: dict[str, int] = {}
     place = {feature.name: position for position, feature in enumerate(CATEGORIES)}
-    for kind in SEGMENTS:
-        if kind not in place or not data.seen.categories:
-            continue
-        names = np.array([row[place[kind]] for row in data.seen.categories], dtype=str)
+    kinds: dict[str, Texts] = {POLICY: np.array([rule_of(name) for name in made_by.tolist()], dtype=str)}
+    if data.seen.categories:
+        for kind in SEGMENTS:
+            if kind in place:
+                kinds[kind] = np.array([row[place[kind]] for row in data.seen.categories], dtype=str)
+    for kind, names in kinds.items():
         groups = {name: np.flatnonzero(names == name) for name in np.unique(names[names != ""]).tolist()}
         people = {name: len(np.unique(data.seat[rows])) for name, rows in groups.items()}
         hidden = {name for name, count in people.items() if count < MIN_PEOPLE}
@@ -242,94 +241,6 @@ def _segments(data: DecisionData, q: Floats) -> tuple[list[Segment], dict[str, i
     return found, suppressed
 
 
-def write_proof(folder: Path, proof: Proof, *, title: str = "Whether it worked") -> Path:
-    """Write proof.json, and index.html that holds its plots and needs nothing else, into the folder; the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / DOCUMENT).write_text(json.dumps(proof.document(), indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(page(proof, title=title), encoding="utf-8")
-    return folder / PAGE
-
-
-def page(proof: Proof, *, title: str) -> str:
-    """The page in HTML."""
-    mismatch = proof.mismatch
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{proof.decisions:,} matured decisions about {proof.people:,} seats in {proof.teams:,} teams; "
-        f"{proof.holdout_decisions:,} in {proof.holdout_teams:,} teams of the holdout; {proof.censored:,} whose outcome is not "
-        "known yet. Kept: no silence had begun 28 days after the decision. All intervals are 95 %, over teams.</p>",
-        *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in proof.notes),
-        *(f"<p><b>Left out.</b> {count:,} decisions {escape(why)}.</p>" for why, count in proof.left_out.items()),
-        "<h2>Against teams left alone</h2>",
-        table(
-            ("licences kept per 1 000, more than in the holdout", ""),
-            [
-                ("difference of the shares kept", _per(proof.holdout_raw)),
-                ("the same, less what was expected of the seats before", _per(proof.holdout)),
-            ],
-        ),
-        "<h2>Policies</h2>",
-        "<p>By doubly robust valuation of the randomised decisions. A policy's cost per licence kept has no upper bound where its "
-        "gain may be nothing.</p>",
-        table(
-            ("policy", "kept per 1 000 more than none", "more than the incumbent", "money per decision", "cost per licence kept"),
-            [_policy_row(one) for one in proof.policies],
-        ),
-        image(_plot(proof), "licences kept per 1 000 by policy"),
-        *(f"<p><b>{escape(one.name)}</b> cannot be valued: {escape(one.why)}.</p>" for one in proof.policies if one.why),
-        "<h2>By estimator</h2>",
-        table(
-            ("policy", "ips", "snips", "dm", "dr", "switch_dr", "effective decisions", "weights above 20"),
-            [
-                (one.name, *(str(v) for v in one.valuation.values.values()), f"{one.valuation.effective:,.0f}",
-                 f"{one.valuation.large:.2%}")
-                for one in proof.policies if one.valuation is not None
-            ],
-        ),
-        "<h2>By segment</h2>",
-        "<p>What was decided against doing nothing. One in twenty of such intervals misses its truth.</p>",
-        table(
-            ("group", "people", "decisions", "kept per 1 000 more than none"),
-            [(f"{s.kind}: {s.name}", s.people, s.decisions, _per(s.gain)) for s in proof.segments],
-        ),
-        *(f"<p><small>{count} of {escape(kind)} are too small to be shown.</small></p>" for kind, count in proof.suppressed.items()),
-        "<h2>Can the log be trusted</h2>",
-        f"<p>Draws against logged probabilities: p = {mismatch.p_value:.3g}"
-        f"{', a mismatch: nothing may be promoted' if mismatch.is_mismatched else ', as they should be'}.</p>",
-        table(
-            ("arm", "chosen", "could have been", "least probability", "mean probability"),
-            [(s.arm, s.chosen, s.eligible, f"{s.smallest:.4f}", f"{s.wanted:.3f}") for s in proof.support],
-        ),
-    ]  # fmt: skip
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
-
-
-def _policy_row(one: Proved) -> tuple[str, ...]:
-    cost = one.cost_per_kept
-    said = "–" if cost is None else f"{cost.value:,.0f} [{cost.low:,.0f}, {cost.high:,.0f}]".replace("nan", "no bound")
-    return (one.name, _per(one.against_none), _per(one.against_incumbent), f"{one.money_per_decision:.2f}", said)
-
-
-def _per(found: Value | None) -> str:
-    if found is None:
-        return "–"
-    numbers = [PER * number for number in (found.value, found.low, found.high)]
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*numbers).replace("+nan", "no bound").replace("nan", "no bound")
-
-
-def _plot(proof: Proof) -> Figure:
-    """Gain over none by policy, and over the holdout, with intervals."""
-    bars = [("against the holdout", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]
-    shown = [(name, found) for name, found in bars if found is not None]
-    figure = Figure(figsize=(8, 1 + 0.45 * max(len(shown), 1)), layout="constrained")
-    axes = figure.add_subplot()
-    for place, (_, found) in enumerate(reversed(shown)):
-        half = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
-        axes.errorbar(PER * found.value, place, xerr=PER * half, fmt="o", color="#2f6f8f", capsize=3)
-    axes.set_yticks(range(len(shown)), [name for name, _ in reversed(shown)])
-    axes.axvline(0, color="0.5", linewidth=0.8)
-    axes.set_xlabel("licences kept per 1 000 decisions, more than when left alone")
-    return figure
+def rule_of(policy: str) -> str:
+    """`rule:effects` of a policy's name, without the digest of what it decided by."""
+    return ":".join(policy.split(":")[:2])

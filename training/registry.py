@@ -32,6 +32,7 @@ EXPERIMENT = "rekindle-risk"
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 REQUIREMENTS = ("rekindle", "lightgbm", "mlflow", "numpy", "pandas", "scikit-learn")
 ENVIRONMENT = (*REQUIREMENTS, "polars", "scipy", "venn-abers", "optuna")
+_MADE_BY = {REGISTERED_MODEL: "rekindle train", REGISTERED_EFFECTS: "rekindle learn"}
 PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back_at"
 CODE_PACKAGES = ("features", "training")  # what decides a model's bytes
 
@@ -182,11 +183,19 @@ def register_effects(
 def load_effects(home: Path) -> tuple[EffectModel, str] | None:
     """The effect model that serves and its version, or None. Raises ValueError where it was fitted on other features."""
     version = champion_version(home, name=REGISTERED_EFFECTS)
-    if version is None:
-        return None
+    return None if version is None else (load_effects_version(home, version), version)
+
+
+def load_effects_version(home: Path, version: str) -> EffectModel:
+    """The effect model of a version. Raises ValueError for one that is not there or was fitted on other features."""
     with _tracking(home):
-        source = _client(home).get_model_version_download_uri(REGISTERED_EFFECTS, version)
-        return EffectModel.load(Path(mlflow.artifacts.download_artifacts(artifact_uri=source))), version
+        try:
+            source = _client(home).get_model_version_download_uri(REGISTERED_EFFECTS, version)
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
+        except MlflowException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"version {version} of {REGISTERED_EFFECTS} cannot be read: {reason}") from None
+        return EffectModel.load(folder)
 
 
 def signature() -> ModelSignature:
@@ -218,32 +227,34 @@ def promote(home: Path, version: str, *, name: str = REGISTERED_MODEL) -> None:
         client.set_model_version_tag(name, version, PREVIOUS, before)
 
 
-def rollback(home: Path, *, at: str) -> tuple[str, str]:
+def rollback(home: Path, *, at: str, name: str = REGISTERED_MODEL) -> tuple[str, str]:
     """Put the champion before the present one back; (withdrawn, restored) versions. at: ISO 8601, written on the withdrawn one.
 
     Raises ValueError where there is none to go back to, or where it cannot serve today's features.
     """
-    present = champion_version(home)
+    present = champion_version(home, name=name)
+    made_by = _MADE_BY[name]
     if present is None:
-        raise ValueError("there is no champion, so there is nothing to roll back: run `rekindle train` first")
+        raise ValueError(f"there is no champion, so there is nothing to roll back: run `{made_by}` first")
     client = _client(home)
-    before = client.get_model_version(REGISTERED_MODEL, present).tags.get(PREVIOUS)
+    before = client.get_model_version(name, present).tags.get(PREVIOUS)
     if before is None:
         raise ValueError(f"version {present} is the first champion: there is none before it to go back to")
-    load_version(home, before)
-    client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, before)
-    client.set_model_version_tag(REGISTERED_MODEL, present, ROLLED_BACK, at)
+    load_version(home, before) if name == REGISTERED_MODEL else load_effects_version(home, before)
+    client.set_registered_model_alias(name, CHAMPION, before)
+    client.set_model_version_tag(name, present, ROLLED_BACK, at)
     return present, before
 
 
-def latest_version(home: Path) -> str:
+def latest_version(home: Path, *, name: str = REGISTERED_MODEL) -> str:
     """The newest registered version. Raises ValueError where there is none."""
+    nothing = f"no version of {name} is registered: run `{_MADE_BY[name]}` first"
     if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
-        raise ValueError("no model is registered: run `rekindle train` first")
+        raise ValueError(nothing)
     _reach(home)
-    found = _client(home).search_model_versions(f"name='{REGISTERED_MODEL}'")
+    found = _client(home).search_model_versions(f"name='{name}'")
     if not found:
-        raise ValueError("no model is registered: run `rekindle train` first")
+        raise ValueError(nothing)
     return str(max(int(version.version) for version in found))
 
 
@@ -257,6 +268,12 @@ def tags_of(home: Path, version: str) -> dict[str, str]:
     client = _client(home)
     run_id = str(client.get_model_version(REGISTERED_MODEL, version).run_id)
     return {**client.get_run(run_id).data.tags, "run_id": run_id}
+
+
+def metrics_of(home: Path, version: str) -> dict[str, float]:
+    """The metrics of a version's run."""
+    client = _client(home)
+    return dict(client.get_run(str(client.get_model_version(REGISTERED_MODEL, version).run_id)).data.metrics)
 
 
 def attach(home: Path, version: str, folder: Path, *, to: str) -> None:

@@ -48,9 +48,10 @@ def page(
     """The page in HTML."""
     body = [
         f"<h1>{escape(title)}</h1>",
-        table(("", ""), [(name, value) for name, value in facts.items()]),
+        table(("", ""), [(name, value) for name, value in facts.items() if value != ""]),
         f"<p>Judged on {judgement.snapshots:,} snapshots of {judgement.people:,} people, later than the training. "
-        "All intervals are 95 %, by bootstrap over people.</p>",
+        "All intervals are 95 %, by bootstrap over people. Risk is of doing nothing: what comes after an intervention is not "
+        "judged, and each label counts by the inverse of its logged chance to be left alone.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in judgement.notes),
         "<h2>The model beside what it has to beat</h2>",
         *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items()),

@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 
 from features.calibration import Calibrator, log_odds, probability
 from features.catalogue import CATEGORIES
+from features.cluster import Cluster
 from features.events import MICROSECONDS_PER_DAY
 from features.rules import COLD_START_DAYS, EXPERT_RATES, EXPERT_RATES_ELSEWHERE, RuleRates, Stratum, ages, fit_rates
-from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, squash
+from features.scorer import INPUTS, PERIODS, LinearHazard, Method, Scorer, one_hot, period_rows, squash
 from training.calibration import (
     ENOUGH_TO_CALIBRATE,
     YOUNG_DRIFT,
@@ -25,6 +26,7 @@ from training.calibration import (
     risk_at_horizons,
 )
 from training.dataset import Dataset, PersonPeriods, category_levels, person_period_rows
+from training.distributed import DISTRIBUTED_ROWS, grow_on
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -33,11 +35,8 @@ ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
 HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
-BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE = (
-    100_000,
-    2,
-    0.08,
-)  # our choice: of so many rows two folds and fewer trees say enough
+# Our choice: of so many rows two folds, and trees that are fewer and need less patience, say enough.
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 25
 ORIGINS = (
     0.5,
     0.7,
@@ -96,17 +95,19 @@ def fit(
     threads: int = 1,
     method: Method | None = None,
     tree_parameters: Mapping[str, object] = MappingProxyType({}),
+    cluster: Cluster | None = None,
 ) -> Fit:
     """The risk model for the data, or the fallback that so little data can carry; `Scorer.note` says which and why.
 
     dataset: of seats in use; elsewhere: snapshots of the other strata, whose rule learns its rates from them, and for seats
     that never started a model, up the same ladder. method: force one for seats in use; by default what the number of
-    abandonments allows. tree_parameters: over TREE_PARAMETERS.
+    abandonments allows. tree_parameters: over TREE_PARAMETERS. cluster: grows the trees of more rows than DISTRIBUTED_ROWS;
+    what is chosen by cross-validation is then chosen on the rows of as many people as that holds.
     """
     rate = BIG_LEARNING_RATE if len(person_period_rows(dataset).row) > BIG_ROWS else TREE_PARAMETERS["learning_rate"]
     own = {"learning_rate": rate, "seed": seed, "num_threads": threads}
     parameters = {**TREE_PARAMETERS, **own, **tree_parameters}
-    fitted = _fit_stratum(dataset, Stratum.IN_USE, method=method, parameters=parameters)
+    fitted = _fit_stratum(dataset, Stratum.IN_USE, method=method, parameters=parameters, cluster=cluster)
     rules = {
         str(stratum): fit_rates(
             part.vectors, part.abandoned(), np.ones(len(part)), expert=EXPERT_RATES_ELSEWHERE[stratum]
@@ -124,7 +125,14 @@ def fit(
     return replace(fitted, scorer=replace(scorer, activation=learned), activation=activation)
 
 
-def _fit_stratum(dataset: Dataset, stratum: Stratum, *, method: Method | None, parameters: Mapping[str, object]) -> Fit:
+def _fit_stratum(
+    dataset: Dataset,
+    stratum: Stratum,
+    *,
+    method: Method | None,
+    parameters: Mapping[str, object],
+    cluster: Cluster | None = None,
+) -> Fit:
     abandonments = dataset.abandonments()
     rows = person_period_rows(dataset)
     chosen, note = (method, "") if method is not None else affordable(dataset, abandonments)
@@ -140,16 +148,18 @@ def _fit_stratum(dataset: Dataset, stratum: Stratum, *, method: Method | None, p
     bare = Scorer(
         chosen, rule=rates, levels=category_levels(dataset), note=note, speaks_from_days=_speaks_from(dataset)
     )
-    held = hold_out(dataset, seed=_seed(parameters))
+    is_spread = cluster is not None and len(rows.row) > DISTRIBUTED_ROWS
+    some = _some_people(dataset, DISTRIBUTED_ROWS / len(rows.row), seed=_seed(parameters)) if is_spread else dataset
+    held = hold_out(some, seed=_seed(parameters))
     hazards, trees = _held_out_hazards(bare, held, parameters)
     weight, blend_losses = _choose_tree_weight(held.later, hazards) if trees else (0.0, {})
     blended = _blend(hazards, weight)
     calibrator, losses = choose_calibrator(held.later, blended, seed=_seed(parameters))
     bare = _weighted(bare, weight)
-    fitted = replace(_fit_hazard(bare, dataset, rows, parameters, trees=trees), calibrator=calibrator)
+    fitted = replace(_fit_hazard(bare, dataset, rows, parameters, trees=trees, cluster=cluster), calibrator=calibrator)
     band = fitted.band
     if losses:
-        errors = _errors_after_origins(fitted, dataset, parameters, trees=trees)
+        errors = _errors_after_origins(fitted, some, parameters, trees=trees)
         if errors:
             band = measure_band(errors)
         else:
@@ -269,6 +279,7 @@ def _cross_validated(
         if len(np.unique(rows[0].event[fold[0] != number])) == 2
     }
     data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
+    patience = BIG_PATIENCE_TREES if (held.early_fold < 0).any() else PATIENCE_TREES
     found = lgb.cv(
         {**parameters, **_signs(), "metric": "binary_logloss"},
         _tree_data(
@@ -278,7 +289,7 @@ def _cross_validated(
         ),
         num_boost_round=MAX_TREES,
         folds=[split for split in splits.values() if len(split[1])],
-        callbacks=[lgb.early_stopping(PATIENCE_TREES, verbose=False)],
+        callbacks=[lgb.early_stopping(patience, verbose=False)],
         return_cvbooster=True,
     )
     names = [number for number, split in splits.items() if len(split[1])]
@@ -346,21 +357,35 @@ def _errors_of_held_out_people(calibrator: Calibrator, later: Dataset, hazards: 
 
 
 def _fit_hazard(
-    bare: Scorer, dataset: Dataset, rows: PersonPeriods, parameters: Mapping[str, object], *, trees: int
+    bare: Scorer,
+    dataset: Dataset,
+    rows: PersonPeriods,
+    parameters: Mapping[str, object],
+    *,
+    trees: int,
+    cluster: Cluster | None = None,
 ) -> Scorer:
     """The scorer with its trees, its line or both, as its method and the weight of its trees ask for."""
     is_forest = bare.method is Method.LIGHTGBM
     booster = None
-    if is_forest:
+    if is_forest and cluster is not None and len(rows.row) > DISTRIBUTED_ROWS:
+        inputs, spread = _tree_rows(bare, dataset, rows), {**parameters, **_signs()}
+        booster = grow_on(cluster, inputs, rows.event, rows.fit_weight, parameters=spread, trees=trees)
+    elif is_forest:
         data = _tree_data(_tree_rows(bare, dataset, rows), rows.event, rows.fit_weight)
         booster = lgb.train({**parameters, **_signs()}, data, num_boost_round=trees)
     needs_line = not is_forest or bare.tree_weight < 1.0
     return replace(bare, booster=booster, linear=_fit_linear(bare, dataset, rows) if needs_line else None)
 
 
+def _some_people(dataset: Dataset, share: float, *, seed: int) -> Dataset:
+    """The snapshots of that share of the people."""
+    people, inverse = np.unique(dataset.person, return_inverse=True)
+    return dataset.take((np.random.default_rng(seed).random(len(people)) < share)[inverse])
+
+
 def _tree_rows(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> Floats:
-    inputs = np.column_stack((dataset.vectors, bare.codes(dataset.categories)))
-    return np.column_stack((inputs[rows.row], rows.period))
+    return period_rows(dataset.vectors[rows.row], bare.codes(dataset.categories)[rows.row], rows.period)
 
 
 def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:

@@ -11,8 +11,10 @@ import polars as pl
 import pyarrow as pa
 
 from features.catalogue import CATEGORIES, FEATURES, NUMERIC, catalogue_hash
+from features.cluster import Cluster
 from features.decisions import Decision
 from features.instants import from_microseconds
+from features.references import AS_OF, PERSON, SEAT, TEAM, digest, team_of
 from features.rules import Stratum
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from features.tools import ToolProfile
@@ -116,21 +118,22 @@ def train(
     seed: int = 7,
     threads: int = 1,
     trials: int = 0,
+    cluster: Cluster | None = None,
 ) -> Trained:
     """Fit, evaluate, register and, where the gate allows, promote a risk model.
 
     features, labels: of the same snapshots in the same order. trials: of a search of the trees' parameters, on the training
-    snapshots alone. Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
+    snapshots alone. cluster: grows the trees of a training set too large for one process. Raises ValueError where nothing at all is known of any snapshot in the risk set, saying what is missing.
     """
     by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
     split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
     study = f"risk {data_version} {catalogue_hash()} {split.cut} {seed}"
     tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
-    fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters)
+    fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters, cluster=cluster)
     judgement = judge_fit(fitted.scorer, split, seed=seed)
     missing = [*shortcomings(split.past, split.later), *([tuned.note] if tuned.note else [])]
     facts = _facts(fitted, split, data_version=data_version, seed=seed, missing=missing)
-    registered, report = _log(home, fitted, split, judgement, facts, tuned=tuned)
+    registered, report = _log(home, fitted, split, judgement, facts, seats, tuned=tuned)
     is_promoted, why = _gate(home, fitted.scorer, split.later, seed=seed)
     closed = None
     if is_promoted:
@@ -139,7 +142,7 @@ def train(
     elif registry.champion_version(home) is None:
         why += "; until one does, the three-warnings rule serves, with the rates of this data"
         rule = replace(fitted, scorer=as_rule(fitted.scorer, why))
-        registry.promote(home, _log(home, rule, split, None, facts)[0].version)
+        registry.promote(home, _log(home, rule, split, None, facts, seats)[0].version)
     return Trained(
         fitted.scorer.method,
         fitted.scorer.note,
@@ -160,18 +163,29 @@ def train(
 
 
 def fit_at(
-    split: Split, *, seed: int, threads: int = 1, tree_parameters: Mapping[str, object] = NO_SEARCH.parameters
+    split: Split,
+    *,
+    seed: int,
+    threads: int = 1,
+    tree_parameters: Mapping[str, object] = NO_SEARCH.parameters,
+    cluster: Cluster | None = None,
 ) -> Fit:
     """The model of the past. One for seats that never started stays only where it beats their rule on later snapshots."""
     fitted = fit(
-        split.past, elsewhere=split.past_elsewhere, seed=seed, threads=threads, tree_parameters=tree_parameters
+        split.past,
+        elsewhere=split.past_elsewhere,
+        seed=seed,
+        threads=threads,
+        tree_parameters=tree_parameters,
+        cluster=cluster,
     )
     fitted = replace(fitted, scorer=_dated(fitted.scorer, split.cut))
     scorer, later = fitted.scorer, split.later_elsewhere.get(Stratum.NOT_STARTED)
     if scorer.activation is None or later is None:
         return fitted
     learned, rule = scorer.score(later.vectors, later.categories).risk, scorer.activation.rule.risk(later.vectors)[0]
-    gain = compare(later.abandoned(), learned, rule, later.person, seed=seed) if len(later) else None
+    weight = later.horizon_weight()
+    gain = compare(later.abandoned(), learned, rule, later.person, weight=weight, seed=seed) if len(later) else None
     if gain is not None and gain.low > 0:
         return fitted
     said = "nothing later was judged" if gain is None else f"log loss lower by {gain}"
@@ -255,6 +269,7 @@ def _log(
     split: Split,
     judgement: Judgement | None,
     facts: Mapping[str, object],
+    seats: pa.Table,
     *,
     tuned: Tuned = NO_SEARCH,
 ) -> tuple[registry.Registered, Path]:
@@ -273,7 +288,7 @@ def _log(
         registered = registry.register(
             home,
             scorer,
-            reference=_reference(split.past, scorer),
+            reference=_reference(split, scorer, seats),
             params={name: value for name, value in params.items() if name not in tags and value != ""},
             metrics={} if judgement is None else _flat(judgement),
             tags=tags,
@@ -328,11 +343,28 @@ def _columns() -> list[dict[str, str]]:
     return [{"name": feature.name, "dtype": feature.dtype} for feature in FEATURES]
 
 
-def _reference(past: Dataset, scorer: Scorer) -> pl.DataFrame:
-    """The features and the risk of a fixed sample of the training snapshots, for the monitors."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(past))[:REFERENCE_ROWS])
-    sample = past.take(rows)
+def _reference(split: Split, scorer: Scorer, seats: pa.Table) -> pl.DataFrame:
+    """The features and the risk of a fixed sample of the training snapshots in use, for the monitors.
+
+    Of all that the run saw, those it is judged by and those not yet judged too: what is served next is as old as they are.
+    """
+    parts = (split.past, split.later)
+    share = min(REFERENCE_ROWS / max(sum(map(len, parts)), 1), 1.0)
+    drawn = [np.random.default_rng(0).permutation(len(part))[: round(share * len(part))] for part in parts]
+    rows = [_rows(part.take(np.sort(chosen)), scorer, seats) for part, chosen in zip(parts, drawn, strict=True)]
+    return pl.concat(rows)
+
+
+def _rows(sample: Dataset, scorer: Scorer, seats: pa.Table) -> pl.DataFrame:
     risk = scorer.score(sample.vectors, sample.categories).risk[:, HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)]
     numeric = pl.DataFrame(sample.vectors, schema=[feature.name for feature in NUMERIC])
     names = pl.DataFrame(sample.categories, schema={feature.name: pl.String for feature in CATEGORIES}, orient="row")
-    return pl.concat((numeric, names), how="horizontal").with_columns(pl.Series(f"risk_{PRODUCT_HORIZON_DAYS}", risk))
+    wanted = seats.select(["seat_id", "organization", "team"]).to_pylist()
+    teams = {row["seat_id"]: team_of(row["organization"], row["team"], row["seat_id"]) for row in wanted}
+    return pl.concat((numeric, names), how="horizontal").with_columns(
+        pl.Series(f"risk_{PRODUCT_HORIZON_DAYS}", risk, dtype=pl.Float64),
+        pl.Series(AS_OF, sample.as_of, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+        pl.Series(PERSON, [digest(person) for person in sample.person.tolist()], dtype=pl.String),
+        pl.Series(SEAT, [digest(seat) for seat in sample.seat.tolist()], dtype=pl.String),
+        pl.Series(TEAM, [teams[seat] for seat in sample.seat.tolist()], dtype=pl.String),
+    )

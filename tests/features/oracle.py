@@ -7,10 +7,12 @@ Written from the catalogue's meanings and the design, not from the implementatio
 - An unknown `completed` ends a streak of sessions with nothing completed, but a short session with an unknown
   `completed` is a quick close.
 - A week's complaint weighs 0.5 ** (weeks / 2), to the nearest 1/1024; weeks are whole and back from the end.
+- A day of use, of meaningful use or of work is 24 hours: back from the end, or on from the assignment for the first weeks.
+- Completed high-value workflows: guided ones are left out; work without AI counts where its workflow is one of the tool's.
 - A total (`count` > 1) is that many things of the same value, scores and outcome. A total of prompts has no instant of
   its own: it is no try and no retry.
 - Scores and doublings of length are kept to a thousandth: a third is 0.333.
-- The peers' midnight is the last one up to `as_of`, that instant included. "28 days before" asks the same question at the
+- The peers' midnight is the last one up to an hour before `as_of`, that instant included. "28 days before" asks the same question at the
   midnight 28 days earlier, of the team that the seat was in then.
 - The quarter with the most uses of n seats is a quarter of n, rounded up, and whoever is level with its last; the seat
   itself is among the n. A seat that is not assigned or already removed has no depth and is nobody's peer.
@@ -199,8 +201,9 @@ def number(events: Iterable[Event]) -> int:
     return sum(event.count for event in events)
 
 
-def day_numbers(events: Iterable[Event]) -> list[int]:
-    return sorted({event.occurred_at.toordinal() for event in events})
+def day_numbers(events: Iterable[Event], anchor: datetime) -> list[int]:
+    """The days with an event: each is 24 hours, they begin whole days before or after the anchor."""
+    return sorted({(event.occurred_at - anchor) // DAY for event in events})
 
 
 def over(part: float, whole: float) -> float:
@@ -260,7 +263,7 @@ def share_using(group: Sequence[tuple[Version, int]]) -> float:
 
 def peers_oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float]:
     """What happens around one seat, as of the last midnight."""
-    midnight = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = peers_midnight(as_of)
 
     def around(at: datetime) -> tuple[Version, dict[str, tuple[Version, int]], list[tuple[Version, int]]]:
         seat = version_at(facts.versions[seat_id], at)
@@ -269,7 +272,7 @@ def peers_oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float
         return seat, everyone, [(other, depth) for other, depth in others if seat.team and other.team == seat.team]
 
     seat, everyone, team = around(midnight)
-    _, _, team_before = around(midnight - 28 * DAY)
+    seat_before, _, team_before = around(midnight - 28 * DAY)
     role = [
         (other, depth)
         for name, (other, depth) in everyone.items()
@@ -287,6 +290,7 @@ def peers_oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float
             uses_of_leader[other.person_id] = uses_of_leader.get(other.person_id, 0) + depth
     return {
         "team_size": len(team) if seat.team else NAN,
+        "team_size_before_28": len(team_before) if seat_before.team else NAN,
         "team_share_28": share_using(team),
         "team_share_change_28": share_using(team) - share_using(team_before),
         "team_meaningful_28": over(sum(depth for _, depth in team), len(team)),
@@ -353,7 +357,10 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         return [e for e in window if is_quick_close(e, profile)]
 
     def on_days(window: Iterable[Event]) -> int:
-        return len(day_numbers(window))
+        return len(day_numbers(window, end))
+
+    def on_days_of_life(window: Iterable[Event]) -> int:
+        return len(day_numbers(window, seat.assigned_at))
 
     def since(happened: Sequence[Event]) -> float:
         return (end - happened[-1].occurred_at) / DAY if happened else NAN
@@ -372,11 +379,14 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         work = [e for e in window if e.kind in USES or is_opportunity(e, profile)]
         return over(on_days(used(window)), on_days(work))
 
+    def unassisted(window: Iterable[Event]) -> list[Event]:
+        return [e for e in of(window, "work") if profile.any_workflow or is_high_value(e, profile)]
+
     def assisted_share(window: list[Event]) -> float:
         assisted = number(of(meaningful(window), "task"))
-        return over(assisted, assisted + number(of(window, "work")))
+        return over(assisted, assisted + number(unassisted(window))) if unassisted(ever) else NAN
 
-    days = day_numbers(meaningful(d56))
+    days = day_numbers(meaningful(d56), end)
     gaps = [after - before for before, after in pairwise(days)] if len(days) >= 3 else []
     gap = over(sum(gaps), len(gaps))
     spread = math.sqrt(over(sum((one - gap) ** 2 for one in gaps), len(gaps))) if gaps else NAN
@@ -440,8 +450,12 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         "prompts_28": number(of(d28, "prompt")),
         "days_since_use": since(used(ever)),
         "use_trend_14": change(on_days(used(d14)), on_days(used(fortnight_before))),
-        "use_against_first_weeks": over(on_days(used(d14)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
-        "weeks_3_4_ratio": over(on_days(used(weeks_3_4)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
+        "use_against_first_weeks": over(on_days(used(d14)), on_days_of_life(used(weeks_1_2)))
+        if is_four_weeks_old
+        else NAN,
+        "weeks_3_4_ratio": over(on_days_of_life(used(weeks_3_4)), on_days_of_life(used(weeks_1_2)))
+        if is_four_weeks_old
+        else NAN,
         "active_weeks_8": sum(1 for week in weeks if used(week)),
         "used_share_14": used_share(d14),
         "used_share_28": used_share(d28),
@@ -662,6 +676,11 @@ def midnight_of(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+def peers_midnight(as_of: datetime) -> datetime:
+    """The last midnight that is at least an hour old."""
+    return midnight_of(as_of - HOUR)
+
+
 def random_sources(rng: random.Random) -> list[Source]:
     """Feeds with lags, some of which become known on the way, at a midnight or within a day."""
     sources = []
@@ -720,7 +739,9 @@ def random_world(seed: int, *, seats: int, looks: int = 5, most_events: int = 36
     rng = random.Random(seed)
     sources = random_sources(rng)
     shared = [START + rng.random() * 110 * DAY for _ in range(8)]
-    shared = [rng.choice([at, at, midnight_of(at)]) for at in shared]
+    shared = [
+        rng.choice([at, at, midnight_of(at), midnight_of(at) + HOUR, midnight_of(at) + HOUR - MICRO]) for at in shared
+    ]
     versions: list[Version] = []
     events: list[Event] = []
     snapshots: list[tuple[str, datetime]] = []
@@ -735,7 +756,7 @@ def random_world(seed: int, *, seats: int, looks: int = 5, most_events: int = 36
         if firsts and rng.random() < 0.3:
             moments[0] = rng.choice(firsts) + rng.choice([-1, 0]) * MICRO
         snapshots += [(seat.seat_id, moment) for moment in moments]
-        midnights = [midnight_of(moment) for moment in [*moments, *shared]]
+        midnights = [peers_midnight(moment) for moment in [*moments, *shared]]
         ends = [moment - lag for moment in moments for lag in {timedelta(0), lag_of(seat, sources, moment)}]
         ends_of_days = [midnight - lag_of(seat, sources, midnight) for midnight in midnights]
         theme = rng.choice(THEMES)

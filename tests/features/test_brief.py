@@ -162,23 +162,42 @@ def test_one_meaningful_use_is_no_surface_use(features):
 # --- task completion rate on AI-assisted workflows ------------------------------------------------------------------
 
 
-def test_the_completion_rate_is_high_value_tasks_with_ai_over_those_and_work_without(features):
+def unassisted(at, **fields):
+    return did("work", at, **{"workflow": "meeting_recap", **fields})
+
+
+def test_the_completion_rate_speaks_of_the_high_value_workflows_above_and_below(features):
+    """Neither surface tasks with AI nor other work without it, nor what we led the person through, is in either."""
     events = [meaningful(day(20), count=5), meaningful(day(22), workflow="report_summary"), surface(day(22), count=9)]
-    row = features([*events, did("work", day(23), count=2)], 28)
+    others = [did("work", day(23), count=7), unassisted(day(23), workflow="lunch_menu", count=8)]
+    guided = [meaningful(day(24), count=4, guided=True)]
+    row = features([*events, *others, *guided, unassisted(day(23), count=2)], 28)
     assert row["assisted_share_28"] == row["assisted_share_14"] == 6 / 8
 
 
+def test_the_completion_rate_of_a_tool_that_counts_any_workflow_is_of_all_work(features, seat):
+    commits = [did("task", day(20), count=3), did("work", day(21), count=1)]
+    assert features(commits, 28, versions=[seat(tool="github_copilot")])["assisted_share_28"] == 3 / 4
+
+
 def test_the_completion_rate_of_two_weeks_is_compared_with_the_four_before(features):
-    before = [meaningful(day(10), count=6), did("work", day(12), count=2)]
-    row = features([*before, meaningful(day(50), count=2), did("work", day(51), count=6)], 56)
+    before = [meaningful(day(10), count=6), unassisted(day(12), count=2)]
+    row = features([*before, meaningful(day(50), count=2), unassisted(day(51), count=6)], 56)
     assert (row["assisted_share_14"], row["assisted_share_56"]) == (2 / 8, 8 / 16)
     assert row["assisted_trend"] == MISSING  # nothing from day 14 to 42
-    later = [meaningful(day(20), count=6), did("work", day(22), count=2)]
-    assert features([*later, meaningful(day(50), count=2), did("work", day(51), count=6)], 56)["assisted_trend"] == -0.5
+    later = [meaningful(day(20), count=6), unassisted(day(22), count=2)]
+    assert features([*later, meaningful(day(50), count=2), unassisted(day(51), count=6)], 56)["assisted_trend"] == -0.5
 
 
 def test_without_task_or_work_there_is_no_completion_rate(features):
     assert features([did("prompt", day(20)), surface(day(21))], 28)["assisted_share_28"] == MISSING
+
+
+def test_where_work_without_ai_is_never_told_of_there_is_no_completion_rate(features):
+    """All of it with AI, or the rest just not reported: it cannot be told."""
+    assert features([meaningful(day(20), count=5), did("work", day(23))], 28)["assisted_share_28"] == MISSING
+    row = features([meaningful(day(20), count=5), unassisted(day(1))], 28)
+    assert (row["assisted_share_14"], row["assisted_share_28"]) == (1.0, 5 / 6)
 
 
 # --- survey confidence and NPS, with non-response -------------------------------------------------------------------

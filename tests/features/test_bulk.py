@@ -1,14 +1,16 @@
 from datetime import UTC, datetime
 
+import lightgbm as lgb
 import numpy as np
 import polars as pl
 import pytest
 
 import features.bulk
-from features.bulk import RISK_SCHEMA, score_parquet
+from features.bulk import RISK_SCHEMA, join_blocks, score_on, score_parquet
 from features.catalogue import FEATURES
 from features.compute import pack
-from features.scorer import HORIZONS_DAYS, Method, Scorer
+from features.runs import read_blocks
+from features.scorer import HORIZONS_DAYS, INPUTS, Method, Scorer
 
 SCORER = Scorer(Method.RULE)
 
@@ -54,3 +56,51 @@ def test_a_missing_column_is_named(rows, tmp_path):
 def test_a_file_that_is_none_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="cannot read"):
         score_parquet(tmp_path / "none.parquet", tmp_path / "out.parquet", SCORER)
+
+
+# --- on a cluster -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model of trees, which workers get as bytes."""
+    rng = np.random.default_rng(7)
+    inputs = rng.uniform(0, 30, (600, len(INPUTS)))
+    label = (inputs[:, 0] > 15).astype(float)
+    parameters = {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5, "seed": 7}
+    booster = lgb.train(parameters, lgb.Dataset(inputs, label), num_boost_round=5)
+    return Scorer(Method.LIGHTGBM, booster=booster)
+
+
+@pytest.mark.parametrize("group_rows", [9, 40, 1_000])
+def test_scores_of_a_cluster_are_those_of_one_process(rows, cluster, learned, tmp_path, group_rows):
+    source = tmp_path / "in.parquet"
+    rows.write_parquet(source, row_group_size=group_rows)
+    score_parquet(source, tmp_path / "one.parquet", learned)
+    manifest = score_on(cluster, str(source), str(tmp_path / "blocks"), learned)
+    assert manifest.rows == join_blocks(str(tmp_path / "blocks"), tmp_path / "many.parquet") == 100
+    one, many = (pl.read_parquet(tmp_path / name) for name in ("one.parquet", "many.parquet"))
+    assert one.select("seat_id", "as_of", "is_learned").equals(many.select("seat_id", "as_of", "is_learned"))
+    risks = [name for name in one.columns if one[name].dtype == pl.Float64]
+    np.testing.assert_allclose(many.select(risks).to_numpy(), one.select(risks).to_numpy(), rtol=0, atol=1e-9)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_another_model_or_another_file_is_another_run(rows, cluster, learned, tmp_path):
+    source, out = tmp_path / "in.parquet", str(tmp_path / "blocks")
+    rows.write_parquet(source)
+    first = score_on(cluster, str(source), out, learned)
+    assert score_on(cluster, str(source), out, learned).facts["computed_blocks"] == 0
+    other = score_on(cluster, str(source), out, SCORER)
+    rows.reverse().write_parquet(source)
+    third = score_on(cluster, str(source), out, SCORER)
+    assert len({first.fingerprint, other.fingerprint, third.fingerprint}) == 3
+    assert pl.concat(read_blocks(out))["seat_id"].to_list() == rows["seat_id"].to_list()[::-1]
+
+
+def test_a_cluster_refuses_a_file_as_one_process_does(rows, cluster, tmp_path):
+    rows.drop("meaningful_28").write_parquet(tmp_path / "in.parquet")
+    with pytest.raises(ValueError, match="has no column 'meaningful_28'"):
+        score_on(cluster, str(tmp_path / "in.parquet"), str(tmp_path / "out"), SCORER)
+    with pytest.raises(ValueError, match="cannot read"):
+        score_on(cluster, str(tmp_path / "none.parquet"), str(tmp_path / "out"), SCORER)

@@ -107,13 +107,13 @@ def test_random_worlds_hold_every_hard_case_of_peers(oracle, worlds):
     for world in worlds[:3]:
         facts = oracle.Facts(world)
         for seat_id, as_of in world.snapshots:
-            midnight = oracle.midnight_of(as_of)
+            midnight = oracle.peers_midnight(as_of)
             then, now = (oracle.version_at(facts.versions[seat_id], at) for at in (midnight, as_of))
             before = oracle.version_at(facts.versions[seat_id], midnight - 28 * DAY)
             active = facts.colleagues(then.organization, then.tool, midnight)
             depths = sorted((depth for _, depth in active.values() if depth), reverse=True)
             lags = [oracle.lag_of(then, world.sources, at) for at in (midnight, as_of)]
-            seen |= {"at midnight"} if as_of == midnight else set()
+            seen |= {"an hour after midnight"} if as_of == midnight + HOUR else set()
             seen |= {"another team since midnight"} if then.team != now.team else set()
             seen |= {"another team 28 days before"} if then.team != before.team else set()
             seen |= {"removed"} if then.removed_at is not None and then.removed_at <= midnight else set()
@@ -134,7 +134,7 @@ def test_random_worlds_hold_every_hard_case_of_peers(oracle, worlds):
                     is_late = event.occurred_at < end and midnight < event.available_at <= as_of
                     seen |= {"known since midnight"} if is_late else set()
     assert seen == {
-        "at midnight", "another team since midnight", "another team 28 days before", "removed", "removed at midnight",
+        "an hour after midnight", "another team since midnight", "another team 28 days before", "removed", "removed at midnight",
         "assigned at midnight", "not assigned yet", "own manager", "a slower source since midnight",
         "tie at the threshold", "two seats of one manager", "use at the end", "use at the start", "known at midnight",
         "known since midnight",
@@ -321,7 +321,7 @@ def later_roster(oracle, rng, versions, as_of):
 
 def was_known(oracle, world, version, event, as_of):
     """Whether a snapshot at `as_of` may look at the event: in its windows, in its last hour, or as its peers'."""
-    midnight = oracle.midnight_of(as_of)
+    midnight = oracle.peers_midnight(as_of)
     ends = [(at - oracle.lag_of(version, world.sources, at), at) for at in (as_of, midnight)]
     is_live = as_of - HOUR <= event.occurred_at < as_of and event.available_at <= as_of
     return is_live or any(event.occurred_at < end and event.available_at <= at for end, at in ends)
@@ -345,7 +345,7 @@ def test_what_was_not_known_at_as_of_changes_nothing(oracle, seed):
             events.append(fresh.model_copy(update={"available_at": event.available_at}))
     for seat, version in firsts.items():
         end, midnight_end = (
-            at - oracle.lag_of(version, world.sources, at) for at in (as_of, oracle.midnight_of(as_of))
+            at - oracle.lag_of(version, world.sources, at) for at in (as_of, oracle.peers_midnight(as_of))
         )
         edge = max(end, midnight_end) if max(end, midnight_end) < as_of - HOUR else as_of
         for at, available_at in ((edge, max(edge, as_of)), (as_of, as_of), (end - DAY, as_of + MICRO)):
@@ -369,7 +369,7 @@ def test_others_are_seen_as_of_the_last_midnight_only(oracle, seed):
     rng = random.Random(seed)
     world = oracle.random_world(seed, seats=14, looks=3)
     seat_id, as_of = rng.choice(world.snapshots)
-    midnight = oracle.midnight_of(as_of)
+    midnight = oracle.peers_midnight(as_of)
     before = oracle.World(world.versions, world.events, world.sources, ((seat_id, as_of),))
     firsts = {version.seat_id: version for version in reversed(world.versions)}
     versions = [v for v in world.versions if v.seat_id == seat_id or v.known_at <= midnight or v == firsts[v.seat_id]]
@@ -407,7 +407,7 @@ def outside_dropped(oracle):
         world = oracle.random_world(seed, seats=400, looks=3)
         looks = Counter(at for _, at in world.snapshots if at > oracle.START + 57 * DAY)
         [(as_of, _)] = looks.most_common(1)  # on whose edges events are crowded
-        facts, midnight = oracle.Facts(world), oracle.midnight_of(as_of)
+        facts, midnight = oracle.Facts(world), oracle.peers_midnight(as_of)
         seats = {seat_id: oracle.version_at(versions, as_of) for seat_id, versions in facts.versions.items()}
         for (window, of_peers), frames in found.items():
             events = [
@@ -421,11 +421,13 @@ def outside_dropped(oracle):
     return {window: pl.concat(frames) for window, frames in found.items()}
 
 
-TEN_MINUTES_MORE = {"retry_share_28", "confidence_shown_28"}  # a prompt at the start may be another try
+MORE = {"retry_share_28", "confidence_shown_28"}  # a prompt at the start may be another try, of ten minutes before
+MORE |= {f.name for f in FEATURES if f.name.startswith("assisted_")}  # whether work without AI was ever told of
+OF_THE_ROSTER = {"team_size_before_28"}  # what happens changes nothing of it
 
 
 @pytest.mark.parametrize(
-    "feature", [f for f in FEATURES if f.window != "so far" and f.name not in TEN_MINUTES_MORE], ids=lambda f: f.name
+    "feature", [f for f in FEATURES if f.window != "so far" and f.name not in MORE], ids=lambda f: f.name
 )
 def test_a_feature_looks_no_further_back_than_its_window(feature, outside_dropped):
     of_peers = feature.group is Group.PEERS
@@ -433,7 +435,9 @@ def test_a_feature_looks_no_further_back_than_its_window(feature, outside_droppe
     assert cut.equals(whole)
 
 
-@pytest.mark.parametrize("feature", [f for f in NUMERIC if f.window != "now"], ids=lambda feature: feature.name)
+@pytest.mark.parametrize(
+    "feature", [f for f in NUMERIC if f.window != "now" and f.name not in OF_THE_ROSTER], ids=lambda f: f.name
+)
 def test_a_feature_looks_back(feature, outside_dropped):
     of_peers = feature.group is Group.PEERS
     whole, cut = (outside_dropped[window, of_peers][feature.name] for window in ("so far", "now"))

@@ -35,7 +35,7 @@ def events(rows):
     }
     flags = {
         name: np.array([fields.get(name, False) for _, _, fields in rows], bool)
-        for name in ("guided", "is_meaningful", "is_opportunity", "is_quick_close")
+        for name in ("guided", "is_meaningful", "is_opportunity", "is_quick_close", "is_high_value")
     }
     seat, at = (np.array([row[position] for row in rows], np.int64) for position in (0, 1))
     return Events(seat=seat, at=at, **integers, **flags)
@@ -107,9 +107,33 @@ def test_no_snapshots_give_no_answers():
     assert history([(0, DAY)], seat=(), end=()).total(COUNTS, EVER).size == 0
 
 
-def test_days_are_distinct_utc_days():
-    one = history([(0, DAY), (0, 2 * DAY - 1), (0, 2 * DAY), (0, 5 * DAY)])
-    assert one.days(every, EVER).tolist() == [3.0]
+def test_a_day_is_24_hours_back_from_the_end():
+    end = 100 * DAY + 9 * HOUR
+    rows = [(0, end - 3 * DAY), (0, end - 2 * DAY - 1), (0, end - 2 * DAY), (0, end - 1)]
+    assert history(rows, end=(end,)).days(every, EVER).tolist() == [3.0]
+
+
+@pytest.mark.parametrize("days", [1, 7, 14, 28])
+def test_no_more_days_of_a_window_are_counted_than_it_has(days):
+    """Something every hour, and snapshots at every hour of a day: UTC dates would count one more."""
+    hourly = [(0, hour * HOUR) for hour in range(40 * 24)]
+    ends = tuple(35 * DAY + hour * HOUR + 1 for hour in range(24))
+    several = history(hourly, seat=(0,) * 24, end=ends)
+    assert several.days(every, last_days(days)).tolist() == [days] * 24
+    assert several.days(every, last_days(days, until=days)).tolist() == [min(days, 35 - days + 1)] * 24
+
+
+def test_the_first_two_weeks_and_the_two_after_them_have_fourteen_days_each():
+    hourly = [(0, hour * HOUR) for hour in range(40 * 24)]
+    three = history(hourly, seat=(0,) * 3, end=(35 * DAY,) * 3, assigned=[DAY, DAY + 9 * HOUR, DAY + 23 * HOUR])
+    assert three.days(every, life_days(0, 14)).tolist() == [14.0] * 3
+    assert three.days(every, life_days(14, 28)).tolist() == [14.0] * 3
+
+
+def test_snapshots_of_one_seat_at_other_hours_count_other_days():
+    rows = [(0, 90 * DAY), (0, 90 * DAY + 12 * HOUR), (1, 90 * DAY)]
+    ends = (99 * DAY + 6 * HOUR, 99 * DAY, 99 * DAY + 13 * HOUR, 99 * DAY + 6 * HOUR)
+    assert history(rows, seat=(0, 0, 0, 1), end=ends).days(every, EVER).tolist() == [2.0, 1.0, 1.0, 1.0]
 
 
 def test_the_same_day_in_two_seats_is_two_days():

@@ -260,6 +260,15 @@ def test_too_many_of_ones_own_uses_are_taken_out_as_they_were_counted(seat, peer
 # --- the days -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("after", "counted"), [(HOUR - MICRO, 0), (HOUR, 1)], ids=["midnight of yesterday", "midnight of today"]
+)
+def test_a_midnight_is_looked_at_once_it_is_an_hour_old(seat, peers_of, after, counted):
+    """Until then it can be observed without anybody waiting for it."""
+    row = peers_of("me", [seat("me"), seat("ann")], [uses("ann", 1, MIDNIGHT - HOUR)], as_of=MIDNIGHT + after)
+    assert row["team_share_28"] == counted
+
+
 def test_snapshots_need_their_midnight_and_that_of_28_days_before():
     day = to_microseconds(MIDNIGHT) // (86_400 * 10**6)
     instants = [to_microseconds(at) for at in (AS_OF, MIDNIGHT, MIDNIGHT - MICRO, AS_OF + 28 * DAY)]
@@ -302,7 +311,7 @@ def test_peers_are_the_same_whenever_they_are_observed(oracle, seed):
     rng = random.Random(seed)
     world = oracle.random_world(seed, seats=20)
     as_of = rng.choice([at for _, at in world.snapshots])
-    midnight = oracle.midnight_of(as_of)
+    midnight = oracle.peers_midnight(as_of)
     present = {v.seat_id for v in world.versions if v.known_at <= midnight}
     assume(present)
     then = oracle.World(

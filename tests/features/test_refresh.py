@@ -141,6 +141,30 @@ def test_a_sweep_does_not_take_off_the_mark_of_what_came_during_it(refresher: Re
     assert_online_is_batch(refresher, [seat], later + timedelta(seconds=1))
 
 
+def test_a_sweep_does_not_write_over_what_the_service_refreshed_while_it_was_writing(
+    refresher: Refresher, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes an event in and refreshes its seat just when the sweep has begun to push the block."""
+    seat = all_seats(refresher)[12]
+    at = AS_OF + timedelta(minutes=35)
+    drain(refresher, at)
+    service = Refresher(refresher.log, FeatureStore(home), TOOLS)
+    waiting = [prompt(seat, "just-now", at)]
+
+    def meanwhile(block: pl.DataFrame) -> tuple[np.ndarray, list[list[str]]]:
+        if waiting:
+            refresher.log.receive(events_table([waiting.pop()]), now=at)
+            drain(service, at + timedelta(seconds=1))
+        return pack(block)
+
+    monkeypatch.setattr("features.store.pack", meanwhile)
+    swept = list(refresher.sweep(at))
+
+    assert sum(swept) == len(all_seats(refresher)) - 1
+    assert not refresher.log.touched.is_any_due(now=at + timedelta(seconds=1))
+    assert_online_is_batch(refresher, [seat], at + timedelta(seconds=1))
+
+
 def test_a_struggle_that_is_over_fades_although_a_sweep_came_between(refresher: Refresher) -> None:
     seat = all_seats(refresher)[13]
     at = AS_OF + timedelta(minutes=40)
@@ -175,3 +199,24 @@ def test_a_model_has_a_feature_service_of_its_own(refresher: Refresher) -> None:
     assert dict(service.tags) == {"catalogue": catalogue_hash()}
     names = {field.name for view in service.feature_view_projections for field in view.features}
     assert names == {feature.name for feature in FEATURES}
+
+
+@pytest.mark.parametrize("hours", [0.01, 0.99, 1.01], ids=["just after midnight", "before it settled", "after"])
+def test_no_refresh_after_midnight_waits_for_the_peers_and_each_is_what_a_batch_says(
+    refresher: Refresher, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    """They are observed ahead, beside the refreshes, and looked at once the midnight is an hour old."""
+    midnight = AS_OF.replace(hour=0, minute=0) + timedelta(days=1)
+    seat, at = all_seats(refresher)[14], midnight + timedelta(hours=hours)
+    refresher.peers(midnight - timedelta(minutes=1))
+    refresher.prepare(midnight + timedelta(seconds=30))
+
+    def nobody_waits(*_arguments: object, **_more: object) -> None:
+        raise AssertionError("observed while a seat waits")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("features.refresh.observed", nobody_waits)
+        refresher.log.receive(events_table([prompt(seat, f"night-{hours}", at)]), now=at)
+        drain(refresher, at + timedelta(seconds=1))
+
+    assert_online_is_batch(refresher, [seat], at + timedelta(seconds=1))

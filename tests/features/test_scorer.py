@@ -11,6 +11,7 @@ from features.calibration import Band, Calibrator, Steps
 from features.catalogue import CATEGORIES, NUMERIC
 from features.rules import Stratum, expert_rates, expert_rates_elsewhere, strata
 from features.scorer import (
+    AGE_COLUMN,
     HORIZON_PERIODS,
     HORIZONS_DAYS,
     INPUTS,
@@ -22,6 +23,7 @@ from features.scorer import (
     Scorer,
     cumulative,
     one_hot,
+    period_rows,
     person_periods,
     restricted_mean,
     squash,
@@ -297,11 +299,23 @@ def test_a_name_never_seen_is_scored_as_unknown(scorers, method):
     np.testing.assert_array_equal(*(scorers[method].score(vectors, names).risk for names in (never, unknown)))
 
 
-def test_person_periods_adjoin_and_end_with_the_period():
-    rows = person_periods(np.array([[1.0, 2.0], [3.0, np.nan]]), np.array([[0.0], [1.0]]))
-    assert rows.shape == (2 * PERIODS, 4)
-    np.testing.assert_array_equal(rows[:PERIODS, :3], np.tile([1.0, 2.0, 0.0], (PERIODS, 1)))
-    np.testing.assert_array_equal(rows[:, 3], np.tile(np.arange(PERIODS), 2))
+def test_person_periods_adjoin_and_end_with_the_age_then_and_the_period():
+    vectors, categories = snapshots(SEED + 12, 2)
+    codes = Scorer(Method.RULE, levels=LEVELS).codes(categories)
+    rows = person_periods(vectors, codes)
+    assert rows.shape == (2 * PERIODS, len(INPUTS))
+    np.testing.assert_array_equal(rows[:PERIODS, : len(NUMERIC)], np.tile(vectors[0], (PERIODS, 1)))
+    np.testing.assert_array_equal(rows[PERIODS:, len(NUMERIC) : -2], np.tile(codes[1], (PERIODS, 1)))
+    ages_then = vectors[:, [COLUMN["life_days"]]] + np.arange(0, 57, 7)
+    np.testing.assert_array_equal(rows[:, INPUTS.index(AGE_COLUMN)], ages_then.ravel())
+    np.testing.assert_array_equal(rows[:, INPUTS.index(PERIOD_COLUMN)], np.tile(np.arange(PERIODS), 2))
+
+
+def test_training_and_scoring_show_the_trees_the_same_rows():
+    vectors, categories = snapshots(SEED + 13, 3)
+    codes = Scorer(Method.RULE, levels=LEVELS).codes(categories)
+    every, period = np.repeat(np.arange(3), PERIODS), np.tile(np.arange(PERIODS), 3)
+    np.testing.assert_array_equal(person_periods(vectors, codes), period_rows(vectors[every], codes[every], period))
 
 
 def test_squash_is_odd_and_logarithmic():
@@ -326,7 +340,7 @@ def test_contributions_sum_to_the_raw_log_odds_that_the_silence_begins_now(score
 @pytest.mark.parametrize("method", LEARNED)
 def test_every_feature_and_the_base_contribute(scorers, method):
     parts = scorers[method].contributions(*snapshots(SEED + 11, 5))
-    assert set(parts) == {*INPUTS, "base"} - {PERIOD_COLUMN}
+    assert set(parts) == {*INPUTS, "base"} - {AGE_COLUMN, PERIOD_COLUMN}
     assert {values.shape for values in parts.values()} == {(5,)}
 
 

@@ -2,12 +2,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 import features
 import features.store
@@ -15,6 +17,7 @@ from features.catalogue import CATEGORIES, FEATURES, NUMERIC, Group, catalogue_h
 from features.compute import FEATURE_DTYPES, SNAPSHOT_SCHEMA, pack
 from features.definitions import FRESH_FOR, ONLINE_VIEW, RISK_SERVICE, repository
 from features.store import CatalogueMismatch, FeatureStore
+from features.tools import load_tools
 
 pytestmark = [
     # ibis, under Feast's DuckDB store, calls what DuckDB 1.4 deprecated
@@ -69,8 +72,8 @@ def offline(offline_home, written):
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = FeatureStore(tmp_path)
+def store(tmp_path, online_at):
+    opened = FeatureStore(tmp_path, redis=online_at)
     opened.apply()
     return opened
 
@@ -224,14 +227,35 @@ def test_a_row_of_another_catalogue_is_refused_by_name(store, monkeypatch):
         store.online(["acme/s-1"])
 
 
+@pytest.mark.parametrize(
+    ("change", "is_refused"),
+    [
+        ("quick_close_seconds: 99", True),
+        ("opportunity_kinds: [work]", True),
+        ("title: Another", False),
+        ("silence_days: 9", False),
+    ],
+)
+def test_a_row_of_another_profile_of_its_tool_is_refused_and_no_other(store, tmp_path, change, is_refused):
+    """What the profile changes the values of: as much as the catalogue does."""
+    both = rows([("acme/s-1", AS_OF), ("acme/s-2", AS_OF)]).with_columns(tool=pl.Series(["m365_copilot", "claude"]))
+    store.push(both)
+    own = load_tools()["m365_copilot"].model_dump(mode="json") | yaml.safe_load(change)
+    (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": {"m365_copilot": own}}))
+    changed = FeatureStore(tmp_path)
+    with pytest.raises(CatalogueMismatch, match="acme/s-1") if is_refused else nullcontext():
+        changed.online(["acme/s-1"])
+    assert changed.online(["acme/s-2"])[0].as_of == AS_OF
+
+
 def test_age_is_counted_from_as_of(store):
     store.push(rows([("acme/s-1", AS_OF)]))
     assert store.online(["acme/s-1"])[0].age_seconds(AS_OF + timedelta(hours=2)) == 7200
 
 
-def test_another_process_sees_what_was_pushed(store, tmp_path):
+def test_another_process_sees_what_was_pushed(store, tmp_path, online_at):
     store.push(rows([("acme/s-1", AS_OF)]))
-    again = FeatureStore(tmp_path)
+    again = FeatureStore(tmp_path, redis=online_at)
     again.apply()
     assert again.online(["acme/s-1"])[0].as_of == AS_OF
 

@@ -9,8 +9,9 @@ import pytest
 
 from features.catalogue import CATEGORIES, MISSING_CATEGORY, NUMERIC, catalogue_hash
 from features.log import Served
+from features.references import AS_OF, OWNERS
 from features.rules import Stratum
-from monitoring.windows import DAYS_SCHEMA, RISK, SEAT, SERVED_RISK, Window
+from monitoring.windows import COMPARED, DAYS_SCHEMA, MOMENT, RISK, SEAT, SERVED_RISK, TEAM, WEEK, Window, compare
 
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=7)
@@ -41,6 +42,8 @@ def draw_snapshots(n: int, *, seed: int) -> pl.DataFrame:
         else:
             values = rng.poisson(activity * (1 + position % 7)).astype(float)
         is_missing = (rng.random(n) < 0.2) & (feature.missing != "never")
+        if feature.unit == "0 to 10":
+            values = np.minimum(values, 9.0)
         columns[feature.name] = np.where(is_missing, np.nan, values + (feature.name in ALWAYS_IN_USE))
     for feature in CATEGORIES:
         columns[feature.name] = rng.choice(LEVELS[feature.name], n)
@@ -59,10 +62,29 @@ def day(in_use: int, **counts: int) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
+def reference_of() -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """What training would have kept of the snapshots: seats in teams of eight, over five weeks."""
+
+    def make(frame: pl.DataFrame) -> pl.DataFrame:
+        number = pl.int_range(pl.len())
+        owners = {name: (number // 8 if name == "team" else number).cast(pl.String) for name in OWNERS}
+        week = pl.lit(SINCE).dt.cast_time_unit("us") - pl.duration(weeks=number % 5)
+        return frame.select(COMPARED).with_columns(week.alias(AS_OF), **owners)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def window_of() -> Windows:
     def make(reference: pl.DataFrame, current: pl.DataFrame, *, days: Sequence[dict[str, object]] = ()) -> Window:
         table = pl.DataFrame(list(days) or [day(current.height)], DAYS_SCHEMA)
-        return Window(reference.drop(SEAT), current, SINCE, UNTIL, "risk/3", table, reference.height)
+        dated = (
+            frame.with_columns((pl.col(SEAT) // 8).alias(TEAM), (pl.col(SEAT) % 3 + 8).alias(WEEK))
+            for frame in (reference, current)
+        )
+        before, now = dated
+        before = before.drop(SEAT).with_columns((pl.int_range(pl.len()) % 5).alias(MOMENT))
+        return compare(before, now, SINCE, UNTIL, "risk/3", table)
 
     return make
 

@@ -5,7 +5,8 @@ import pytest
 
 from features.catalogue import CATEGORIES, NUMERIC
 from features.scorer import LinearHazard, Method, Scorer
-from monitoring.impact import alert_threshold, changed_decisions
+from monitoring.drift import alert_threshold
+from monitoring.impact import changed_decisions
 from monitoring.windows import RISK, Window
 
 Snapshots = Callable[..., pl.DataFrame]

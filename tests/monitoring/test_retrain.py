@@ -33,3 +33,11 @@ def test_what_is_not_urgent_or_is_mended_at_its_source_does_not(
 ) -> None:
     assert ask_for_retraining(tmp_path, run(finding(monitor, severity)), now=NOW) is None
     assert open_signal(tmp_path) is None
+
+
+@pytest.mark.parametrize("broken", ["late_sources", "missing_values", "impossible_values"])
+def test_drift_asks_for_nothing_while_a_source_is_broken(tmp_path: Path, broken: str) -> None:
+    drift, fault = finding("feature_drift", Severity.ACT), finding(broken, Severity.WATCH)
+    assert ask_for_retraining(tmp_path, run(drift, fault), now=NOW) is None
+    new = finding("unseen_categories", Severity.ACT)
+    assert ask_for_retraining(tmp_path, run(drift, fault, new), now=NOW) is not None

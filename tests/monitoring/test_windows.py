@@ -14,7 +14,7 @@ from features.catalogue import FEATURES
 from features.log import EventLog, Served
 from features.rules import Stratum
 from monitoring import windows
-from monitoring.windows import COMPARED, RISK, SEAT, STALE_AFTER_HOURS, Window, read_window
+from monitoring.windows import COMPARED, RISK, SEAT, STALE_AFTER_HOURS, TEAM, Window, read_window
 
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=7)
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Column 'served.id' is marked as 
 
 Snapshots = Callable[..., pl.DataFrame]
 ServedOf = Callable[..., list[Served]]
+ReferenceOf = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 
 @pytest.fixture
-def reference(tmp_path: Path, snapshots: Snapshots) -> Path:
+def reference(tmp_path: Path, snapshots: Snapshots, reference_of: ReferenceOf) -> Path:
     path = tmp_path / "reference.parquet"
-    snapshots(300, seed=1).select(COMPARED).write_parquet(path)
+    reference_of(snapshots(300, seed=1)).write_parquet(path)
     return path
 
 
@@ -51,11 +52,11 @@ def test_what_was_served_comes_back_as_it_was(
     frame = snapshots(50, seed=2)
     log.record_served(served_of(frame))
     current = read(log, reference).current
-    assert current.columns == [*COMPARED, SEAT]
-    assert current.sort(SEAT).equals(frame.select(*COMPARED, SEAT))
+    assert current.columns == [*COMPARED, SEAT, TEAM]
+    assert current.sort(SEAT).drop(TEAM).equals(frame.select(*COMPARED, SEAT))
 
 
-def test_the_latest_snapshot_of_a_seat_and_day_counts_once(
+def test_the_latest_snapshot_of_a_seat_counts_once(
     log: EventLog, reference: Path, snapshots: Snapshots, served_of: ServedOf
 ) -> None:
     frame = snapshots(5, seed=2)
@@ -63,8 +64,8 @@ def test_the_latest_snapshot_of_a_seat_and_day_counts_once(
     log.record_served([*served_of(frame), *served_of(later, at=NOON), *served_of(frame, at=NOON + timedelta(days=1))])
     window = read(log, reference)
     assert window.days["seats"].to_list() == [5, 5]
-    assert (window.current["prompts_28"] == 99).sum() == 5
-    assert window.seats == 5
+    assert (window.current["prompts_28"] == 99).sum() == 0  # the next day's is later still
+    assert (window.current.height, window.seats) == (5, 5)
 
 
 def test_the_window_is_half_open(log: EventLog, reference: Path, snapshots: Snapshots, served_of: ServedOf) -> None:
@@ -122,41 +123,44 @@ def test_the_sample_is_bounded_and_the_same_at_every_call(
     frame = snapshots(100, seed=2)
     log.record_served([*served_of(frame), *served_of(frame, at=NOON + timedelta(days=1))])
     first, second = read(log, reference), read(log, reference)
-    assert (first.current.height, first.reference.height, first.reference_rows) == (40, 40, 300)
+    assert (first.current.height, first.reference.height, first.reference_rows) == (40, 300, 300)
     assert first.current.equals(second.current)
     assert first.reference.equals(second.reference)
     assert first.total("seats") == 200
 
 
-def test_the_sample_does_not_prefer_a_day(
-    log: EventLog, reference: Path, snapshots: Snapshots, served_of: ServedOf, monkeypatch: pytest.MonkeyPatch
+def test_a_seat_that_fell_silent_later_is_not_in_the_sample(
+    log: EventLog, reference: Path, snapshots: Snapshots, served_of: ServedOf
 ) -> None:
-    monkeypatch.setattr(windows, "MAX_ROWS", 200)
-    frame = snapshots(400, seed=2)
-    later = frame.with_columns(pl.lit(99.0).alias("prompts_28"))
-    log.record_served([*served_of(frame), *served_of(later, at=NOON + timedelta(days=1))])
-    of_second_day = (read(log, reference).current["prompts_28"] == 99).sum()
-    assert 70 <= of_second_day <= 130  # 100 expected, standard deviation 6 (hypergeometric): more than four of them
+    frame = snapshots(10, seed=2)
+    silent = frame.head(4).with_columns(pl.lit(0.0).alias("meaningful_28"))
+    log.record_served([*served_of(frame), *served_of(silent, at=NOON + timedelta(days=1))])
+    assert read(log, reference).seats == 6
 
 
-def test_the_reference_keeps_only_seats_in_use(log: EventLog, tmp_path: Path, snapshots: Snapshots) -> None:
+def test_the_reference_keeps_only_seats_in_use(
+    log: EventLog, tmp_path: Path, snapshots: Snapshots, reference_of: ReferenceOf
+) -> None:
     frame = snapshots(300, seed=1)
     silent = frame.with_columns(pl.lit(0.0).alias("meaningful_28"))
     path = tmp_path / "mixed.parquet"
-    pl.concat([frame, silent]).write_parquet(path)
+    reference_of(pl.concat([frame, silent])).write_parquet(path)
     assert read(log, path).reference_rows == 300
 
 
 def test_nothing_served_is_an_empty_window_without_verdict(log: EventLog, reference: Path) -> None:
     window = read(log, reference)
     assert (window.current.height, window.seats, window.has_verdict) == (0, 0, False)
-    assert set(window.current.columns) == {*COMPARED, SEAT}
+    assert set(window.current.columns) == {*COMPARED, SEAT, TEAM}
 
 
-def test_missing_is_null_whether_nan_or_empty(log: EventLog, tmp_path: Path, snapshots: Snapshots) -> None:
+def test_missing_is_null_whether_nan_or_empty(
+    log: EventLog, tmp_path: Path, snapshots: Snapshots, reference_of: ReferenceOf, served_of: ServedOf
+) -> None:
     path = tmp_path / "reference.parquet"
     with_gaps = snapshots(3, seed=1).with_columns(pl.lit("").alias("role"), pl.lit(float("nan")).alias("tenure_days"))
-    with_gaps.write_parquet(path)
+    reference_of(with_gaps).write_parquet(path)
+    log.record_served(served_of(snapshots(3, seed=1)))
     assert read(log, path).reference.select(pl.col("role", "tenure_days").null_count()).row(0) == (3, 3)
 
 
@@ -187,16 +191,20 @@ def test_a_reference_that_is_not_parquet_is_refused(log: EventLog, tmp_path: Pat
         read(log, path)
 
 
-def test_a_reference_of_another_catalogue_is_refused(log: EventLog, tmp_path: Path, snapshots: Snapshots) -> None:
+def test_a_reference_of_another_catalogue_is_refused(
+    log: EventLog, tmp_path: Path, snapshots: Snapshots, reference_of: ReferenceOf
+) -> None:
     path = tmp_path / "reference.parquet"
-    snapshots(3, seed=1).drop("prompts_28").write_parquet(path)
-    with pytest.raises(ValueError, match="lacks prompts_28: the model was trained on another feature catalogue"):
+    reference_of(snapshots(3, seed=1)).drop("prompts_28").write_parquet(path)
+    with pytest.raises(ValueError, match="lacks prompts_28: the model was trained by another build"):
         read(log, path)
 
 
-def test_a_reference_with_text_for_a_number_is_refused(log: EventLog, tmp_path: Path, snapshots: Snapshots) -> None:
+def test_a_reference_with_text_for_a_number_is_refused(
+    log: EventLog, tmp_path: Path, snapshots: Snapshots, reference_of: ReferenceOf
+) -> None:
     path = tmp_path / "reference.parquet"
-    snapshots(3, seed=1).with_columns(pl.lit("many").alias("prompts_28")).write_parquet(path)
+    reference_of(snapshots(3, seed=1)).with_columns(pl.lit("many").alias("prompts_28")).write_parquet(path)
     with pytest.raises(ValueError, match="of another type than the catalogue's"):
         read(log, path)
 

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,20 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features
+from features.diagnosis import mode_strengths
+from features.effects import BASIS_FEATURES, EFFECTS_ARTIFACT, REGISTERED_EFFECTS, EffectModel, Learner, prior_of
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
+from features.interventions import SHIPPED, load_interventions
 from features.keys import Scope
 from features.log import EventLog
 from features.observed import observed
 from features.peers import days_needed
-from features.scorer import CHAMPION, PERIOD_COLUMN, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
+from features.scorer import CHAMPION, INPUTS, PERIODS, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
@@ -71,9 +78,13 @@ def happened() -> list[Event]:
 
 
 def push_features(home: Path, as_of: dict[str, datetime]) -> None:
-    log = EventLog(f"sqlite:///{home / 'log.db'}")
     store = FeatureStore(home)
     store.apply()
+    store.push(features_at(home, as_of))
+
+
+def features_at(home: Path, as_of: dict[str, datetime]) -> pl.DataFrame:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
     snapshots = pl.DataFrame(
         {"seat_id": list(as_of), "as_of": list(as_of.values())},
         schema={"seat_id": pl.String, "as_of": pl.Datetime("us", "UTC")},
@@ -87,8 +98,14 @@ def push_features(home: Path, as_of: dict[str, datetime]) -> None:
         tools=load_tools(),
         peers=observed(log, load_tools(), days),
     )
-    store.push(features)
     log.close()
+    return features
+
+
+@pytest.fixture(scope="session")
+def online_features(rollout: Path) -> pl.DataFrame:
+    """The features of the busy seat, as they are online."""
+    return features_at(rollout, {BUSY: AS_OF})
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +133,25 @@ def home(rollout: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
-    """No team held out and hardly any harm feared, so that every seat may be given something."""
-    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, harm_bound=0.99)
+def database() -> str | None:
+    """The address of the rollout's log; None: the file of the state folder. Modules that are about tables override it."""
+    return None
+
+
+@pytest.fixture
+def postgres_rollout_url(rollout: Path, postgres_url: str) -> str:
+    """The rollout's log copied to a PostgreSQL database of its own."""
+    here, there = EventLog(f"sqlite:///{rollout / 'log.db'}"), EventLog(postgres_url)
+    there.append(Batch(here.seats(), here.events()), now=AS_OF)
+    here.close()
+    there.close()
+    return postgres_url
+
+
+@pytest.fixture
+def settings(home: Path, database: str | None) -> Settings:
+    """No team held out, so that every seat may be given something."""
+    return Settings(home=home, pseudonym_key=KEY, holdout_share=0.0, poll_seconds=0.1, database=database)
 
 
 @pytest.fixture
@@ -145,6 +178,7 @@ class Client:
     """Calls an application in this process, without a server, with a key of its own: for everything, unless told."""
 
     def __init__(self, app: FastAPI, *, key: str | None = None, **key_fields: Any) -> None:
+        self.app = app
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if key is None:
             fields = {"name": "test", "scopes": tuple(Scope), "now": ASSIGNED, "rate_per_second": 1e6, **key_fields}
@@ -193,7 +227,7 @@ def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
     """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
-    names = [*(feature.name for feature in NUMERIC), *(feature.name for feature in CATEGORIES), PERIOD_COLUMN]
+    names = list(INPUTS)
     rng = np.random.default_rng(7)
     rows = rng.uniform(0, 30, (600, len(names)))
     rows[:, -1] = rng.integers(0, PERIODS, 600)
@@ -225,11 +259,50 @@ class Registry:
         (folder / "scorer.json").write_text(json.dumps({**document, **changes}))
         return str(self._client.create_model_version(REGISTERED_MODEL, model.as_uri()).version)
 
-    def promote(self, version: str) -> None:
-        self._client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+    def register_effects(self, model: EffectModel) -> str:
+        """The version under which the learned effects are registered."""
+        if not self._client.search_registered_models(f"name = '{REGISTERED_EFFECTS}'"):
+            self._client.create_registered_model(REGISTERED_EFFECTS)
+        number = len(self._client.search_model_versions(f"name = '{REGISTERED_EFFECTS}'")) + 1
+        folder = self._home / "mlartifacts" / f"effects-{number}" / EFFECTS_ARTIFACT
+        folder.mkdir(parents=True)
+        model.save(folder)
+        return str(self._client.create_model_version(REGISTERED_EFFECTS, folder.as_uri()).version)
 
-    def demote(self) -> None:
-        self._client.delete_registered_model_alias(REGISTERED_MODEL, CHAMPION)
+    def promote(self, version: str, *, name: str = REGISTERED_MODEL) -> None:
+        self._client.set_registered_model_alias(name, CHAMPION, version)
+
+    def demote(self, *, name: str = REGISTERED_MODEL) -> None:
+        self._client.delete_registered_model_alias(name, CHAMPION)
+
+
+class Receiver:
+    """Of webhooks: listens on this machine, keeps what comes and answers with `status` after `seconds`."""
+
+    def __init__(self) -> None:
+        self.status, self.seconds = 204, 0.0
+        self.got: list[tuple[dict[str, str], str]] = []
+        ours = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                time.sleep(ours.seconds)
+                ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(ours.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -246,10 +319,40 @@ def registry(empty_registry: Path, home: Path) -> Registry:
     return Registry(home)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_registry(empty_registry: Path) -> Callable[[Path], Registry]:
+    """A registry in a state folder."""
+
+    def make(home: Path) -> Registry:
+        shutil.copy(empty_registry / "mlflow.db", home)
+        return Registry(home)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def noted(scorer: Scorer) -> Callable[[str], Scorer]:
     """The tiny model under another note, so that versions can be told apart."""
     return lambda note: replace(scorer, note=note)
+
+
+@pytest.fixture
+def learned() -> Callable[..., EffectModel]:
+    """Learned effects of the shipped interventions that add so much to what the experts say of one of them, everywhere."""
+
+    def make(arm: str, more: float) -> EffectModel:
+        catalogue = load_interventions(SHIPPED)
+        arms = tuple(item.id for item in catalogue)
+        columns = 1 + len(mode_strengths(np.zeros((1, len(NUMERIC))))) + len(BASIS_FEATURES)
+        correction = np.zeros((len(arms), columns))
+        correction[arms.index(arm), 0] = more
+        return EffectModel(
+            Learner.PRIOR_R, arms, (1.0,) * len(arms), levels=((),) * len(CATEGORIES),
+            correction=tuple(map(tuple, correction.tolist())),
+            covariance=tuple(tuple(map(tuple, (1e-6 * np.eye(columns)).tolist())) for _ in arms), prior=prior_of(catalogue),
+        )  # fmt: skip
+
+    return make
 
 
 @pytest.fixture
@@ -265,3 +368,24 @@ def make_event() -> Callable[..., Event]:
 @pytest.fixture
 def make_client() -> type[Client]:
     return Client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def everything_stored() -> Callable[[Advisor], bytes]:
+    """Every value of every table of an advisor's database, and on SQLite its files as they are."""
+
+    def read(advisor: Advisor) -> bytes:
+        found = [path.read_bytes() for path in advisor.settings.home.glob("log.db*")]
+        with advisor.log.database.read() as connection:
+            for table in sa.inspect(connection).get_table_names():
+                found += [str(row).encode() for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()]
+        return b"".join(found)
+
+    return read

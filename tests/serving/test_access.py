@@ -48,6 +48,12 @@ CALLS: dict[tuple[str, str], tuple[Scope, Callable[[str], dict[str, Any]]]] = {
 }
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 def call(client: Any, method: str, path: str, name: str) -> Any:
     fields = dict(CALLS[method, path][1](name))
     for part, value in fields.pop("path", {}).items():
@@ -92,11 +98,13 @@ def test_each_call_needs_its_scope_and_no_other(advisor: Advisor, make_app: Any,
             assert (answer.status_code == 403) is (scope is not needed), (scope, method, path, answer.text)
 
 
+@pytest.mark.parametrize("stranger", ["globex", "ACME", "acm", "acme2", "acme.", "a_me"])
 def test_what_another_organisation_has_is_as_if_it_were_not_there(
-    advisor: Advisor, make_app: Any, make_client: Any
+    advisor: Advisor, make_app: Any, make_client: Any, stranger: str
 ) -> None:
+    """Of every call that there is (`test_no_call_is_left_out`), also for names that come close."""
     app = make_app(advisor)
-    own, foreign = make_client(app, organization="acme"), make_client(app, organization="globex")
+    own, foreign = make_client(app, organization="acme"), make_client(app, organization=stranger)
     (decision,) = own.post("/v1/decide", json={"seats": [SEAT]}).json()["items"]
     before = advisor.log.roster().to_pylist(), advisor.log.event_count()
     for method, path in CALLS:
@@ -168,7 +176,9 @@ def test_a_revoked_or_expired_key_opens_nothing_and_its_last_use_is_noted(adviso
         keys.revoke("nobody", now=advisor.now)
 
 
-def test_only_a_digest_of_the_secret_is_stored_and_the_first_key_is_made_once(advisor: Advisor) -> None:
+def test_only_a_digest_of_the_secret_is_stored_and_the_first_key_is_made_once(
+    advisor: Advisor, everything_stored: Any
+) -> None:
     keys = Keys(advisor.log.database)
     text = keys.create_first(now=advisor.now)
     assert text is not None
@@ -179,7 +189,7 @@ def test_only_a_digest_of_the_secret_is_stored_and_the_first_key_is_made_once(ad
     assert keys.create_first(now=advisor.now) is None
     assert key.scopes == frozenset(Scope)
     assert key.digest == digest_of(sent[1])
-    assert sent[1].encode() not in b"".join(path.read_bytes() for path in advisor.settings.home.glob("log.db*"))
+    assert sent[1].encode() not in everything_stored(advisor)
     assert opens(key, sent[1])
     assert not opens(key, sent[1] + "x")
     assert not opens(None, sent[1])

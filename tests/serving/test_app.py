@@ -1,5 +1,7 @@
 """The API in process, over a real log and a real feature store."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from features.catalogue import catalogue_hash
+from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
 from features.decisions import NONE, Decision
+from features.effects import REGISTERED_EFFECTS, EffectModel
 from features.events import Batch, Kind, events_table, seats_table
+from features.interventions import SHIPPED
 from features.log import EventLog
 from features.scorer import Scorer
 from features.store import FeatureStore
@@ -80,6 +84,27 @@ def test_old_features_are_called_stale(client: Any) -> None:
     assert item["age_s"] == 27 * 3600
 
 
+def test_the_hour_of_features_older_than_it_is_not_shown_as_this_one(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three quick closes just before the features were computed."""
+    online = advisor._store.online
+    place = NUMERIC.index(BY_NAME["quick_closes_1h"])
+
+    def struggling(seat_ids: Any) -> list[Any]:
+        rows = [row for row in online(seat_ids) if row is not None]
+        vectors = [np.where(np.arange(len(NUMERIC)) == place, 3.0, row.vector) for row in rows]
+        return [dataclasses.replace(row, vector=vector) for row, vector in zip(rows, vectors, strict=True)]
+
+    monkeypatch.setattr(advisor._store, "online", struggling)
+    fresh, old = client.post("/v1/score", json={"seats": [BUSY, OLD]}).json()["items"]
+    decision = client.post("/v1/decide", json={"seats": [OLD]}).json()["items"][0]
+
+    assert (fresh["live_friction"]["quick_closes"], old["live_friction"], decision["live_friction"]) == (3, None, None)
+    modes = [[finding["mode"] for finding in item["failure_modes"]] for item in (fresh, old)]
+    assert ["silent_struggle" in found for found in modes] == [True, False]
+
+
 def test_a_seat_that_cannot_be_scored_does_not_spoil_the_batch(client: Any) -> None:
     items = client.post("/v1/score", json={"seats": [UNKNOWN, BUSY, NEW]}).json()["items"]
 
@@ -124,8 +149,11 @@ def test_decide_says_what_why_and_with_which_probability(client: Any) -> None:
     assert total == pytest.approx(1)
     assert item["guardrails"] == {
         "peer_champion": "no champion is known",
+        "role_use_cases": "likelier to harm than 50%: 54.0%",  # its role does it no less than others do
+        "safe_practice": "likelier to harm than 50%: 56.0%",
+        "refresher": "likelier to harm than 50%: 57.9%",
     }
-    assert item["note"] == ""
+    assert (item["note"], item["effects_model"]) == ("", "expert")
     assert item["holdout"] is False
     assert item["expires_at"] == "2026-06-04T06:00:00Z"
     low, high = item["expected_effect"]["interval"]
@@ -216,7 +244,7 @@ def test_decisions_at_the_same_time_do_not_break_the_cooldown(advisor: Advisor) 
 def test_one_leader_is_asked_once_in_a_batch(
     settings: Settings, make_advisor: Callable[[Settings], Advisor], make_client: Any, make_app: Any
 ) -> None:
-    client = make_client(make_app(make_advisor(replace(settings, epsilon=1.0, harm_bound=0.99))))
+    client = make_client(make_app(make_advisor(replace(settings, epsilon=1.0))))
     asked: list[dict[str, Any]] = []
     while not asked:  # each of three seats asks with a probability of one half
         body = {"seats": [BUSY, QUIET, OLD], "interventions": ["leader_participation"]}
@@ -255,11 +283,47 @@ def test_a_dismissal_in_the_log_leaves_the_person_in_peace(
 def test_the_workflow_is_the_first_that_the_seat_has_not_completed(client: Any) -> None:
     item: dict[str, Any] = {"workflow": None}
     while item["workflow"] is None:  # none is explored with a probability of one in twenty
-        body = {"seats": [BUSY], "interventions": ["role_use_cases"]}
+        body = {"seats": [BUSY], "interventions": ["coach_call"]}
         (item,) = client.post("/v1/decide", json=body).json()["items"]
 
     assert item["workflow"] == "meeting_recap"  # proposal_draft comes first, and this seat completes it
     assert item["use_case"] == "Turn a recorded meeting into decisions and owners."
+
+
+def test_learned_effects_decide_from_their_promotion_on_and_the_decision_replays(
+    client: Any, advisor: Advisor, registry: Any, learned: Callable[..., EffectModel]
+) -> None:
+    before = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"][0]
+    registry.promote(registry.register_effects(learned("refresher", 0.2)), name=REGISTERED_EFFECTS)
+    advisor.refresh()
+
+    after = client.post("/v1/decide", json={"seats": [QUIET], "interventions": ["refresher"]}).json()["items"][0]
+
+    assert (before["effects_model"], after["effects_model"]) == ("expert", "rekindle-effects/1")
+    assert after["policy"].startswith("greedy-2:rekindle-effects/1:")
+    assert "refresher" in before["guardrails"]
+    chances = {item["intervention"]: item["probability"] for item in (after, *after["alternatives"])}
+    assert chances == {NONE: pytest.approx(0.05), "refresher": pytest.approx(0.95)}
+    registry.demote(name=REGISTERED_EFFECTS)
+    advisor.refresh()
+    for item in (before, after):
+        assert client.post(f"/v1/decisions/{item['decision_id']}/replay").json()["identical"] is True
+    assert client.get("/readyz").json()["effects"] == "expert"
+
+
+def test_effects_that_cannot_serve_are_said_and_counted(
+    client: Any, advisor: Advisor, registry: Any, learned: Callable[..., EffectModel]
+) -> None:
+    registry.promote(
+        registry.register_effects(replace(learned("refresher", 0.2), prior="another")), name=REGISTERED_EFFECTS
+    )
+
+    advisor.refresh()
+
+    item = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"][0]
+    assert item["effects_model"] == "expert"
+    assert "version 1 of rekindle-effects was refused" in client.get("/readyz").json()["effects"]
+    assert "rekindle_effects_refusals_total 1.0" in client.get("/metrics").text
 
 
 def test_a_removed_seat_is_not_decided_for(client: Any) -> None:
@@ -363,6 +427,7 @@ def test_ready_says_what_scores(client: Any) -> None:
         "log": "reachable",
         "features": "readable",
         "model": "rule (rule): no model has been promoted yet",
+        "effects": "expert",
     }
 
 
@@ -452,6 +517,34 @@ def test_own_interventions_replace_the_shipped_ones(
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
 
     assert (item["intervention"], item["title"], item["alternatives"]) == (NONE, "Nothing", [])
+    assert item["note"] == "there is no intervention but 'none'"
+
+
+def test_an_unknown_intervention_is_refused_and_those_there_are_are_named(client: Any, advisor: Advisor) -> None:
+    answer = client.post("/v1/decide", json={"seats": [QUIET], "interventions": ["coach_call", "singing"]})
+
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "interventions[1]"
+    assert "expected one of none, in_context_guidance" in error["detail"]
+    assert "came 'singing'" in error["detail"]
+    assert advisor.log.decisions() == []
+
+
+def test_with_every_intervention_exhausted_the_seat_is_left_alone_and_the_reply_says_so(
+    settings: Settings, make_advisor: Any, make_client: Any, make_app: Any
+) -> None:
+    exhausted = SHIPPED.read_text().replace("capacity_per_day: null", "capacity_per_day: 0")
+    exhausted = re.sub(r"capacity_per_day: \d+", "capacity_per_day: 0", exhausted)
+    exhausted = exhausted.replace("capacity_per_day: 0", "capacity_per_day: null", 1)  # none has no capacity
+    (settings.home / "interventions.yaml").write_text(exhausted)
+    client = make_client(make_app(make_advisor(settings)))
+
+    (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+
+    assert (item["intervention"], item["probability"], item["alternatives"]) == (NONE, 1.0, [])
+    assert item["note"] == "all 8 interventions are ruled out, each for the reason under guardrails"
+    assert item["guardrails"]["coach_call"] == "today's 0 are taken"
 
 
 def test_the_log_opened_elsewhere_sees_the_decision(client: Any, settings: Settings) -> None:

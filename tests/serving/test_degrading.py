@@ -1,14 +1,17 @@
 """Degrading: what is missing shows in the answer, is counted, and is written down in docs/api.md."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from features.keys import Keys, Scope
 from features.scorer import Scorer
 from features.store import StoreFailure
+from serving.access import TRUSTED_SECONDS, Gate
 from serving.advisor import Advisor
 from serving.degrading import FROM_LOG_MOST, as_markdown
 
@@ -39,6 +42,75 @@ def test_while_the_online_store_is_away_features_come_from_the_log(
     assert client.get("/livez").status_code == 200
     assert client.post("/v1/decide", json={"seats": [BUSY]}).status_code == 200
     assert 'rekindle_degraded_total{how="features_from_log"}' in client.get("/metrics").text
+
+
+def test_a_lost_online_store_is_told_and_comes_back(client: Any, advisor: Advisor) -> None:
+    """The file itself is broken, not a double of it."""
+    before = scored(client, BUSY)
+    online = advisor.settings.home / "feast" / "online.db"
+    with closing(sqlite3.connect(online)) as broken, broken:
+        (table,) = broken.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'rekindle%'"
+        ).fetchone()
+        broken.execute(f'ALTER TABLE "{table}" RENAME TO lost')
+
+    during, readiness = scored(client, BUSY), client.get("/readyz")
+    with closing(sqlite3.connect(online)) as broken, broken:
+        broken.execute(f'ALTER TABLE lost RENAME TO "{table}"')
+
+    assert during["degraded"] == ["features_from_log", "rule_serves"]
+    assert during["risk"] == before["risk"]
+    assert (readiness.status_code, readiness.json()["ready"]) == (503, False)
+    assert "not readable" in readiness.json()["features"]
+    assert scored(client, BUSY)["degraded"] == ["rule_serves"]
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_database_that_is_away_for_a_while_is_a_503_and_then_answers(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else holds the file for longer than a writer waits."""
+    monkeypatch.setattr("features.log.BUSY_SECONDS", 0.2)
+    event = {"event_id": "e", "seat_id": BUSY, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/score", {"seats": [BUSY]}),
+        ("/v1/decide", {"seats": [BUSY]}),
+        ("/v1/events", {"events": [event]}),
+        (
+            "/v1/seats",
+            {"seats": [{"seat_id": NEW, "person_id": "p", "tool": "claude", "assigned_at": "2026-05-01T00:00Z"}]},
+        ),
+    ]
+    scored(client, BUSY)
+    with closing(sqlite3.connect(advisor.settings.home / "log.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        during = [client.post(path, json=body) for path, body in calls]
+        other.execute("ROLLBACK")
+    after = [client.post(path, json=body) for path, body in calls]
+
+    assert [(one.status_code, one.headers.get("retry-after")) for one in during] == [(503, "5")] * len(calls)
+    assert {one.json()["type"] for one in during} == {"urn:rekindle:problem:log-unavailable"}
+    assert [one.status_code for one in after[:3]] == [200, 200, 202]
+    assert after[2].json()["accepted"] == 1  # nothing of what failed was kept
+    assert len(advisor.log.decisions([BUSY])) == 1
+    assert 'rekindle_request_seconds_count{route="/v1/score",status="503"} 1.0' in client.get("/metrics").text
+
+
+def test_a_key_is_known_while_the_keys_cannot_be_read(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, seconds = Keys(advisor.log.database), [0.0]
+    text = keys.create(name="k", scopes=[Scope.SCORE], now=advisor.now)[1]
+    gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
+    gate.admit(f"Bearer {text}")
+
+    def away() -> Any:
+        raise OperationalError("read", {}, sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(keys, "all", away)
+    seconds[0] = TRUSTED_SECONDS - 1
+    gate.admit(f"Bearer {text}")
+    seconds[0] = TRUSTED_SECONDS + 1
+    with pytest.raises(OperationalError):
+        gate.admit(f"Bearer {text}")
 
 
 def test_more_seats_than_can_be_computed_on_the_spot_are_told_to_wait(client: Any) -> None:
@@ -73,7 +145,7 @@ def test_while_the_database_is_away_nothing_is_answered_that_cannot_be_logged(
     def away(*_: object, **__: object) -> Any:
         raise OperationalError("write", {}, sqlite3.OperationalError("disk I/O error"))
 
-    for name in ("record_reads", "record_decisions", "receive"):
+    for name in ("record_reads", "deciding", "receive"):
         monkeypatch.setattr(advisor.log, name, away)
     event = {"event_id": "e", "seat_id": BUSY, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
 

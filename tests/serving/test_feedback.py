@@ -16,6 +16,12 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
 QUIET, BUSY, OLD = "acme/s-quiet", "acme/s-busy", "acme/s-old"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 @pytest.fixture
 def given(advisor: Advisor, now: datetime) -> Decision:
     """An intervention of half a day ago."""
@@ -176,3 +182,66 @@ def test_the_receipt_of_a_decision_from_elsewhere_is_shown(client: Any, given: D
     assert receipt.status_code == 200
     assert receipt.json()["expected_effect"] == {"effect": None, "interval": None}
     assert client.post("/v1/decisions/d-1/replay").status_code == 409
+
+
+def test_the_worklist_is_read_page_by_page_each_item_once(client: Any, advisor: Advisor, now: datetime) -> None:
+    risks = [0.5, 0.5, 0.5, 0.9, 0.1, 1.0, 0.5]
+    decisions = [
+        Decision(f"w-{n}", (QUIET, BUSY)[n % 2], now, "refresher", {"refresher": 1.0}, risk={"28": risk})
+        for n, risk in enumerate(risks)
+    ]
+    advisor.log.record_decisions(decisions)
+    whole = client.get("/v1/worklist?organization=acme").json()
+
+    pages, cursor = [], ""
+    while cursor is not None:
+        pages.append(client.get(f"/v1/worklist?organization=acme&limit=3{cursor and '&cursor=' + cursor}").json())
+        cursor = pages[-1]["next_cursor"]
+
+    assert [len(page["items"]) for page in pages] == [3, 3, 1]
+    assert [item for page in pages for item in page["items"]] == whole["items"]
+    assert [page["total"] for page in pages] == [7, 7, 7]
+    assert [item["risk"] for item in whole["items"]] == sorted(risks, reverse=True)
+    assert whole["next_cursor"] is None
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "WyJhIl0", "WzEsMiwzXQ", "bnVsbA"])
+def test_a_cursor_that_no_page_gave_is_a_problem_of_its_field(client: Any, cursor: str) -> None:
+    answer = client.get(f"/v1/worklist?organization=acme&cursor={cursor}")
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "cursor")
+
+
+def test_organisations_that_differ_by_case_see_nothing_of_each_other(
+    advisor: Advisor, make_app: Any, make_client: Any, now: datetime
+) -> None:
+    app = make_app(advisor)
+    theirs = Decision("d-upper", "ACME/s-1", now, "coach_call", {"coach_call": 1.0}, risk={"28": 0.9})
+    advisor.log.record_decisions([theirs])
+
+    lower, upper = (make_client(app, organization=name).get("/v1/worklist").json() for name in ("acme", "ACME"))
+
+    assert (lower["total"], upper["total"]) == (0, 1)
+    with advisor.log.deciding() as deciding:
+        assert deciding.used_on_day(["acme", "ACME"], ["coach_call"], now=now) == {
+            "acme": {},
+            "ACME": {"coach_call": 1},
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("reactions", {"stage": "seen"}), ("outcome", {"kept": True, "horizon_days": 14})]
+)
+def test_feedback_sent_again_with_its_key_is_answered_as_before(
+    client: Any, advisor: Advisor, now: datetime, path: str, body: Any
+) -> None:
+    advisor.log.record_decisions([Decision("d-k", QUIET, now - timedelta(days=20), "refresher", {"refresher": 1.0})])
+    headers = {"idempotency-key": "one"}
+
+    first, again = (client.post(f"/v1/decisions/d-k/{path}", json=body, headers=headers) for _ in range(2))
+    without = client.post(f"/v1/decisions/d-k/{path}", json=body)
+
+    assert (first.status_code, first.json()["status"]) == (200, "accepted")
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert without.json()["status"] == "duplicate"

@@ -14,6 +14,12 @@ SEAT = "acme/s-quiet"
 KEY = {"idempotency-key": "one"}
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
+
+
 def test_a_decision_sent_again_is_the_same_decision(client: Any, advisor: Advisor) -> None:
     first = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
     again = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy.exc
 
@@ -22,13 +23,15 @@ from features.log import EventLog, Received
 from features.refresh import Refresher
 from features.store import FeatureStore
 from features.tools import load_tools
+from features.touched import CLAIM
 from serving.freshness import Freshness
+from serving.groups import Closed
 from serving.intake import Intake, Status
 from serving.meters import Meters
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 SEATS = tuple(f"acme/s-{number}" for number in range(12))
-KILLS, WRITERS, LONGEST_LIFE_S = 12, 3, 0.6
+KILLS, WRITERS, LONGEST_LIFE_S = 6, 3, 0.6
 
 
 def seats() -> list[Seat]:
@@ -190,6 +193,37 @@ def test_closing_writes_what_waits(log: EventLog) -> None:
     assert len(stored_ids(log)) == 8
 
 
+def test_what_comes_after_closing_is_refused_instead_of_waiting_for_ever(log: EventLog) -> None:
+    intake = Intake(log, clock=lambda: NOW, stored=lambda: None)
+    intake.close()
+
+    with pytest.raises(Closed, match="about to end"):
+        intake.take([item(1)])
+    intake.close()
+
+
+def test_the_peers_of_the_day_are_observed_beside_the_refreshes(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the first moments of a day, when what was received before midnight may still be on its way into the log."""
+    monkeypatch.setattr("serving.freshness.PREPARE_AFTER_SECONDS", (90.0, 90.0))
+    monkeypatch.setattr("serving.freshness.PREPARE_EVERY_SECONDS", 0.01)
+    midnight = datetime(2026, 6, 2, tzinfo=UTC)
+    now = [midnight + timedelta(seconds=60)]
+    store = FeatureStore(tmp_path)
+    store.apply()
+    freshness = Freshness(Refresher(log, store, load_tools()), clock=lambda: now[0], meters=Meters())
+    day = (midnight - datetime(1970, 1, 1, tzinfo=UTC)).days
+    freshness.start()
+    _wait(lambda: log.touched.count() == 0)
+    before = log.peers_day()
+    now[0] = midnight + timedelta(seconds=91)
+    _wait(lambda: log.peers_day() == day)
+    freshness.close()
+
+    assert before == day - 1
+
+
 def test_a_quick_close_shows_at_once_although_another_source_lags(log: EventLog, tmp_path: Path) -> None:
     store, tools = FeatureStore(tmp_path), load_tools()
     store.apply()
@@ -337,16 +371,21 @@ def test_kill_9_loses_no_acknowledged_event_counts_none_twice_and_features_catch
     assert acknowledged <= set(stored)
     assert len(stored) == len(set(stored))
 
+    # what a worker that starts afterwards does by itself, the claims of the dead included
     refresher = Refresher(log, FeatureStore(tmp_path), load_tools())
-    later = datetime.now(UTC) + timedelta(minutes=2)  # the claims of the dead have run out
-    while refresher.refresh(at_most=5, clock=lambda: later):
-        pass
+    freshness = Freshness(refresher, clock=lambda: datetime.now(UTC), meters=Meters())
+    freshness.start()
+    _wait(lambda: not log.touched.is_any_due(now=datetime.now(UTC) + 2 * CLAIM), seconds=60)
+    freshness.close()
     in_log = dict.fromkeys(SEATS, 0)
     for seat in log.events().column("seat_id").to_pylist():
         in_log[seat] += 1
     column = NUMERIC.index(BY_NAME["prompts_28"])
-    online = {row.seat_id: row.vector[column] for row in store.online(SEATS) if row is not None}
-    assert online == in_log
+    rows = [row for row in store.online(SEATS) if row is not None]
+    assert {row.seat_id: row.vector[column] for row in rows} == in_log
+    for row in rows:
+        (anew,) = refresher.rows([row.seat_id], as_of=row.as_of)
+        assert np.array_equal(row.vector, anew.vector, equal_nan=True)
 
 
 def _lines(receive: Connection) -> set[str]:

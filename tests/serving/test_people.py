@@ -1,22 +1,63 @@
 """The roster, objection, erasure, audit and CloudEvents over the API."""
 
 import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pyarrow.compute as pc
 import pytest
+import sqlalchemy as sa
 
-from features.audit import reads_of
+from features.audit import Read, Reader, reads_of
 from features.catalogue import FEATURES
+from features.compute import SNAPSHOT_SCHEMA, compute_features
+from features.decisions import Decision, Stage
 from features.events import Batch, InvalidItem, Seat, events_table, seats_table
+from features.feedback import SeatGone
+from features.log import EventLog
 from features.people import People
+from features.refresh import Refresher
 from features.store import FeatureStore
+from features.tools import load_tools
 from serving.advisor import Advisor
 from serving.cloudevents import plain
+from serving.idempotency import Answer, Answers, Call
 
 BUSY, QUIET = "acme/s-busy", "acme/s-quiet"
 PERSON = "acme/p-quiet"
 FIELDS = {"person_id": "p-9", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}
+
+
+def seat_of(seat_id: str, now: datetime) -> Seat:
+    """A seat as an export has it."""
+    known = {"organization": "acme", "tool": "m365_copilot", "assigned_at": now - timedelta(days=30)}
+    return Seat.model_validate({"seat_id": seat_id, "person_id": seat_id.replace("/s-", "/p-"), **known})
+
+
+def features_of(refresher: Refresher, seat_id: str, now: datetime) -> pl.DataFrame:
+    """Features of a seat as somebody computed them before it was gone."""
+    log = refresher.log
+    seat = seat_of(seat_id, now)
+    roster = EventLog("sqlite://")
+    roster.append(Batch(seats_table([seat]), events_table([])), now=now)
+    found = compute_features(
+        pl.DataFrame({"seat_id": [seat_id], "as_of": [now]}, schema=SNAPSHOT_SCHEMA),
+        events=roster.events(),
+        roster=roster.roster(),
+        sources=log.sources(),
+        tools=load_tools(),
+        peers=refresher.peers(now),
+    )
+    roster.close()
+    return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The same tests on both kinds of database."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
 def test_seats_are_put_checked_one_by_one_and_paged(client: Any) -> None:
@@ -99,8 +140,7 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     assert (answer.json()["seats"], answer.json()["decisions"]) == (1, 1)
     assert answer.json()["events"] > 10
     with advisor.log.database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        for (table,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all():
+        for table in sa.inspect(connection).get_table_names():
             for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all():
                 assert "-quiet" not in str(row), table
     assert store.online([QUIET, BUSY])[0] is None
@@ -121,6 +161,104 @@ def test_erasure_leaves_nothing_that_names_the_person(client: Any, advisor: Advi
     (busy,) = advisor.log.seats([BUSY]).to_pylist()
     assert busy == before[BUSY]
     assert client.request("DELETE", f"/v1/people/{PERSON}").status_code == 404
+
+
+def names_of(advisor: Advisor, name: str) -> list[str]:
+    """The tables that hold the text anywhere."""
+    with advisor.log.database.read() as connection:
+        tables = sa.inspect(connection).get_table_names()
+        return [
+            table
+            for table in tables
+            if any(name in str(row) for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all())
+        ]
+
+
+def test_what_was_on_its_way_does_not_bring_the_erased_back(
+    client: Any, advisor: Advisor, make_event: Any, now: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them had read the seat before the erasure, and writes after it."""
+    home, log = advisor.settings.home, advisor.log
+    (mine,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
+    decision = log.decision(mine["decision_id"])
+    _, scores, recorded = advisor.begin_score([QUIET], explain=False, reader=Reader("k", "score"))
+    recorded.result()
+    refresher = advisor.refresher()
+    refresher.peers(now)
+    answers, call = Answers(log.database, clock=lambda: now), Call("k", "one", "body")
+    claim = answers.begin(call)
+    estimates = advisor._estimates
+
+    def erased_meanwhile(*given: Any) -> Any:
+        advisor.erase(PERSON)
+        return estimates(*given)
+
+    monkeypatch.setattr(advisor, "_estimates", erased_meanwhile)
+    late = client.post("/v1/decide", json={"seats": [QUIET, BUSY]}).json()["items"]
+    monkeypatch.undo()
+    advisor._put_served(scores, [Read(now, Reader("k", "score"), QUIET)], now=now).result()
+    answers.finish(call, str(claim), Answer(200, "application/json", f'{{"seat_id":"{QUIET}"}}'.encode()))
+    with pytest.raises(SeatGone):
+        log.feedback.react(decision, Stage.SEEN, at=now, now=now)
+    log.record_decisions([replace(decision, decision_id="again"), replace(decision, decision_id="d", seat_id=BUSY)])
+    again = Batch(seats_table([seat_of(QUIET, now)]), events_table([make_event(QUIET, "prompt", 2)]))
+    log.append(replace(again, decisions=(replace(decision, decision_id="imported"),)), now=now, source="daily")
+    refresher.store.push(features_of(refresher, QUIET, now))
+    refresher._without_gone(features_of(refresher, QUIET, now))
+    refresher.peers(now)
+
+    assert [item.get("problem", {}).get("status") for item in late] == [404, None]
+    assert names_of(advisor, "-quiet") == []
+    assert log.decision("d").target_person_id is None  # type: ignore[union-attr]  # it is there: of another seat
+    assert FeatureStore(home).online([QUIET]) == [None]
+    assert b"s-quiet" not in refresher.peers(now).to_bytes()
+    assert [item.reason for item in log.set_aside()] == ["2 items of erased persons were left out"]
+
+
+def test_a_reaction_to_a_decision_about_the_erased_is_refused(client: Any, advisor: Advisor, now: Any) -> None:
+    decision = Decision("d", QUIET, now - timedelta(days=1), "refresher", {"refresher": 1.0}, categories=("",) * 4)
+    advisor.log.record_decisions([decision])
+    advisor.erase(PERSON)
+
+    answer = client.post("/v1/decisions/d/reactions", json={"stage": "seen"})
+
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:rekindle:problem:seat-gone")
+    assert advisor.log.events().filter(pc.equal(advisor.log.events().column("kind"), "reaction")).num_rows == 0
+
+
+def test_answers_that_name_the_erased_are_not_kept_and_those_of_others_are(advisor: Advisor, now: Any) -> None:
+    answers = Answers(advisor.log.database, clock=lambda: now)
+    bodies = {"own": f"no person {PERSON!r}.", "seat": f'"{QUIET}"', "other": f'"{QUIET}-2"', "longer": f'"x{QUIET}"'}
+    for name, body in bodies.items():
+        call = Call("k", name, "f")
+        answers.finish(call, str(answers.begin(call)), Answer(200, "application/json", body.encode()))
+
+    advisor.erase(PERSON)
+
+    kept = {name for name in bodies if isinstance(answers.begin(Call("k", name, "f")), Answer)}
+    assert kept == {"other", "longer"}
+
+
+def test_an_erasure_by_another_process_reaches_the_peers_of_a_running_service(advisor: Advisor, now: Any) -> None:
+    running = advisor.refresher()
+    before = running.peers(now)
+    assert "acme/s-quiet" in before.held["seat_id"].to_list()
+
+    other = EventLog(advisor.settings.database_url)
+    People(other.database).erase(PERSON, store=FeatureStore(advisor.settings.home), now=now)
+    other.close()
+
+    assert "acme/s-quiet" not in running.peers(now).held["seat_id"].to_list()
+    assert running.peers(now) is running.peers(now)
+
+
+def test_peers_counted_before_an_erasure_are_not_kept_after_it(advisor: Advisor, now: Any) -> None:
+    before = advisor.log.erasures()
+    advisor.erase(PERSON)
+
+    advisor.log.keep_peers(1, b"of before", erasures_before=before)
+
+    assert advisor.log.peers(1) is None
 
 
 def test_erasing_one_of_a_persons_names_erases_all_of_them_and_what_joined_them(

@@ -33,7 +33,7 @@ LAWS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 KEY = b"k" * 32
 TERMS = Terms(
-    epsilon=0.1, seat_value=360.0, harm_bound=0.4, holdout_share=0.1, holdout_days=56, expiry=timedelta(hours=72)
+    epsilon=0.1, seat_value=360.0, harm_bound=0.5, holdout_share=0.1, holdout_days=56, expiry=timedelta(hours=72)
 )
 CATALOGUE = load_interventions(SHIPPED)
 SEAT = "acme/s-1"
@@ -313,12 +313,12 @@ def test_none_wins_where_nothing_is_worth_its_cost() -> None:
 
 
 def test_what_is_likelier_to_harm_than_the_bound_is_not_even_explored() -> None:
-    effects = {**BENIGN, "in_context_guidance": EffectEstimate(0.004, 0.02)}
+    effects = {**BENIGN, "in_context_guidance": EffectEstimate(-0.004, 0.02)}
 
     bound = decided(effects=effects)
-    free = decided(effects=effects, terms=replace(TERMS, harm_bound=0.5))
+    free = decided(effects=effects, terms=replace(TERMS, harm_bound=0.6))
 
-    assert bound.guardrails["in_context_guidance"] == "likelier to harm than 40%: 42.1%"
+    assert bound.guardrails["in_context_guidance"] == "likelier to harm than 50%: 57.9%"
     assert "in_context_guidance" not in bound.probabilities
     assert "in_context_guidance" in free.probabilities
 

@@ -1,16 +1,19 @@
 """The BentoML service as it is deployed: another process, real HTTP, any working directory."""
 
-import itertools
+import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from features.keys import Keys
 from features.log import EventLog
 from features.scorer import Scorer
 from serving.settings import Settings
+from serving.watch import SEEN_SECONDS
+from serving.webhooks import State, Topic, Webhooks
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
     "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
@@ -32,23 +37,44 @@ START = "import os; from serving.service import serve; from serving.settings imp
 START += "serve(Settings.from_environment(os.environ))"
 
 
-@pytest.fixture
-def key(settings: Settings) -> str:
+@dataclass(frozen=True)
+class Server:
+    """The service in a process of its own, on a state folder of its own."""
+
+    client: httpx.Client
+    process: "subprocess.Popen[str]"
+    settings: Settings
+    key: str
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+
+def first_key(settings: Settings) -> str:
     log = EventLog(settings.database_url)
-    text = Keys(log.database).create_first(now=datetime.now(UTC))
+    key = Keys(log.database).create_first(now=datetime.now(UTC))
     log.close()
-    assert text is not None
-    return text
+    assert key is not None
+    return key
 
 
-@pytest.fixture(params=[1])
-def server(settings: Settings, tmp_path: Path, key: str, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    """The service, with as many workers as the parameter says."""
-    settings = replace(settings, workers=request.param)
+@contextmanager
+def serving(rollout: Path, folder: Path, *, workers: int) -> Iterator[Server]:
+    """The service on a copy of the rollout."""
+    home = Path(shutil.copytree(rollout, folder / "home"))
+    settings = Settings(home=home, pseudonym_key="a test's key", holdout_share=0.0, harm_bound=0.99, workers=workers)
+    key = first_key(settings)
+    with running(settings, folder / "elsewhere", key) as (client, process):
+        yield Server(client, process, settings, key)
+
+
+@contextmanager
+def running(settings: Settings, elsewhere: Path, key: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[str]"]]:
+    """A client of a service of these settings on a port of its own, and the process that was started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     variables = {**os.environ, **replace(settings, port=port).to_environment(), "PYTHONPATH": str(ROOT)}
     variables.pop("MLFLOW_TRACKING_URI", None)
@@ -63,12 +89,26 @@ def server(settings: Settings, tmp_path: Path, key: str, request: pytest.Fixture
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
         try:
-            wait_for(lambda: answers(client, process), seconds=90)
-            yield client
+            wait_for(lambda: answers(client, process), seconds=180)
+            yield client, process
         finally:
             process.terminate()
             said, _ = process.communicate(timeout=60)
             print(said)  # noqa: T201  # pytest shows it where the test fails
+
+
+@pytest.fixture(scope="module")
+def server(rollout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One worker, for the tests that leave it as it was but for what they add."""
+    with serving(rollout, tmp_path_factory.mktemp("one"), workers=1) as one:
+        yield one
+
+
+@pytest.fixture
+def two_workers(rollout: Path, tmp_path: Path) -> Iterator[Server]:
+    """Two workers, with the settings that everybody has."""
+    with serving(rollout, tmp_path, workers=2) as two:
+        yield two
 
 
 def answers(client: httpx.Client, process: subprocess.Popen[str]) -> bool:
@@ -87,14 +127,14 @@ def wait_for(is_so: Callable[[], bool], *, seconds: float) -> None:
 
 
 def test_the_deployed_service_decides_swaps_its_model_and_answers_by_our_own_routes(
-    server: httpx.Client, registry: Any, scorer: Scorer, home: Path
+    server: Server, make_registry: Any, scorer: Scorer
 ) -> None:
-    seat = "acme/s-busy"
-    (decision,) = server.post("/v1/decide", json={"seats": [seat]}).json()["items"]
-    assert server.get(f"/v1/decisions/{decision['decision_id']}").json() == decision
+    seat, client = "acme/s-busy", server.client
+    (decision,) = client.post("/v1/decide", json={"seats": [seat]}).json()["items"]
+    assert client.get(f"/v1/decisions/{decision['decision_id']}").json() == decision
 
     def scored() -> dict[str, Any]:
-        (item,) = server.post("/v1/score", json={"seats": [seat]}).json()["items"]
+        (item,) = client.post("/v1/score", json={"seats": [seat]}).json()["items"]
         return dict(item)
 
     def version() -> str:
@@ -103,74 +143,90 @@ def test_the_deployed_service_decides_swaps_its_model_and_answers_by_our_own_rou
     wait_for(lambda: scored()["stale"] is False, seconds=30)  # of a fixed day, until the service refreshed what waits
     now = datetime.now(UTC).isoformat()
     quick = {"seat_id": seat, "kind": "session", "occurred_at": now, "value": 3, "completed": False}
-    sent = server.post("/v1/events", json={"events": [{**quick, "event_id": f"q-{n}"} for n in range(3)]})
+    sent = client.post("/v1/events", json={"events": [{**quick, "event_id": f"q-{n}"} for n in range(3)]})
     assert (sent.status_code, sent.json()["accepted"]) == (202, 3)
     wait_for(lambda: scored()["live_friction"]["is_struggling"], seconds=30)
-    (decision,) = server.post("/v1/decide", json={"seats": [seat]}).json()["items"]
+    (decision,) = client.post("/v1/decide", json={"seats": [seat]}).json()["items"]
     assert decision["live_friction"]["quick_closes"] == 3
 
     assert version() == "rule"
+    registry = make_registry(server.home)
     registry.promote(registry.register(scorer))
     wait_for(lambda: version() == "1", seconds=30)
 
-    assert server.get("/livez").json() == {"alive": True}
-    assert server.get("/readyz").json()["model"] == "rekindle-risk/1 (lightgbm_hazard)"
-    assert 'rekindle_model_loads_total{method="lightgbm_hazard"} 1.0' in server.get("/metrics").text
-    assert server.get("/nowhere").headers["content-type"] == "application/problem+json"
-    assert server.post("/v1/score", content=b"{").json()["errors"][0]["field"] == ""
-    assert "Rekindle" in server.get("/docs").text
-    assert sorted(path.name for path in home.iterdir() if path.suffix == ".key") == []
+    assert client.get("/livez").json() == {"alive": True}
+    assert client.get("/readyz").json()["model"] == "rekindle-risk/1 (lightgbm_hazard)"
+    assert 'rekindle_model_loads_total{method="lightgbm_hazard"} 1.0' in client.get("/metrics").text
+    assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
+    assert client.post("/v1/score", content=b"{").json()["errors"][0]["field"] == ""
+    assert "Rekindle" in client.get("/docs").text
+    assert sorted(path.name for path in server.home.iterdir() if path.suffix == ".key") == []
 
 
-@pytest.mark.parametrize("server", [2], indirect=True)
-def test_two_workers_answer_alike_and_a_promoted_model_is_live_within_ten_seconds_under_load(
-    server: httpx.Client, registry: Any, noted: Callable[[str], Scorer]
+def test_a_struggle_of_this_hour_is_told_to_a_receiver_within_seconds(server: Server, receiver: Any) -> None:
+    """From the event that comes in to the webhook that goes out, through the process that is deployed."""
+    seat, log = "acme/s-quiet", EventLog(server.settings.database_url)
+    webhooks = Webhooks(log.database, key=b"a test's key")
+    webhooks.add(receiver.url, topics=[Topic.STRUGGLING], organization="acme", now=datetime.now(UTC))
+    time.sleep(SEEN_SECONDS)  # so long the service may believe that nobody wants to be told
+
+    now = datetime.now(UTC)
+    kinds: list[dict[str, Any]] = [
+        {"kind": "session", "value": 4, "completed": False},
+        {"kind": "error"},
+        {"kind": "session", "value": 2, "completed": False},
+    ]
+    events = [
+        {"event_id": f"w-{n}", "seat_id": seat, "occurred_at": now.isoformat(), **kind} for n, kind in enumerate(kinds)
+    ]
+    sent = server.client.post("/v1/events", json={"events": events})
+    began = time.monotonic()
+    wait_for(lambda: bool(receiver.got), seconds=30)
+
+    assert (sent.status_code, sent.json()["accepted"]) == (202, 3)
+    assert time.monotonic() - began < 30
+    ((headers, body),) = receiver.got
+    assert json.loads(body)["type"] == "seat.struggling"
+    assert json.loads(body)["data"] == {"seat_id": seat}
+    assert headers["webhook-signature"].startswith("v1,")
+    assert [one.state for one in webhooks.deliveries()] in ([State.DELIVERED], [State.WAITING])
+    webhooks.remove(webhooks.all()[0].webhook_id)
+    log.close()
+
+
+def test_two_servers_on_one_home_count_apart_and_no_worker_outlives_its_supervisor(
+    settings: Settings, tmp_path: Path
 ) -> None:
-    """Every answer is a whole one, of the old or the new version, and its risk is that version's."""
-    seat = "acme/s-busy"
-    registry.promote(registry.register(noted("old")))
-    stop, promoted_at = threading.Event(), [float("inf")]
-    seen: list[tuple[float, str, float]] = []
-    wrong: list[str] = []
+    """BentoML empties the folder of its metrics when it starts."""
+    key = first_key(settings)
 
-    def load() -> None:
-        with httpx.Client(base_url=server.base_url, headers=server.headers, timeout=60) as client:
-            while not stop.is_set():
-                answer = client.post("/v1/score", json={"seats": [seat]})
-                if answer.status_code != 200:
-                    wrong.append(answer.text)
-                    continue
-                item = answer.json()["items"][0]
-                seen.append((time.monotonic(), item["model"]["version"], item["risk"]["28"]))
+    with running(settings, tmp_path / "one", key) as (one, _):
+        now = datetime.now(UTC).isoformat()
+        event = {"event_id": "m-1", "seat_id": "acme/s-busy", "kind": "prompt", "occurred_at": now}
+        assert one.post("/v1/events", json={"events": [event]}).status_code == 202
+        wait_for(lambda: 'accepted"} 1.0' in one.get("/metrics").text, seconds=10)
+        with running(settings, tmp_path / "two", key) as (two, supervisor):
+            assert 'rekindle_events_total{status="accepted"}' in one.get("/metrics").text
+            assert 'rekindle_events_total{status="accepted"}' not in two.get("/metrics").text
 
-    wait_for(
-        lambda: server.post("/v1/score", json={"seats": [seat]}).json()["items"][0]["model"]["version"] == "1",
-        seconds=30,
-    )
-    time.sleep(1)  # the other worker polls ten times a second
-    with ThreadPoolExecutor(4) as pool:
-        senders = [pool.submit(load) for _ in range(4)]
-        time.sleep(1)
-        registry.promote(registry.register(noted("new")))
-        promoted_at[0] = time.monotonic()
-        time.sleep(8)
-        stop.set()
-        for sender in senders:
-            sender.result()
-
-    assert wrong == []
-    assert {version for _, version, _ in seen} == {"1", "2"}
-    assert len({(version, risk) for _, version, risk in seen}) == 2
-    last_old = max(at for at, version, _ in seen if version == "1")
-    assert last_old - promoted_at[0] < 10
-    assert {version for at, version, _ in seen if at > promoted_at[0] + 6} == {"2"}
+            supervisor.kill()
+            wait_for(lambda: not listens(two), seconds=20)
+        assert one.get("/readyz").status_code == 200
 
 
-def test_the_three_minute_example_runs_against_the_service(server: httpx.Client, key: str) -> None:
+def listens(client: httpx.Client) -> bool:
+    try:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def test_the_three_minute_example_runs_against_the_service(server: Server) -> None:
     environ = {
         **os.environ,
-        "REKINDLE_URL": str(server.base_url),
-        "REKINDLE_KEY": key,
+        "REKINDLE_URL": str(server.client.base_url),
+        "REKINDLE_KEY": server.key,
         "PYTHONPATH": str(ROOT / "examples"),
     }
 
@@ -180,67 +236,89 @@ def test_the_three_minute_example_runs_against_the_service(server: httpx.Client,
 
     assert done.returncode == 0, done.stderr
     assert "['accepted', 'accepted', 'accepted']" in done.stdout
+    assert "struggling now: True" in done.stdout
     assert "next step: " in done.stdout
 
 
-def test_what_was_begun_is_answered_when_the_service_is_told_to_stop(server: httpx.Client, settings: Settings) -> None:
-    """Events that were acknowledged are in the log, those whose connection broke may be; nothing is half there."""
-    pid = next(
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and str(settings.home).encode() in _environment(entry) and b"--fd" in _command(entry)
-    )
-    acknowledged: list[str] = []
+def test_a_promoted_model_is_live_within_ten_seconds_under_load_and_what_was_begun_is_answered_at_the_end(
+    two_workers: Server, make_registry: Any, noted: Callable[[str], Scorer]
+) -> None:
+    """Two workers. Every answer is a whole one, of the old or the new version, and its risk is that version's. Then the
+    service is told to stop while requests wait for the database: each of them is answered, and is in the log.
+    """
+    server, client = two_workers, two_workers.client
+    seat = "acme/s-busy"
+    registry = make_registry(server.home)
+    registry.promote(registry.register(noted("old")))
     stop = threading.Event()
+    seen: list[tuple[float, str, float]] = []
+    wrong: list[str] = []
 
-    def send(sender: int) -> None:
-        with httpx.Client(base_url=server.base_url, headers=server.headers, timeout=60) as client:
-            for number in itertools.count():
-                if stop.is_set():
-                    return
-                now = datetime.now(UTC).isoformat()
-                event = {
-                    "event_id": f"d-{sender}-{number}",
-                    "seat_id": "acme/s-busy",
-                    "kind": "prompt",
-                    "occurred_at": now,
-                }
-                try:
-                    answer = client.post("/v1/events", json={"events": [event]})
-                except httpx.TransportError:
-                    return
-                if answer.status_code != 202:
-                    return
-                acknowledged.append(f"acme/{event['event_id']}")
+    def load() -> None:
+        with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=60) as own:
+            while not stop.is_set():
+                answer = own.post("/v1/score", json={"seats": [seat]})
+                if answer.status_code != 200:
+                    wrong.append(answer.text)
+                    continue
+                item = answer.json()["items"][0]
+                seen.append((time.monotonic(), item["model"]["version"], item["risk"]["28"]))
+
+    def versions(*, since: float) -> list[str]:
+        return [version for at, version, _ in seen if at > since]
 
     with ThreadPoolExecutor(4) as pool:
-        senders = [pool.submit(send, number) for number in range(4)]
-        time.sleep(1.5)
-        os.kill(pid, signal.SIGTERM)  # its supervisor starts another one
-        time.sleep(3)
+        senders = [pool.submit(load) for _ in range(4)]
+        wait_for(lambda: set(versions(since=time.monotonic() - 2)) == {"1"}, seconds=40)  # of both workers
+        first_of_old = time.monotonic()
+        registry.promote(registry.register(noted("new")))
+        promoted_at = time.monotonic()
+        time.sleep(10)
         stop.set()
         for sender in senders:
             sender.result()
 
-    log = EventLog(settings.database_url)
+    assert wrong == []
+    of_load = {(version, risk) for at, version, risk in seen if at > first_of_old}
+    assert {version for version, _ in of_load} == {"1", "2"}
+    assert len(of_load) == 2
+    assert set(versions(since=promoted_at + 9)) == {"2"}
+
+    _stops_after_what_was_begun(server)
+
+
+def _stops_after_what_was_begun(server: Server) -> None:
+    held = sqlite3.connect(server.home / "log.db", isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")  # whoever writes now waits
+    event = {"event_id": "last", "seat_id": "acme/s-busy", "kind": "prompt"}
+    bodies = {
+        "/v1/events": {"events": [{**event, "occurred_at": datetime.now(UTC).isoformat()}]},
+        "/v1/decide": {"seats": ["acme/s-quiet"]},
+        "/v1/score": {"seats": ["acme/s-busy"]},
+    }
+
+    def call(path: str) -> httpx.Response:
+        url = str(server.client.base_url).rstrip("/") + path
+        return httpx.post(url, json=bodies[path], headers=server.client.headers, timeout=60)
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        begun = [pool.submit(call, path) for path in bodies]
+        time.sleep(1)
+        server.process.terminate()
+        time.sleep(2)
+        held.execute("COMMIT")
+        held.close()
+        statuses = [one.result().status_code for one in begun]
+    ended = server.process.wait(timeout=60)
+
+    log = EventLog(server.settings.database_url)
     stored = set(log.events(["acme/s-busy"]).column("event_id").to_pylist())
+    decided = log.decisions(["acme/s-quiet"])
     log.close()
-    assert len(acknowledged) > 10
-    assert set(acknowledged) <= stored
-
-
-def _environment(entry: Path) -> bytes:
-    try:
-        return (entry / "environ").read_bytes()
-    except OSError:
-        return b""
-
-
-def _command(entry: Path) -> bytes:
-    try:
-        return (entry / "cmdline").read_bytes()
-    except OSError:
-        return b""
+    assert statuses == [202, 200, 200]
+    assert "acme/last" in stored
+    assert len(decided) == 1
+    assert ended in (0, -signal.SIGTERM)
 
 
 def test_bentoml_takes_the_configuration(tmp_path: Path) -> None:

@@ -183,6 +183,22 @@ def test_a_young_log_leaves_more_open(simulate):
     assert wide > 1.3 * narrow
 
 
+def test_the_band_of_a_young_log_holds_the_true_rate_if_months_differ_as_much_as_is_assumed(simulate):
+    """40 worlds of two months and a third to come, whose log-odds differ with the standard deviation that is assumed."""
+    rng, inside = np.random.default_rng(SEED), []
+    for world in range(40):
+        dataset, said, truth = moving(simulate, 3_000 + 10 * world, rng.normal(0, YOUNG_DRIFT, 3))
+        is_past = dataset.as_of < dataset.as_of.max()
+        past = dataset.take(is_past)
+        errors = later_errors(past, said[is_past], origin=int(past.as_of.min()))
+        low, high = measure_band([errors], least_drift=YOUNG_DRIFT).around(said[~is_past])
+        for horizon in range(4):
+            for rows in np.array_split(np.argsort(said[~is_past, horizon]), 5):
+                rate = truth[~is_past][rows, horizon].mean()
+                inside.append(low[rows, horizon].mean() <= rate <= high[rows, horizon].mean())
+    assert np.mean(inside) >= 0.92  # 95 % is stated; a standard error of about 0.02, as bins of a month move together
+
+
 def test_nothing_seen_later_is_an_empty_band(make_dataset):
     nothing = make_dataset([np.inf], [-1.0], [-1.0])
     errors = later_errors(nothing, np.full((1, 4), 0.3), origin=0)

@@ -38,9 +38,37 @@ def test_a_missing_group_and_constant_features_are_named(simulate):
     voice = [number for number, feature in enumerate(NUMERIC) if feature.group is Group.VOICE]
     vectors[:, voice] = np.nan
     said = shortcomings(replace(data, vectors=vectors), data)
-    assert any(text.startswith("no feature of the group voice is known") for text in said)
-    assert any("features are the same in every training snapshot and teach nothing" in text for text in said)
+    (voiceless,) = (text for text in said if "the group voice" in text)
+    assert voiceless == (
+        "no feature of the group voice tells one training snapshot from another, of 300: its source is missing, and the "
+        "model says nothing about it; it needs `ticket` events with scores, in at least 100 snapshots"
+    )
+    (constant,) = (text for text in said if "the same in" in text)
+    assert "teach nothing until they differ in at least 100" in constant
+    assert not any(NUMERIC[number].name in constant for number in voice)
     assert not any("group depth" in text for text in said)
+
+
+def test_a_source_that_is_missing_shows_though_its_counts_are_zero(simulate, column):
+    """A log without surveys: nobody was asked, so the count is 0 and the answers are unknown."""
+    data = simulate(1, n=300).dataset
+    vectors = data.vectors.copy()
+    names = [feature.name for feature in NUMERIC if feature.group is Group.CONFIDENCE]
+    vectors[:, [column[name] for name in names]] = np.nan
+    vectors[:, column["surveys_asked_180"]] = 0.0
+    said = shortcomings(replace(data, vectors=vectors), data)
+    assert any("the group confidence tells one" in text and "`confidence` or `nps` answers" in text for text in said)
+    vectors[:150, column["surveys_asked_180"]] = 1.0
+    assert not any("the group confidence" in text for text in shortcomings(replace(data, vectors=vectors), data))
+
+
+def test_a_feature_known_of_some_only_is_not_constant(simulate, column):
+    """That it is known says something: whoever answered is told from whoever did not."""
+    data = simulate(1, n=300).dataset
+    vectors = data.vectors.copy()
+    vectors[:150, column["confidence_last"]] = 5.0
+    names = " ".join(shortcomings(replace(data, vectors=vectors), data))
+    assert "confidence_last" not in names
 
 
 def test_names_that_training_hardly_saw_are_counted_and_only_large_ones_named(simulate):

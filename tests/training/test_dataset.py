@@ -232,11 +232,28 @@ def test_no_silence_or_one_beyond_eight_weeks_is_no_abandonment(make_dataset):
     assert make_dataset([np.inf, 57.0], [60.0, 57.0], [60.0, 60.0]).abandonments() == 0
 
 
-def test_a_seat_weighs_as_the_root_of_its_snapshots(make_dataset):
-    seat = np.array(["a/1"] * 4 + ["a/2"])
-    weight = make_dataset(*random_labels(np.random.default_rng(37), 5), seat=seat).seat_weight()
+def aged(make_dataset, column, seat, week, age_weeks):
+    """Snapshots of seats in the given week of the log, so many weeks after their assignment."""
+    n = len(seat)
+    vectors = np.zeros((n, len(NUMERIC)))
+    vectors[:, column["meaningful_28"]], vectors[:, column["life_days"]] = 1, 7.0 * np.array(age_weeks)
+    as_of = 1_767_571_200_000_000 + np.array(week) * 7 * MICROSECONDS_PER_DAY
+    labels = random_labels(np.random.default_rng(37), n)
+    return make_dataset(*labels, seat=np.array(seat), vectors=vectors, as_of=as_of)
+
+
+def test_a_seat_weighs_as_the_root_of_the_weeks_since_its_assignment(make_dataset, column):
+    """The first was assigned in week 0, the second in week 12, and the log ends in week 15: 16 weeks and 4."""
+    data = aged(make_dataset, column, ["a/1"] * 3 + ["a/2"] * 2, [0, 5, 15, 13, 14], [0, 5, 15, 1, 2])
+    weight = data.seat_weight()
     assert weight.mean() == pytest.approx(1)
-    assert weight[:4].sum() / weight[4] == pytest.approx(2)
+    assert np.unique(weight[:3]).size == 1
+    assert weight[3] / weight[0] == pytest.approx(2)
+
+
+def test_a_seat_that_gave_up_early_weighs_no_more_than_one_that_went_on(make_dataset, column):
+    weight = aged(make_dataset, column, ["a/1"] + ["a/2"] * 8, [0, *range(8)], [0, *range(8)]).seat_weight()
+    np.testing.assert_allclose(weight, 1)
 
 
 def test_no_snapshots_have_no_weights(make_dataset):

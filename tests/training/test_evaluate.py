@@ -248,6 +248,56 @@ def test_the_difference_of_a_metric_is_paired():
     assert worse.low > 0
 
 
+# --- weights: who was not contacted stands in for those who were ------------------------------------------------------
+
+
+def doubled(values, often):
+    return np.repeat(values, often, axis=0)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_a_label_of_weight_two_counts_as_two_labels_do(name):
+    label, score, _ = sample(SEED)
+    often = np.tile([1, 2], 200)
+    weighted = evaluate(label, {"a": score}, people(400), weight=often.astype(float))["a"][name]
+    copied = evaluate(doubled(label, often), {"a": score.repeat(often)}, doubled(people(400), often))["a"][name]
+    # copies move the edges of the 15 bins; every other metric is the same to the last digits
+    assert weighted.value == pytest.approx(copied.value, abs=0.02 if name == "ece" else EXACT)
+    plain = evaluate(label, {"a": score}, people(400))["a"][name]
+    assert (weighted.value, weighted.low) != (plain.value, plain.low)
+
+
+def test_weights_bring_back_the_rate_of_those_who_were_never_left_out():
+    """Half of the risky are contacted and lost; those who stay count twice, and calibration is judged on all again."""
+    rng = np.random.default_rng(SEED)
+    risky = rng.random(40_000) < 0.5
+    chance = np.where(risky, 0.6, 0.2) + rng.uniform(-0.1, 0.1, 40_000)
+    hidden = rng.random(40_000) < 0.5  # half of each group gives up surely sooner, and is contacted more often
+    truth = np.clip(chance + np.where(hidden, 0.1, -0.1), 0, 1)
+    label = (rng.random(40_000) < truth).astype(float)
+    stays = np.where(hidden, 0.4, 0.8)
+    seen = np.where(rng.random(40_000) < stays, label, np.nan)
+    plain, weighted = (
+        evaluate(seen, {"a": chance}, people(40_000), weight=weight)["a"]["ece"].value for weight in (None, 1 / stays)
+    )
+    assert plain > 0.025
+    assert weighted < 0.015  # 15 bins of 1 600 labels: an expected gap of 0.010 by chance alone
+
+
+def test_compare_and_difference_count_weights_as_copies():
+    label, truth, coin = paired()
+    often = np.tile([1, 3], 250)
+    weight = often[:, None] * np.ones(2)
+    weighted = compare(label, truth, coin, people(500), weight=weight)
+    copied = compare(*(doubled(values, often) for values in (label, truth, coin)), doubled(people(500), often))
+    assert (weighted.value, weighted.low, weighted.high) == pytest.approx((copied.value, copied.low, copied.high))
+    scores = (coin[:, 0], truth[:, 0])
+    brier = METRICS["brier"]
+    found = difference(brier, label[:, 0], *scores, people(500), weight=often.astype(float))
+    again = difference(brier, *(doubled(v, often) for v in (label[:, 0], *scores)), doubled(people(500), often))
+    assert (found.value, found.low, found.high) == pytest.approx((again.value, again.low, again.high))
+
+
 # --- over time ------------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,28 @@ def test_only_snapshots_later_than_both_trainings_are_judged(rule, later):
         assert verdict.why.startswith("no snapshot later than the training has been judged yet")
 
 
+def test_the_gate_weighs_labels_by_the_inverse_of_their_chance_to_be_left_alone(rule, later):
+    """The candidate is too high for the half in whose place few were left; weighted, they decide."""
+    riskier = later.vectors[:, COLUMN["sessions_28"]] > 10
+    vectors = later.vectors.copy()
+    vectors[:, COLUMN["sessions_28"]] = np.where(riskier, 50, 0)
+    data = replace(later, vectors=vectors)
+    weights, mean = np.zeros(len(NUMERIC)), np.zeros(len(NUMERIC))
+    weights[COLUMN["days_since_meaningful"]], weights[COLUMN["sessions_28"]] = 1.0, 0.5
+    mean[COLUMN["days_since_meaningful"]] = 1.7
+    good = line(rule)
+    assert good.linear is not None
+    scale = np.array(good.linear.scale)
+    linear = replace(good.linear, weights=tuple(weights), mean=tuple(mean), scale=tuple(scale))
+    candidate, champion = replace(good, linear=linear), line(rule, slope=0.2)
+    alike = gate(candidate, champion, data, seed=1)
+    heavy = np.where(riskier, 20.0, 0.05)[:, None] * np.ones(PERIODS)
+    there = gate(candidate, champion, replace(data, censoring_weight=heavy), seed=1)
+    elsewhere = gate(candidate, champion, replace(data, censoring_weight=1 / heavy), seed=1)
+    assert (there.is_passed, elsewhere.is_passed) == (False, True)
+    assert len({alike.why, there.why, elsewhere.why}) == 3
+
+
 def test_a_handful_of_later_snapshots_is_too_few(rule, later):
     start = np.sort(later.as_of[~np.isnan(later.abandoned()).all(axis=1)])[-10]
     few = later.take(later.as_of >= start)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import NUMERIC
-from features.scorer import PERIODS, LinearHazard, Method, Scorer
+from features.scorer import HORIZON_PERIODS, HORIZONS_DAYS, PERIODS, LinearHazard, Method, Scorer
 from training.judgement import MIN_PEOPLE, Judgement, judge, reliability
 
 
@@ -44,6 +44,35 @@ def test_coverage_is_the_share_of_bins_in_their_interval():
     assert judged.coverage() == {0: 1.0, 7: 1.0, 14: 1.0, 28: 1.0}
     off = reliability(np.ones_like(risk), risk, risk - 0.01, risk + 0.01)
     assert replace(judged, reliability=off).coverage()[0] < 0.2
+
+
+def test_labels_are_judged_by_the_inverse_of_their_chance_to_be_left_alone(simulate):
+    data = simulate(62, n=1_500).dataset
+    weight = np.where(np.arange(len(data)) % 3 == 0, 4.0, 1.0)[:, None] * np.linspace(1, 2, PERIODS)
+    data = replace(data, censoring_weight=weight)
+    rule = Scorer(Method.RULE)
+    found, (risk, low, high) = judge(rule, data), rule.rule.risk(data.vectors)
+    for horizon, days in enumerate(HORIZONS_DAYS):
+        label, own = data.abandoned()[:, horizon], weight[:, HORIZON_PERIODS[horizon]]
+        known = ~np.isnan(label)
+        by_hand = np.average((label - risk[:, horizon])[known] ** 2, weights=own[known])
+        assert found.metrics[days]["model"]["brier"].value == pytest.approx(by_hand)
+        weighted = reliability(data.abandoned(), risk, low, high, weight=data.horizon_weight())
+        assert found.reliability[days] == weighted[days]
+    role = [names[1] for names in data.categories]
+    nurses = np.array(role) == "nurse"
+    group = next(group for group in found.groups if (group.kind, group.name) == ("role", "nurse"))
+    label = np.where(nurses, data.abandoned()[:, 0], np.nan)
+    known = ~np.isnan(label)
+    by_hand = np.average((label - risk[:, 0])[known] ** 2, weights=weight[known, 0])
+    assert group.metrics[0]["brier"].value == pytest.approx(by_hand)
+
+
+def test_a_bin_shows_the_weighted_share():
+    risk = np.repeat(np.linspace(0, 1, 100)[:, None], 4, axis=1)
+    label = np.tile([0.0, 1.0], 50)[:, None] * np.ones(4)
+    weight = np.where(label == 1, 3.0, 1.0)
+    assert {one.observed for one in reliability(label, risk, risk, risk, weight=weight)[0]} == {0.75}
 
 
 def test_a_model_of_seats_that_never_started_is_judged_beside_their_rule(simulate, column):

@@ -150,7 +150,7 @@ def test_rollback_of_the_first_champion_is_refused(tmp_path):
 
 def test_the_latest_version_is_the_newest_by_number(home, tmp_path):
     assert registry.latest_version(home) == "2"
-    with pytest.raises(ValueError, match="no model is registered"):
+    with pytest.raises(ValueError, match="no version of rekindle-risk is registered"):
         registry.latest_version(tmp_path)
 
 

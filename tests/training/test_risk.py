@@ -1,5 +1,10 @@
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +197,34 @@ def test_the_same_seed_gives_the_same_bytes(simulate, tmp_path, method):
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
     assert "scorer.json" in one
+
+
+ANOTHER_PROCESS = """
+import pickle, sys
+from pathlib import Path
+from training.risk import fit
+fit(pickle.loads(Path(sys.argv[1]).read_bytes()), seed=5).scorer.save(Path(sys.argv[2]))
+"""
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes(simulate, tmp_path):
+    data = simulate(SEED, n=1_200).dataset
+    assert fit(data, seed=5).scorer.method is Method.LIGHTGBM
+    (tmp_path / "data.pickle").write_bytes(pickle.dumps(data))
+    found = []
+    for hash_seed in ("1", "2"):
+        folder = tmp_path / hash_seed
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", ANOTHER_PROCESS, tmp_path / "data.pickle", folder],
+            cwd=Path(training.risk.__file__).parents[1],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(training.risk.__file__).parents[1])},
+            check=True,
+            timeout=300,
+        )
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert set(found[0]) == {"scorer.json", "booster.txt"}
 
 
 # --- odd inputs -----------------------------------------------------------------------------------------------------

@@ -214,14 +214,18 @@ def test_the_champion_comes_with_its_scorer_and_its_reference(champion):
     assert (folder / SCORER_ARTIFACT / "scorer.json").exists()
     assert scorer.method is Method.LIGHTGBM
     reference = pl.read_parquet(folder / REFERENCE_ARTIFACT / "reference.parquet")
-    assert reference.columns == [*(feature.name for feature in (*NUMERIC, *CATEGORIES)), "risk_28"]
+    features = [*(feature.name for feature in (*NUMERIC, *CATEGORIES)), "risk_28"]
+    assert reference.columns == [*features, "as_of", "person", "seat", "team"]
     vectors, categories = pack(reference)
     np.testing.assert_array_equal(reference["risk_28"].to_numpy(), scorer.score(vectors, categories).risk[:, 3])
 
 
-def test_the_reference_holds_training_snapshots_only(runs, champion):
+def test_the_reference_holds_what_the_run_saw_and_names_nobody(world, runs, champion):
     reference = pl.read_parquet(champion[1] / REFERENCE_ARTIFACT / "reference.parquet")
-    assert reference.height == runs.first.train_snapshots
+    assert reference.height >= runs.first.train_snapshots
+    assert reference["as_of"].max() > reference["as_of"].min()
+    assert reference["person"].str.len_chars().unique().to_list() == [24]
+    assert not any("/" in value for name in ("person", "seat", "team") for value in reference[name].unique())
 
 
 def test_mlflows_own_model_predicts_what_the_scorer_says(world, tracked, champion):

@@ -1,0 +1,276 @@
+"""The log as Parquet by day, on a local disk or any fsspec address (`s3://…`): what a cluster reads in place of the database.
+
+    manifest.json                       every day's file, the roster's, the sources; replaced in one step
+    events/day=2026-05-04/….parquet     EVENT_SCHEMA by seat and instant, in small groups of rows
+    roster-….parquet                    ROSTER_SCHEMA by seat
+
+A block of seats is a range of their ids, so reading it touches the few groups of each day that hold the range.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Protocol
+
+import fsspec.core
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from fsspec.implementations.local import LocalFileSystem
+
+from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, Kind
+from features.instants import MICROSECOND, from_microseconds, to_microseconds
+from features.log import ROSTER_SCHEMA, EventLog, Source
+from features.runs import write_whole
+
+MANIFEST = "manifest.json"
+DATABASE_VARIABLE = "REKINDLE_DATABASE"
+GROUP_ROWS = 20_000  # our choice: of so many rows a block of seats reads few that it does not want
+TEXTS = ("seat_id", "kind", "source", "workflow", "category")
+READ_AS_CODES = TEXTS[1:]  # not the seat: groups of rows are not left out by a column that is read as a dictionary
+
+_events = sa.table("events", *(sa.column(name) for name in ("occurred_at", "available_at")))
+
+
+def _silent(rows: int) -> None:
+    del rows
+
+
+class EventReader(Protocol):
+    """Where a worker reads the events of its seats. Small, and the same on every worker."""
+
+    def events(
+        self,
+        seat_ids: Sequence[str],
+        *,
+        since: datetime | None = None,
+        kinds: Collection[Kind] | None = None,
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """The events of the seats, ascending; those of other seats may be among them."""
+
+
+@dataclass(frozen=True)
+class LogReader:
+    """Reads from the log. url: SQLAlchemy's, of a file that every worker sees; None: each worker's own REKINDLE_DATABASE,
+    so that no password travels with a task.
+    """
+
+    url: str | None
+
+    def events(
+        self,
+        seat_ids: Sequence[str],
+        *,
+        since: datetime | None = None,
+        kinds: Collection[Kind] | None = None,
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """The events of the seats."""
+        return _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
+            seat_ids, since=since, kinds=kinds, columns=columns
+        )
+
+
+@lru_cache(maxsize=1)
+def _opened(url: str) -> EventLog:
+    """A worker keeps its connection from block to block."""
+    return EventLog(url)
+
+
+@dataclass(frozen=True)
+class DayFile:
+    """A day's events. mark: by which it is known whether the log still holds the same."""
+
+    day: date
+    file: str
+    rows: int
+    mark: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an address held when it was opened."""
+
+    address: str
+    days: tuple[DayFile, ...]
+    roster_file: str
+    sources: tuple[Source, ...]
+
+    @staticmethod
+    def open(address: str) -> "Archive":
+        """The archive at the address. Raises ValueError where there is none."""
+        fs, path = fsspec.core.url_to_fs(f"{address.rstrip('/')}/{MANIFEST}")
+        if not fs.exists(path):
+            raise ValueError(f"{address} holds no archive of events: run `rekindle archive {address}` first")
+        with fs.open(path, "rb") as file:
+            return _of_document(address, json.loads(file.read()))
+
+    @property
+    def version(self) -> str:
+        """Changes with everything that is in the archive."""
+        return hashlib.sha256(json.dumps(_document(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def rows(self) -> int:
+        """How many events there are."""
+        return sum(day.rows for day in self.days)
+
+    def roster(self) -> pa.Table:
+        """ROSTER_SCHEMA by seat and `known_at`."""
+        fs, path = fsspec.core.url_to_fs(f"{self.address.rstrip('/')}/{self.roster_file}")
+        with fs.open(path, "rb") as file:
+            return pq.read_table(file).cast(ROSTER_SCHEMA)
+
+    def events(
+        self,
+        seat_ids: Sequence[str],
+        *,
+        since: datetime | None = None,
+        kinds: Collection[Kind] | None = None,
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """The events of the seats, ascending, and of those between the first and the last of them; texts as dictionaries."""
+        schema = pa.schema([_read_field(EVENT_SCHEMA.field(name)) for name in columns])
+        files = [day.file for day in self.days if since is None or day.day >= since.astimezone(UTC).date()]
+        if not files or not seat_ids:
+            return schema.empty_table()
+        wanted = (ds.field("seat_id") >= seat_ids[0]) & (ds.field("seat_id") <= seat_ids[-1])
+        if since is not None:
+            wanted &= ds.field("occurred_at") >= pa.scalar(since, EVENT_SCHEMA.field("occurred_at").type)
+        if kinds is not None:
+            wanted &= ds.field("kind").isin(sorted(map(str, kinds)))
+        scanner = self._dataset(files).scanner(
+            columns=list(columns), filter=wanted, use_threads=False, batch_readahead=1, fragment_readahead=1
+        )
+        return scanner.to_table()
+
+    def _dataset(self, files: Sequence[str]) -> ds.Dataset:
+        fs, root = fsspec.core.url_to_fs(self.address.rstrip("/"))
+        form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=READ_AS_CODES))
+        is_local = isinstance(fs, LocalFileSystem)
+        arrow = pyarrow.fs.LocalFileSystem() if is_local else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+        schema = pa.schema([_read_field(item) for item in EVENT_SCHEMA])
+        fragments = [form.make_fragment(f"{root}/{file}", arrow) for file in files]
+        return ds.FileSystemDataset(fragments, schema, form, arrow)
+
+
+def write_archive(
+    log: EventLog, address: str, *, until: datetime, progress: Callable[[int], None] = _silent
+) -> Archive:
+    """Bring the address up to what the log holds of the days that were over at `until`; returns what is there then.
+
+    Days that are there as the log has them are left alone: a day with late or erased events is written anew. Readers of the
+    archive of before keep what they opened until the next run, which takes away the files that nobody names any more.
+    """
+    before = {day.day: day for day in _before(address)}
+    over = until.astimezone(UTC).date()
+    days = []
+    for day, mark in _days(log):
+        if day >= over:
+            continue
+        known = before.get(day)
+        if known is None or known.mark != mark:
+            known = _write_day(log, address, day, mark)
+        days.append(known)
+        progress(known.rows)
+    roster = f"roster-{uuid.uuid4().hex}.parquet"
+    table = log.roster()
+    write_whole(f"{address.rstrip('/')}/{roster}", lambda file: pq.write_table(table, file))
+    end = datetime(over.year, over.month, over.day, tzinfo=UTC) - MICROSECOND
+    sources = [replace(source, watermark=min(source.watermark, end)) for source in log.sources()]
+    return publish(Archive(address, tuple(days), roster, tuple(sources)))
+
+
+def publish(archive: Archive) -> Archive:
+    """Make this what the address holds, and take away files that it does not name."""
+    fs, root = fsspec.core.url_to_fs(archive.address.rstrip("/"))
+    body = json.dumps(_document(archive)).encode()
+    write_whole(f"{archive.address.rstrip('/')}/{MANIFEST}", lambda file: file.write(body))
+    named = {f"{root}/{name}" for name in (*(day.file for day in archive.days), archive.roster_file)}
+    for path in (*fs.glob(f"{root}/events/*/*.parquet"), *fs.glob(f"{root}/roster-*.parquet")):
+        if str(path) not in named:
+            fs.rm(path)
+    return archive
+
+
+def write_day(address: str, day: date, mark: str, events: pa.Table) -> DayFile:
+    """Write one day's events (EVENT_SCHEMA)."""
+    name = f"events/day={day.isoformat()}/{uuid.uuid4().hex}.parquet"
+    ordered = events.sort_by([("seat_id", "ascending"), ("occurred_at", "ascending")])
+
+    def body(file: Any) -> None:
+        pq.write_table(ordered, file, row_group_size=GROUP_ROWS, use_dictionary=list(TEXTS), compression="zstd")
+
+    write_whole(f"{address.rstrip('/')}/{name}", body)
+    return DayFile(day, name, events.num_rows, mark)
+
+
+def _write_day(log: EventLog, address: str, day: date, mark: str) -> DayFile:
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return write_day(address, day, mark, log.events(since=since, until=since + timedelta(days=1)))
+
+
+def _days(log: EventLog) -> Iterator[tuple[date, str]]:
+    """Every day with events, and a mark of what the log holds of it."""
+    instants = sa.func.sum(_events.c.available_at % 1_000_003)
+    with log.database.read() as connection:
+        day: sa.ColumnElement[int] = sa.literal_column(f"occurred_at / {MICROSECONDS_PER_DAY}")
+        query = sa.select(day.label("day"), sa.func.count(), instants).select_from(_events).group_by(day).order_by(day)
+        for number, count, mixed in connection.execute(query).all():
+            yield from_microseconds(int(number) * MICROSECONDS_PER_DAY).date(), f"{count}-{mixed}"
+
+
+def _before(address: str) -> Iterable[DayFile]:
+    try:
+        return Archive.open(address).days
+    except ValueError:
+        return ()
+
+
+def _read_field(item: pa.Field) -> pa.Field:
+    return item.with_type(pa.dictionary(pa.int32(), pa.string())) if item.name in READ_AS_CODES else item
+
+
+def _document(archive: Archive) -> dict[str, Any]:
+    return {
+        "roster": archive.roster_file,
+        "days": [[day.day.isoformat(), day.file, day.rows, day.mark] for day in archive.days],
+        "sources": [
+            {
+                "organization": source.organization,
+                "tool": source.tool,
+                "source": source.source,
+                "lag": source.lag // MICROSECOND,
+                "first_available_at": to_microseconds(source.first_available_at),
+                "watermark": to_microseconds(source.watermark),
+            }
+            for source in archive.sources
+        ],
+    }
+
+
+def _of_document(address: str, document: Mapping[str, Any]) -> Archive:
+    return Archive(
+        address,
+        tuple(DayFile(date.fromisoformat(day), file, rows, mark) for day, file, rows, mark in document["days"]),
+        document["roster"],
+        tuple(
+            Source(
+                source["organization"],
+                source["tool"],
+                source["source"],
+                timedelta(microseconds=source["lag"]),
+                from_microseconds(source["first_available_at"]),
+                from_microseconds(source["watermark"]),
+            )
+            for source in document["sources"]
+        ),
+    )

@@ -1,0 +1,161 @@
+"""A Dask cluster, local or running, on which blocks of seats are worked on; whoever dies, every block is done once."""
+
+import logging
+import pickle
+import resource
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import dask
+import pyarrow as pa
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
+from distributed.comm import CommClosedError
+from distributed.scheduler import NoValidWorkerError
+
+WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (docs/scaling.md)
+ATTEMPTS = 6  # our choice: a block whose workers died so often kills them
+AHEAD = 2  # blocks a worker has in hand or waiting, so that none is idle and the scheduler holds few
+CONNECT = "20s"
+KIB = 1024
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ClusterLost(ValueError):
+    """The scheduler does not answer any more; what was finished is kept."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to a cluster, and whether its workers are processes of this machine."""
+
+    client: Client
+    is_local: bool
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`map(work, items)` on the workers, in order, a few items ahead of who reads. work: importable there.
+
+        A worker may die at any moment: its blocks are done again elsewhere, so `work` must be repeatable. Raises
+        ClusterLost when the scheduler is gone, MemoryError for a block that killed every worker that took it, and what
+        `work` raises.
+        """
+        waiting = deque[tuple[_Packed, Future]]()
+        try:
+            for item in items:
+                packed = _Packed.of(item)
+                waiting.append((packed, self._submit(work, packed)))
+                while len(waiting) >= AHEAD * max(self.workers, 1):
+                    yield self._result(work, *waiting.popleft())
+            while waiting:
+                yield self._result(work, *waiting.popleft())
+        except (CancelledError, CommClosedError) as error:
+            raise self._lost(error) from error
+        except OSError as error:  # of the connection, or of the work itself
+            if self.client.status == "running":
+                raise
+            raise self._lost(error) from error
+        finally:
+            for _, future in waiting:
+                future.release()
+
+    def peak_mebibytes(self) -> dict[str, float]:
+        """By worker, the most memory that its process has held so far, MiB."""
+        found: dict[str, float] = self.client.run(_peak_mebibytes)
+        return found
+
+    def _submit(self, work: Callable[[Item], Result], packed: "_Packed") -> Future:
+        if self.client.status != "running":
+            raise self._lost(CommClosedError("the connection is closed"))
+        return self.client.submit(partial(_on_worker, work), packed, pure=False)
+
+    def _result(self, work: Callable[[Item], Result], packed: "_Packed", future: Future) -> Result:
+        for attempt in range(ATTEMPTS):
+            try:
+                result: Result = future.result()
+            except (KilledWorker, NoValidWorkerError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise MemoryError(
+                        f"a block ended its worker {ATTEMPTS} times over: give workers more memory, or take smaller blocks"
+                    ) from error
+                future = self._submit(work, packed)
+            else:
+                future.release()
+                return result
+        raise AssertionError("the last attempt returns or raises")
+
+    def _lost(self, error: BaseException) -> ClusterLost:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return ClusterLost(
+            f"the scheduler of the cluster was lost ({said}); finished blocks are kept: run the same command again"
+        )
+
+
+@contextmanager
+def open_cluster(address: str | None = None, *, workers: int = 2, memory: str = WORKER_MEMORY) -> Iterator[Cluster]:
+    """A cluster for as long as the block runs: the one at the address (`tcp://…`), or so many processes here.
+
+    memory: what a local worker may hold before it is ended and its blocks go elsewhere. Raises ValueError where nobody
+    answers at the address.
+    """
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with dask.config.set(
+        {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.large-graph-warning-threshold": "1GB"}
+    ):
+        if address is None:
+            with (
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=memory,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.ERROR,
+                ) as local,
+                Client(local) as client,
+            ):
+                yield Cluster(client, is_local=True)
+            return
+        try:
+            client = Client(address, timeout=CONNECT)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ValueError(f"--address: no Dask scheduler answers at {address} ({type(error).__name__})") from None
+        try:
+            yield Cluster(client, is_local=False)
+        finally:
+            client.close(timeout=2)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """An item on its way: one piece of bytes, that the scheduler neither looks into nor copies apart."""
+
+    body: bytes
+    size: int
+
+    @staticmethod
+    def of(item: object) -> "_Packed":
+        plain = pickle.dumps(item, protocol=5)
+        return _Packed(pa.compress(plain, codec="zstd", asbytes=True), len(plain))
+
+    def item(self) -> Any:  # what was packed
+        return pickle.loads(pa.decompress(self.body, self.size, codec="zstd", asbytes=True))
+
+
+def _on_worker(work: Callable[[Any], Result], packed: _Packed) -> Result:
+    return work(packed.item())
+
+
+def _peak_mebibytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / KIB if sys.platform != "darwin" else peak / KIB**2

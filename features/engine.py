@@ -1,0 +1,215 @@
+"""Blocks of seats on a cluster: the peers' first pass, features, and training sets; the same numbers as one process.
+
+Each task carries what its block needs: the roster's versions of its seats and its part of the peers. It reads its own
+events, and writes its own output, so nothing of it is in one worker's memory alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.archive import Archive, EventReader, LogReader
+from features.catalogue import catalogue_hash
+from features.cluster import Cluster
+from features.coding import CODED_COLUMNS
+from features.compute import compute_features
+from features.events import MICROSECONDS_PER_DAY, Kind
+from features.history import Integers
+from features.instants import to_microseconds
+from features.labels import label_snapshots, weekly_snapshots
+from features.log import EventLog, Source, latest_seats
+from features.observed import looked_at
+from features.peers import Depth, Peers, count_peers, days_needed, depth_of, part_of
+from features.roster import Roster
+from features.runs import Block, Manifest, Run
+from features.tools import ToolProfile
+
+TASK_SEATS = 4_000  # our choice: about 0.9 GiB at 170 events and 16 snapshots a seat, half of what a worker is given
+LABELLED_COLUMNS = (*CODED_COLUMNS, "source")
+LABEL_NAMES = ("silent_after_days", "known_days", "observable_days", "ended")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What features are made of. version: changes with any of it."""
+
+    reader: EventReader
+    roster: pa.Table
+    sources: Sequence[Source]
+    tools: Mapping[str, ToolProfile]
+    version: str
+
+    @staticmethod
+    def of_log(log: EventLog, url: str | None, tools: Mapping[str, ToolProfile]) -> "Inputs":
+        """The log as it is. url: by which the workers reach it (LogReader)."""
+        roster, sources = log.roster(), log.sources()
+        mark = hashlib.sha256(pl.DataFrame(pl.from_arrow(roster)).hash_rows(seed=1).to_numpy().tobytes())
+        mark.update(f"{log.event_count()} {sources}".encode())
+        return Inputs(LogReader(url), roster, sources, tools, mark.hexdigest()[:16])
+
+    @staticmethod
+    def of_archive(archive: Archive, tools: Mapping[str, ToolProfile]) -> "Inputs":
+        """An archive as it was when it was opened."""
+        return Inputs(archive, archive.roster(), archive.sources, tools, archive.version)
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """A block of the first pass."""
+
+    roster: pa.Table
+    reader: EventReader
+    sources: Sequence[Source]
+    tools: Mapping[str, ToolProfile]
+    days: Integers
+    since: datetime
+    kinds: Collection[Kind]
+
+
+@dataclass(frozen=True)
+class _Making:
+    """A block of features, and of labels where they are wanted."""
+
+    number: int
+    roster: pa.Table
+    reader: EventReader
+    sources: Sequence[Source]
+    tools: Mapping[str, ToolProfile]
+    peers: Peers
+    until: datetime
+    with_labels: bool
+    run: Run
+
+
+def _silent(rows: int) -> None:
+    del rows
+
+
+def observe_on(cluster: Cluster, inputs: Inputs, days: Integers, *, block_seats: int = TASK_SEATS) -> Peers:
+    """The peers of the midnights `days`: the depth of every block on the workers, the groups counted here."""
+    book = Roster.of(inputs.roster)
+    since, kinds = looked_at(inputs.roster, inputs.sources, inputs.tools, days)
+    blocks = _seat_slices(len(book), block_seats)
+    tasks = (
+        _Looking(_versions(book, block), inputs.reader, inputs.sources, inputs.tools, days, since, kinds)
+        for block in blocks
+    )
+    depth = np.zeros((len(book), len(days)), np.uint16)
+    for block, found in zip(blocks, cluster.map(look, tasks), strict=True):
+        depth[block] = found
+    return count_peers(book, depth, days=days)
+
+
+def look(task: _Looking) -> Depth:
+    """(n_seats, d) meaningful uses before each midnight."""
+    book = Roster.of(task.roster)
+    events = task.reader.events(book.seat_ids.to_list(), since=task.since, kinds=task.kinds, columns=CODED_COLUMNS)
+    return depth_of([events], book, sources=task.sources, tools=task.tools, days=task.days)
+
+
+def build_on(
+    cluster: Cluster,
+    inputs: Inputs,
+    out: str,
+    *,
+    until: datetime,
+    with_labels: bool = False,
+    block_seats: int = TASK_SEATS,
+    progress: Callable[[int], None] = _silent,
+) -> Manifest:
+    """Weekly snapshots of every seat up to `until`, with features (and labels), as blocks at the address `out`.
+
+    What an interrupted run with the same inputs finished is kept. Raises ClusterLost when the scheduler is gone.
+    """
+    run = Run(out, fingerprint(inputs, until=until, with_labels=with_labels, block_seats=block_seats))
+    book = Roster.of(inputs.roster)
+    blocks = _seat_slices(len(book), block_seats)
+    found = {number: block for number, block in run.done().items() if number < len(blocks)}
+    for block in found.values():
+        progress(block.rows)
+    missing = [number for number in range(len(blocks)) if number not in found]
+    if missing:
+        days = days_needed(_every_day(inputs, until))
+        peers = observe_on(cluster, inputs, days, block_seats=block_seats)
+        for block in cluster.map(make, _tasks(inputs, book, blocks, missing, peers, run, until, with_labels)):
+            found[block.number] = block
+            progress(block.rows)
+    facts = {"catalogue": catalogue_hash(), "until": until.isoformat(), "version": inputs.version,
+             "computed_blocks": len(missing)}  # fmt: skip
+    return run.finish(list(found.values()), facts)
+
+
+def make(task: _Making) -> Block:
+    """Compute a block and write it."""
+    book = Roster.of(task.roster)
+    seats = latest_seats(task.roster)
+    snapshots = weekly_snapshots(seats, until=task.until)
+    columns = LABELLED_COLUMNS if task.with_labels else CODED_COLUMNS
+    events = task.reader.events(book.seat_ids.to_list(), columns=columns)
+    frame = compute_features(
+        snapshots, events=events, roster=book, sources=task.sources, tools=task.tools, peers=task.peers
+    )
+    if task.with_labels:
+        plain = pa.table({name: _plain(events.column(name)) for name in events.column_names})
+        labels = label_snapshots(snapshots, events=plain, seats=seats, sources=task.sources, tools=task.tools)
+        frame = frame.hstack(labels.select(LABEL_NAMES))
+    return task.run.write(task.number, frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+
+def fingerprint(inputs: Inputs, *, until: datetime, with_labels: bool, block_seats: int) -> str:
+    """Names a run after everything that its blocks depend on."""
+    tools = sorted((name, repr(profile)) for name, profile in inputs.tools.items())
+    text = f"{inputs.version} {catalogue_hash()} {until.isoformat()} {with_labels} {block_seats} {tools}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def split_labels(block: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Features and labels of a block that `build_on` made with labels."""
+    return block.drop(LABEL_NAMES), block.select("seat_id", "as_of", *LABEL_NAMES)
+
+
+def _tasks(
+    inputs: Inputs,
+    book: Roster,
+    blocks: Sequence[slice],
+    missing: Sequence[int],
+    peers: Peers,
+    run: Run,
+    until: datetime,
+    with_labels: bool,
+) -> Iterator[_Making]:
+    for number in missing:
+        own = book.take(np.arange(blocks[number].start, blocks[number].stop))
+        part = part_of(peers, own)
+        table = own.frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(inputs.roster.schema)
+        yield _Making(
+            number, table, inputs.reader, inputs.sources, inputs.tools, part, until, with_labels=with_labels, run=run
+        )
+
+
+def _versions(book: Roster, block: slice) -> pa.Table:
+    own = book.take(np.arange(block.start, block.stop))
+    return own.frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _seat_slices(seats: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, seats)) for first in range(0, seats, size)]
+
+
+def _every_day(inputs: Inputs, until: datetime) -> Integers:
+    """Microseconds of every day from the first assignment to `until`."""
+    first = min(latest_seats(_by_seat(inputs.roster)).column("assigned_at").to_pylist())
+    return np.arange(to_microseconds(first), to_microseconds(until) + MICROSECONDS_PER_DAY, MICROSECONDS_PER_DAY)
+
+
+def _by_seat(roster: pa.Table) -> pa.Table:
+    return roster.sort_by([("seat_id", "ascending"), ("known_at", "ascending")])
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

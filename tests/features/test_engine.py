@@ -1,0 +1,305 @@
+"""Features on a cluster equal those of one process to the bit, whatever dies on the way."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import fsspec
+import numpy as np
+import polars as pl
+import pytest
+from distributed import Client, LocalCluster
+
+import features.engine
+from features.archive import Archive, write_archive
+from features.cluster import Cluster, ClusterLost, open_cluster
+from features.coding import CODED_COLUMNS
+from features.compute import compute_blocks, pack, seat_blocks
+from features.connectors.rollout_model import Rollout
+from features.connectors.simulated import open_simulated
+from features.engine import Inputs, build_on, observe_on, split_labels
+from features.events import MICROSECONDS_PER_DAY
+from features.instants import to_microseconds
+from features.labels import label_snapshots, weekly_snapshots
+from features.log import EventLog
+from features.observed import observed
+from features.peers import days_needed
+from features.runs import Run, current, read_blocks
+from features.tools import load_tools
+
+TOOLS = load_tools()
+START, DAYS = datetime(2026, 1, 5, tzinfo=UTC), 70
+SEATS = 240
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A simulated rollout in a log, its archive, and what one process makes of it."""
+    folder = tmp_path_factory.mktemp("engine")
+    url = f"sqlite:///{folder / 'log.db'}"
+    log = EventLog(url)
+    for batch in open_simulated(Rollout(seats=SEATS, days=DAYS, seed=3, start=START)):
+        log.append(batch, now=START + timedelta(days=DAYS))
+    archive = write_archive(log, f"file://{folder / 'archive'}", until=START + timedelta(days=DAYS - 2))
+    until = max(source.watermark for source in archive.sources) + timedelta(microseconds=1)
+    seats = log.seats()
+    first = to_microseconds(min(seats.column("assigned_at").to_pylist()))
+    days = days_needed(np.arange(first, to_microseconds(until) + MICROSECONDS_PER_DAY, MICROSECONDS_PER_DAY))
+    peers = observed(log, TOOLS, days)
+    blocks = compute_blocks(
+        seat_blocks(seats),
+        snapshots=lambda block: weekly_snapshots(block, until=until),
+        read_events=lambda wanted: log.events(wanted, columns=CODED_COLUMNS),
+        roster=log.roster(),
+        sources=log.sources(),
+        tools=TOOLS,
+        peers=peers,
+    )
+    yield SimpleNamespace(
+        log=log, url=url, folder=folder, archive=archive, until=until, days=days, peers=peers, single=pl.concat(blocks),
+        inputs=Inputs.of_log(log, url, TOOLS), archived=Inputs.of_archive(archive, TOOLS),
+    )  # fmt: skip
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def lone_worker() -> Iterator[Cluster]:
+    with open_cluster(workers=1) as opened:
+        yield opened
+
+
+def assert_same_bits(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    (vectors, names), (wanted, wanted_names) = pack(found), pack(expected)
+    assert found.select("seat_id", "as_of").equals(expected.select("seat_id", "as_of"))
+    assert vectors.tobytes() == wanted.tobytes()
+    assert names == wanted_names
+
+
+@pytest.mark.parametrize("block_seats", [13, 100, 1_000])
+@pytest.mark.parametrize("source", ["inputs", "archived"])
+def test_any_number_of_blocks_gives_the_bits_of_one_process(world, cluster, tmp_path, source, block_seats):
+    manifest = build_on(cluster, getattr(world, source), str(tmp_path), until=world.until, block_seats=block_seats)
+    assert len(manifest.blocks) == -(-SEATS // block_seats)
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_one_worker_gives_the_same_as_two(world, lone_worker, tmp_path):
+    assert (lone_worker.workers, lone_worker.is_local) == (1, True)
+    build_on(lone_worker, world.inputs, str(tmp_path), until=world.until, block_seats=70)
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_the_first_pass_counts_what_one_process_counts(world, cluster):
+    found = observe_on(cluster, world.inputs, world.days, block_seats=31)
+    assert np.array_equal(found.depth, world.peers.depth)
+    assert all(
+        np.array_equal(found.counts[scope][name], values)
+        for scope, counts in world.peers.counts.items()
+        for name, values in counts.items()
+    )
+
+
+def test_archive_and_output_may_lie_at_any_address(world):
+    """memory:// stands for an object store: one process holds it, so the worker is a thread of it."""
+    archive = write_archive(world.log, "memory://archive", until=START + timedelta(days=DAYS - 2))
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as local,
+        Client(local) as client,
+    ):
+        inputs = Inputs.of_archive(Archive.open("memory://archive"), TOOLS)
+        build_on(Cluster(client, is_local=True), inputs, "memory://out", until=world.until, block_seats=99)
+    assert archive.rows == sum(day.rows for day in world.archive.days)
+    assert_same_bits(pl.concat(read_blocks("memory://out")), world.single)
+
+
+def test_a_training_set_is_features_with_the_labels_of_one_process(world, cluster, tmp_path):
+    build_on(cluster, world.inputs, str(tmp_path), until=world.until, with_labels=True, block_seats=64)
+    found, labels = split_labels(pl.concat(read_blocks(str(tmp_path))))
+    expected = label_snapshots(
+        world.single, events=world.log.events(), seats=world.log.seats(), sources=world.log.sources(), tools=TOOLS
+    )
+    assert_same_bits(found, world.single)
+    assert labels.equals(expected)
+    assert labels["ended"].n_unique() > 1
+
+
+# --- what dies -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_workers_are_killed_at_random_finishes_and_is_right(world, tmp_path):
+    killed: list[int] = []
+    done = threading.Event()
+    choice = random.Random(4)
+
+    def kill(nannies):
+        while not done.wait(choice.uniform(0.1, 0.5)) and len(killed) < 4:
+            alive = [nanny.pid for nanny in nannies.values() if nanny.pid and nanny.status.name == "running"]
+            if alive:
+                killed.append(choice.choice(alive))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    with open_cluster(workers=2) as own:
+        killer = threading.Thread(target=kill, args=(own.client.cluster.workers,))
+        killer.start()
+        build_on(own, world.inputs, str(tmp_path), until=world.until, block_seats=12)
+        done.set()
+        killer.join()
+    assert len(killed) >= 3
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+    assert not list(tmp_path.rglob("*.partial")) or current(str(tmp_path)) is not None
+
+
+def _dask(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+
+
+@pytest.fixture
+def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The address of a scheduler with two workers, processes of their own; and the scheduler."""
+    file = tmp_path / "scheduler.json"
+    scheduler = _dask("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+    workers = [
+        _dask("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard",
+              "--death-timeout", "20", "--local-directory", str(tmp_path))
+        for _ in range(2)
+    ]  # fmt: skip
+    for _ in range(300):
+        if file.exists() and file.read_text().rstrip().endswith("}"):
+            break
+        time.sleep(0.1)
+    import json
+
+    yield json.loads(file.read_text())["address"], scheduler
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
+    world, cluster, running_cluster, tmp_path, monkeypatch
+):
+    address, scheduler = running_cluster
+    monkeypatch.setattr("features.cluster.CONNECT", "4s")
+    out = str(tmp_path / "out")
+    earlier = build_on(cluster, world.inputs, out, until=world.until - timedelta(days=7), block_seats=40)
+
+    def stop_after_some(rows: int) -> None:
+        scheduler.kill()
+
+    with open_cluster(address) as remote, pytest.raises(ClusterLost, match="run the same command again"):
+        build_on(remote, world.inputs, out, until=world.until, block_seats=10, progress=stop_after_some)
+    assert not remote.is_local
+    assert current(out) == earlier
+    before = pl.concat(read_blocks(out))
+    assert before["as_of"].max() < world.until - timedelta(days=7)
+
+    again = build_on(cluster, world.inputs, out, until=world.until, block_seats=10)
+    assert 0 < again.facts["computed_blocks"] < len(again.blocks) == 24
+    assert_same_bits(pl.concat(read_blocks(out)), world.single)
+
+
+def test_nobody_at_the_address_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("features.cluster.CONNECT", "1s")
+    opening = open_cluster("tcp://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"--address: no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        opening.__enter__()
+
+
+def test_what_a_stopped_run_finished_is_not_computed_again(world, cluster, tmp_path):
+    first = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=60)
+    run = Run(str(tmp_path), first.fingerprint)
+    Path(run.path(2)).unlink()
+    again = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=60)
+    assert (first.facts["computed_blocks"], again.facts["computed_blocks"]) == (4, 1)
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_a_run_on_other_data_takes_nothing_of_the_one_before(world, cluster, tmp_path):
+    first = build_on(cluster, world.inputs, str(tmp_path), until=world.until - timedelta(days=7), block_seats=60)
+    second = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=60)
+    assert first.fingerprint != second.fingerprint
+    assert second.facts["computed_blocks"] == 4
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [second.fingerprint]
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_a_block_that_was_cut_off_counts_as_not_there(world, cluster, tmp_path):
+    first = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=120)
+    path = Path(Run(str(tmp_path), first.fingerprint).path(1))
+    path.write_bytes(path.read_bytes()[:-100])
+    again = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=120)
+    assert again.facts["computed_blocks"] == 1
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_what_the_work_raises_reaches_the_caller(world, cluster, tmp_path, monkeypatch):
+    broken = Inputs(world.inputs.reader, world.inputs.roster, world.inputs.sources, {}, "x")
+    with pytest.raises(KeyError, match="m365_copilot"):
+        observe_on(cluster, broken, world.days)
+
+
+def test_a_worker_holds_no_more_than_it_is_given(world, cluster):
+    peak = cluster.peak_mebibytes()
+    assert len(peak) == 2
+    assert 50 < max(peak.values()) < 2048
+
+
+def test_the_name_of_a_run_says_what_it_depends_on(world):
+    def named(**changed):
+        given = {"inputs": world.inputs, "until": world.until, "with_labels": False, "block_seats": 10, **changed}
+        return features.engine.fingerprint(given.pop("inputs"), **given)
+
+    names = [
+        named(),
+        named(inputs=world.archived),
+        named(until=world.until + timedelta(days=1)),
+        named(with_labels=True),
+        named(block_seats=11),
+    ]
+    assert len(set(names)) == 5
+    assert named() == names[0]
+
+
+# --- the archive ------------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_is_brought_up_to_date_by_the_days_that_changed(world, tmp_path):
+    folder = tmp_path / "archive"
+    before = write_archive(world.log, str(folder), until=START + timedelta(days=30))
+    again = write_archive(world.log, str(folder), until=START + timedelta(days=31))
+    assert [day.file for day in again.days[: len(before.days)]] == [day.file for day in before.days]
+    assert len(again.days) > len(before.days)
+    assert {path.name for path in (folder / "events").rglob("*.parquet")} == {
+        day.file.rsplit("/", 1)[1] for day in again.days
+    }
+
+
+def test_an_archive_holds_the_events_of_its_days_and_says_how_far_it_is_complete(world):
+    events = pl.concat(
+        pl.read_parquet(world.folder / "archive" / day.file, hive_partitioning=False) for day in world.archive.days
+    )
+    until = START + timedelta(days=DAYS - 2)
+    expected = pl.DataFrame(pl.from_arrow(world.log.events(until=until)))
+    assert events.sort("event_id").equals(expected.sort("event_id"))
+    assert all(source.watermark < until for source in world.archive.sources)
+    assert world.archive.roster().equals(world.log.roster())
+
+
+def test_no_archive_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no archive of events: run `rekindle archive"):
+        Archive.open(str(tmp_path))
+
+
+def test_the_blocks_of_no_run_are_said_in_one_sentence():
+    with pytest.raises(ValueError, match="holds no complete run"):
+        list(read_blocks("memory://nothing"))
+    assert not fsspec.filesystem("memory").exists("/nothing")
