@@ -24,7 +24,7 @@ from features.rollout import read_rollout
 from features.segments import Reading
 from serving.access import caller_of, needs, organization_asked
 from serving.advisor import Advisor
-from serving.answers import json_answer
+from serving.answers import figures_answer
 from serving.documents import problems
 from serving.problems import ProblemError
 
@@ -203,7 +203,7 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
     def segments(request: Request, organization: Wanted = None, by: By = None) -> Response:
         """Where the rollout stalls, why and what to do, by segment. Groups that would tell of too few are withheld."""
         wanted = organization_asked(organization, caller_of(request))
-        return json_answer(segments_of(wanted, aggregates.of(wanted), by or DEFAULT_DIMENSIONS))
+        return figures_answer(segments_of(wanted, aggregates.of(wanted), by or DEFAULT_DIMENSIONS))
 
     @app.get(
         "/v1/metrics/adoption",
@@ -215,7 +215,7 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
     def adoption(request: Request, organization: Wanted = None, by: By = None) -> Response:
         """The adoption metrics of everybody and by segment, with intervals."""
         wanted = organization_asked(organization, caller_of(request))
-        return json_answer(adoption_of(wanted, aggregates.of(wanted), by or ()))
+        return figures_answer(adoption_of(wanted, aggregates.of(wanted), by or ()))
 
 
 def segments_of(organization: str, o: Overview, by: Sequence[str]) -> dict[str, Any]:

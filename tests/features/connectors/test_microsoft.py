@@ -211,3 +211,19 @@ def test_the_roster_knows_role_function_and_hiring(desk):
 def test_who_was_hired_long_ago_is_no_broken_row(desk):
     long_ago = VIVA.format(actions="Copilot_Actions", missing="").replace("2021-03-01", "1987-03-01")
     assert str(desk(long_ago.encode()).seats[0]["hired_on"]) == "1987-03-01"
+
+
+@pytest.mark.parametrize(
+    ("last", "prompts", "days", "events"),
+    [
+        ("2026-06-09", "0", "0", 0),  # within the 28 days in which nothing was asked: a visit
+        ("2026-06-01", "0", "0", 1),  # before them the counts say nothing
+        ("2026-06-09", "", "", 1),
+        ("2026-06-09", "0", "1", 1),
+    ],
+)
+def test_no_prompt_in_a_period_is_licensed_and_idle_whatever_dates_lie_in_it(desk, last, prompts, days, events):
+    header = "Report Refresh Date,User Principal Name,Last Activity Date,Copilot Chat Last Activity Date,Report Period,"
+    header += "Prompts submitted for all apps,Active Usage Days for all apps\n"
+    taken = desk(f"{header}2026-07-03,ben@corp.example,{last},{last},28,{prompts},{days}\n".encode())
+    assert (len(taken.seats), len(taken.events)) == (1, events)
