@@ -94,6 +94,7 @@ _WORK = {
     "decided_at": AT,
     "expires_at": "2026-06-04T06:00:00Z",
     "expired": False,
+    "policy": "epsilon-greedy:expert:0a1b2c3d4e5f",
     "reactions": {"delivered": "2026-06-01T06:05:00Z"},
 }
 

@@ -33,6 +33,8 @@ CALLS: dict[tuple[str, str], tuple[Scope, Callable[[str], dict[str, Any]]]] = {
         lambda name: {"path": {"decision_id": name}, "json": {"kept": True}},
     ),
     ("GET", "/v1/worklist"): (Scope.READ, lambda _: {}),
+    ("GET", "/v1/segments"): (Scope.READ, lambda _: {}),
+    ("GET", "/v1/metrics/adoption"): (Scope.READ, lambda _: {}),
     ("GET", "/v1/seats"): (Scope.READ, lambda _: {}),
     ("POST", "/v1/seats"): (
         Scope.INGEST,
@@ -121,7 +123,8 @@ def test_what_another_organisation_has_is_as_if_it_were_not_there(
     assert (advisor.log.roster().to_pylist(), advisor.log.event_count()) == before
     assert foreign.get("/v1/seats").json() == {"seats": [], "next_cursor": None}
     assert foreign.get("/v1/worklist").json()["total"] == 0
-    assert foreign.get("/v1/worklist?organization=acme").status_code == 403
+    for path in ("worklist", "segments", "metrics/adoption"):
+        assert foreign.get(f"/v1/{path}?organization=acme").status_code == 403
     assert own.get(f"/v1/decisions/{decision['decision_id']}").status_code == 200
 
 
