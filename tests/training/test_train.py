@@ -242,7 +242,7 @@ def test_the_loaded_champion_scores_as_the_fitted_model_did(world, runs, champio
     label = later.abandoned()[:, 3]
     known = ~np.isnan(label)
     risk = champion[0].score(later.vectors, later.categories).risk[known, 3]
-    found = METRICS["auc"](label[known], risk, np.ones((1, known.sum())))[0]
+    found = METRICS["auc"](label[known], risk, later.horizon_weight()[known, 3][None])[0]
     assert found == pytest.approx(runs.first.metrics[28]["model"]["auc"].value)
 
 
