@@ -5,7 +5,7 @@ compared with the rest of the reference, whose teams are drawn with replacement 
 would: by who is in it (people of a team share what happens to them) and by the week (surveys, holidays, the rollout's age).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 DRAWS = 200  # our choice: enough for a mean and a deviation, from which the tail is read
+CHUNK_BINS = 400  # of 20 000 snapshots 32 MB
 MISSING = -1
 MEASURES = ("psi", "jensenshannon", "wasserstein")  # Evidently's names
 
@@ -61,16 +62,35 @@ def by_chance(
     _, moment = np.unique(blocks.moment[rows], return_inverse=True)
     windows, rests = _resampled(weight, team, moment, teams=teams, seed=seed, draws=draws)
     found = {}
-    for name, column in columns.items():
-        bins = column.reference[rows]
-        is_known = bins != MISSING
-        hot = np.zeros((len(rows), column.bins), np.float32)
-        hot[np.flatnonzero(is_known), bins[is_known]] = 1
-        now, before = (_shares(counts @ hot) for counts in (windows, rests))
-        found[name] = (
-            {"share": np.abs(now[:, 1] - before[:, 1])} if column.is_share else distances(now, before, column.place)
-        )
+    for chunk in _chunks(
+        columns
+    ):  # many columns at a time: one large product of matrices is far faster than many small ones
+        ends = np.cumsum([column.bins for column in chunk.values()])
+        hot = np.zeros((len(rows), int(ends[-1])), np.float32)
+        for column, end in zip(chunk.values(), ends.tolist(), strict=True):
+            bins = column.reference[rows]
+            known = np.flatnonzero(bins != MISSING)
+            hot[known, end - column.bins + bins[known]] = 1
+        now, before = (np.split(counts @ hot, ends[:-1], axis=1) for counts in (windows, rests))
+        for (name, column), one, other in zip(chunk.items(), now, before, strict=True):
+            found[name] = _distances(column, _shares(one), _shares(other))
     return found
+
+
+def _distances(column: Binned, now: Floats, before: Floats) -> dict[str, Floats]:
+    return {"share": np.abs(now[:, 1] - before[:, 1])} if column.is_share else distances(now, before, column.place)
+
+
+def _chunks(columns: Mapping[str, Binned]) -> Iterator[dict[str, Binned]]:
+    """The columns in groups of about CHUNK_BINS bins."""
+    chunk: dict[str, Binned] = {}
+    for name, column in columns.items():
+        chunk[name] = column
+        if sum(one.bins for one in chunk.values()) >= CHUNK_BINS:
+            yield chunk
+            chunk = {}
+    if chunk:
+        yield chunk
 
 
 def _resampled(

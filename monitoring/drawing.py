@@ -29,6 +29,11 @@ with warnings.catch_warnings():  # its import touches numpy.core and deprecated 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
+# The report asks for the browser's storage, which a frame without an origin (as the ops pages show it in) may not have.
+NO_STORAGE = (
+    "try { window.localStorage } catch { const none = { getItem: () => null, setItem: () => {}, removeItem: () => {} };"
+    " Object.defineProperty(window, 'localStorage', { value: none, configurable: true }) }"
+)
 LEVEL = " (level)"  # after the name of a number's column where its bins stand at their medians
 PROJECT = "Rekindle"
 WORKSPACE = "evidently"  # folder of the state folder
@@ -68,7 +73,7 @@ def values_of(snapshot: "Snapshot") -> dict[str, dict[str, float]]:
 def page_of(snapshot: "Snapshot") -> str:
     """Evidently's report as one HTML file, complete in itself."""
     html = str(snapshot.get_html_str(as_iframe=False))
-    return html.replace("<head>", "<head><title>Rekindle: drift by column</title>", 1)
+    return html.replace("<head>", f"<head><title>Rekindle: drift by column</title><script>{NO_STORAGE}</script>", 1)
 
 
 def keep(snapshot: "Snapshot", home: Path, *, name: str) -> None:
