@@ -1152,7 +1152,7 @@ def prove_command(
     """Whether it worked: licences kept against teams left alone and against doing nothing, by policy and segment."""
     from features.effects import expert_model
     from training.learn import choose, incumbent_effects
-    from training.proof import prove
+    from training.proof import LEARNED, prove
     from training.proof_page import per, verdict, write_proof
 
     state = open_state()
@@ -1160,12 +1160,12 @@ def prove_command(
     seat_value, arms = state.settings().terms.seat_value, decided.learning.arms
     experts, learned = expert_model(arms), incumbent_effects(state.home, arms)
     policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen).mean, seat_value)}
+    learned_until = {}
     if learned.decisions and any(learned.weights):
-        # valued on what it learned from as well, its own value is too high: the gate judges it by decisions it never saw
-        name = "learned effects (valued also on what taught them: too high)"
-        policies[name] = lambda of: choose(of, learned.effects(of.seen).mean, seat_value)
+        policies[LEARNED] = lambda of: choose(of, learned.effects(of.seen).mean, seat_value)
+        learned_until[LEARNED] = datetime.fromisoformat(learned.trained_until)
     with _progress("valuing policies"):
-        proof = prove(decided, policies, seed=seed)
+        proof = prove(decided, policies, learned_until=learned_until, seed=seed)
         page = write_proof(state.home / "proofs" / f"{_now():%Y%m%dT%H%M%S}", proof)
     if as_json:
         _print_json({**proof.document(), "report": str(page)})

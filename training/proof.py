@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from features.catalogue import CATEGORIES
+from features.instants import to_microseconds
 from training.decided import Decided, DecisionData, joined
 from training.judgement import MIN_PEOPLE, finite
 from training.offpolicy import (
@@ -33,7 +35,7 @@ Texts = npt.NDArray[np.str_]
 
 SEGMENTS = ("tool", "role", "function", "region")
 POLICY = "policy"  # the segment of the decisions that one policy made
-LOGGED = "as decided"
+LOGGED, LEARNED = "as decided", "learned effects"
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,20 @@ class Proof:
 
 
 def prove(
-    decided: Decided, policies: Mapping[str, Policy], *, incumbent: str = LOGGED, seed: int = 7, threads: int = 1
+    decided: Decided,
+    policies: Mapping[str, Policy],
+    *,
+    learned_until: Mapping[str, datetime] | None = None,
+    incumbent: str = LOGGED,
+    seed: int = 7,
+    threads: int = 1,
 ) -> Proof:
     """What each policy is worth, on matured decisions.
 
-    policies: by name; LOGGED, what was decided, is always among them. incumbent: the name of the one to beat. Raises
-    ValueError where no decision has matured yet or the incumbent is not among the policies.
+    policies: by name; LOGGED, what was decided, is always among them. learned_until: of policies that learned from
+    decisions, when the last of those was made: only later ones value them, for on those that taught it a policy looks
+    better than it is. incumbent: the name of the one to beat. Raises ValueError where no decision has matured yet or the
+    incumbent is not among the policies.
     """
     data, held = decided.learning.matured(), decided.holdout.matured()
     if not len(data):
@@ -134,7 +144,10 @@ def prove(
         censored=len(decided.learning) + len(decided.holdout) - len(data) - len(held),
         holdout_raw=raw,
         holdout=adjusted,
-        policies=tuple(_proved(name, policy, data, q, named[incumbent]) for name, policy in named.items()),
+        policies=tuple(
+            _proved(name, policy, data, q, named[incumbent], since=(learned_until or {}).get(name))
+            for name, policy in named.items()
+        ),
         segments=tuple(segments),
         suppressed=suppressed,
         mismatch=sample_ratio_mismatch(decided.learning),
@@ -160,7 +173,15 @@ def _notes(data: DecisionData, held: DecisionData) -> list[str]:
     return notes
 
 
-def _proved(name: str, policy: Policy, data: DecisionData, q: Floats, incumbent: Policy) -> Proved:
+def _proved(
+    name: str, policy: Policy, data: DecisionData, q: Floats, incumbent: Policy, *, since: datetime | None = None
+) -> Proved:
+    if since is not None:
+        later = data.as_of > to_microseconds(since)
+        if not later.any():
+            why = f"no decision made after it learned ({since.date()}) has matured, so nothing can judge it fairly"
+            return Proved(name, None, None, None, float("nan"), None, why)
+        data, q = data.take(later), q[later]
     target = policy(data)
     money = float((target @ data.cost).mean())
     try:

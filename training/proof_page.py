@@ -138,7 +138,8 @@ def _policy_row(one: Proved) -> tuple[str, ...]:
     cost = one.cost_per_kept
     said = "–" if cost is None else f"{cost.value:,.0f} [{cost.low:,.0f}, {cost.high:,.0f}]".replace("nan", "no bound")
     more = "–" if one.name == LOGGED else per(one.against_incumbent)
-    return (one.name, per(one.against_none), more, f"{one.money_per_decision:.2f}", said)
+    money = "–" if np.isnan(one.money_per_decision) else f"{one.money_per_decision:.2f}"
+    return (one.name, per(one.against_none), more, money, said)
 
 
 def _segment_table(head: str, segments: Sequence[Segment]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import CATEGORIES
+from features.instants import from_microseconds
 from training.decided import Decided
 from training.offpolicy import Value
 from training.proof import MIN_PEOPLE, POLICY, cost_per_kept, leave_alone, prove
@@ -44,6 +45,30 @@ def test_a_policy_that_keeps_seats_is_proven_to(proof) -> None:
     assert found["nobody"].against_none.value == 0
     assert found["everyone"].money_per_decision == 20
     assert found["everyone"].cost_per_kept.value == pytest.approx(20 / found["everyone"].against_none.value)
+
+
+def test_what_learned_from_decisions_is_valued_on_later_ones_only(make_decided) -> None:
+    """On what taught it the policy knows the outcomes; on later decisions it is no better than chance."""
+    decided = make_decided(n=3000, effect=0.0)
+    data = decided.learning
+    cut = int(np.median(data.as_of))
+    known = np.where(data.kept == 1, data.arm, (data.arm + 1) % len(data.arms))
+
+    def knows(of):
+        row = {seat: place for place, seat in enumerate(data.seat)}
+        arms = np.array([known[row[seat]] if at <= cut else 1 for seat, at in zip(of.seat, of.as_of, strict=True)])
+        return np.eye(len(of.arms))[arms]
+
+    def gain_of(until):
+        learned_until = {} if until is None else {"learned": from_microseconds(until)}
+        (_, found) = prove(decided, {"learned": knows}, learned_until=learned_until).policies
+        return found
+
+    assert gain_of(None).against_none.low > 0.1
+    assert gain_of(cut).against_none.low < 0 < gain_of(cut).against_none.high
+    never = gain_of(int(data.as_of.max()))
+    assert never.against_none is None
+    assert "no decision made after it learned" in never.why
 
 
 def test_what_was_decided_is_compared_with_teams_left_alone(proof) -> None:
