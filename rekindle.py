@@ -1103,7 +1103,7 @@ def _scores(state: State, advisor: "Advisor", seats: list[str] | None, *, top: i
             advance(len(part))
     if not scores and seats:
         raise ValueError("; ".join(unanswered[:SHOWN_REJECTIONS]))
-    if not scores:
+    if not seats and all(score.row.is_from_log for score in scores):  # of some requests' first seats only
         raise ValueError("no seat has features online: run `rekindle features sweep` first")
     shown = scores if seats else [score for score in scores if score.stratum == str(Stratum.IN_USE)]
     riskiest = sorted(shown, key=lambda score: (-score.risk[PRODUCT_HORIZON], score.row.seat_id))[:top]

@@ -624,6 +624,13 @@ def test_where_nobody_gives_up_the_rule_is_trained_and_nothing_breaks(tmp_path: 
 # ---------------------------------------------------------------- bad input
 
 
+def test_a_named_seat_without_online_features_is_scored_from_the_log(taken_in: tuple[Path, Ran]) -> None:
+    (scored,) = json.loads(run(taken_in[0], "score", "local/s2", "--json").out)
+
+    assert scored["seat_id"] == "local/s2"
+    assert set(scored["risk"]) == {"0", "7", "14", "28"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -639,7 +646,6 @@ def test_where_nobody_gives_up_the_rule_is_trained_and_nothing_breaks(tmp_path: 
         (["features", "show", "local/ghost"], "local/ghost is not in the roster"),
         (["features", "show", "s1"], "s1 is not in the roster"),
         (["score", "local/ghost"], "local/ghost is not in the roster"),
-        (["score", "local/s2"], "local/s2 has no features yet: run `rekindle features sweep`"),
         (["serve", "--host", "nowhere"], "REKINDLE_HOST"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -973,8 +979,12 @@ def is_free(port: int) -> bool:
 
 
 def test_serve_answers_until_it_is_terminated_and_frees_its_port(prepared: Prepared, port: int) -> None:
+    key = json.loads(
+        run(prepared.home, "keys", "create", "--name", "test", "--scope", "score", "--scope", "decide", "--json").out
+    )
     process = start(prepared.home, "serve", "--port", port)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    authorized = {"Authorization": f"Bearer {key['key']}"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=authorized, timeout=60) as client:
 
         def is_ready() -> bool:
             assert process.poll() is None, finish(process).err
