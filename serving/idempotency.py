@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from fastapi import Request
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -93,10 +94,13 @@ class Answers:
                 if known.status is not None:
                     return Answer(known.status, known.media_type, bytes(known.body))
                 if known.begun_at > to_microseconds(now - IN_FLIGHT):
-                    detail = f"the first call with this {HEADER} is still being answered"
-                    raise ProblemError(409, "in-flight", "Not answered yet", detail, headers={"Retry-After": "1"})
-            connection.execute(sa.delete(_answers).where(call.where))
-            connection.execute(sa.insert(_answers), [row])
+                    raise _in_flight()
+            if known is not None:  # this one, and not what another writer has put there since
+                connection.execute(sa.delete(_answers).where(call.where, _answers.c.claim == known.claim))
+            insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            claimed = connection.execute(insert(_answers).values(row).on_conflict_do_nothing())
+            if not claimed.rowcount:  # PostgreSQL's writers do not wait for each other until here
+                raise _in_flight()
         return str(row["claim"])
 
     def finish(self, call: Call, claim: str, answer: Answer) -> None:
@@ -190,6 +194,11 @@ class _Captured:
         headers = dict(self.messages[0]["headers"])
         body = b"".join(message.get("body", b"") for message in self.messages[1:])
         return Answer(self.status, headers.get(b"content-type", b"application/json").decode("latin-1"), body)
+
+
+def _in_flight() -> ProblemError:
+    detail = f"the first call with this {HEADER} is still being answered"
+    return ProblemError(409, "in-flight", "Not answered yet", detail, headers={"Retry-After": "1"})
 
 
 def _wanted(scope: Scope) -> str | None:

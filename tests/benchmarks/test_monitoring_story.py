@@ -7,6 +7,13 @@ import pytest
 from benchmarks.monitoring_story import Step, story
 from monitoring.findings import Severity
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*An input example was not provided:UserWarning:mlflow"),
+    pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
+        "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:

@@ -236,13 +236,13 @@ def test_a_row_of_another_catalogue_is_refused_by_name(store, monkeypatch):
         ("silence_days: 9", False),
     ],
 )
-def test_a_row_of_another_profile_of_its_tool_is_refused_and_no_other(store, tmp_path, change, is_refused):
+def test_a_row_of_another_profile_of_its_tool_is_refused_and_no_other(store, tmp_path, online_at, change, is_refused):
     """What the profile changes the values of: as much as the catalogue does."""
     both = rows([("acme/s-1", AS_OF), ("acme/s-2", AS_OF)]).with_columns(tool=pl.Series(["m365_copilot", "claude"]))
     store.push(both)
     own = load_tools()["m365_copilot"].model_dump(mode="json") | yaml.safe_load(change)
     (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": {"m365_copilot": own}}))
-    changed = FeatureStore(tmp_path)
+    changed = FeatureStore(tmp_path, redis=online_at)
     with pytest.raises(CatalogueMismatch, match="acme/s-1") if is_refused else nullcontext():
         changed.online(["acme/s-1"])
     assert changed.online(["acme/s-2"])[0].as_of == AS_OF

@@ -479,6 +479,8 @@ def test_every_call_is_documented_with_its_problems_and_limits(client: Any) -> N
         "/v1/decisions/{decision_id}/reactions",
         "/v1/decisions/{decision_id}/outcome",
         "/v1/worklist",
+        "/v1/segments",
+        "/v1/metrics/adoption",
         "/v1/seats",
         "/v1/seats/{seat_id}",
         "/v1/people/{person_id}",
