@@ -98,8 +98,10 @@ class Answers:
             if known is not None:  # this one, and not what another writer has put there since
                 connection.execute(sa.delete(_answers).where(call.where, _answers.c.claim == known.claim))
             insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            claimed = connection.execute(insert(_answers).values(row).on_conflict_do_nothing())
-            if not claimed.rowcount:  # PostgreSQL's writers do not wait for each other until here
+            claiming = insert(_answers).values(row).on_conflict_do_nothing().returning(_answers.c.claim)
+            if (
+                connection.execute(claiming).first() is None
+            ):  # PostgreSQL's writers do not wait for each other until here
                 raise _in_flight()
         return str(row["claim"])
 

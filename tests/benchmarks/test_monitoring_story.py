@@ -9,6 +9,7 @@ from monitoring.findings import Severity
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*An input example was not provided:UserWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning:mlflow"),
     pytest.mark.filterwarnings(  # MLflow 3.17 on SQLAlchemy 2.1
         "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
     ),
