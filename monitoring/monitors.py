@@ -243,13 +243,13 @@ def impossible_values(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def unseen_categories(evidence: Evidence) -> tuple[Finding, ...]:
-    """Categories that the reference does not have; named only where at least MIN_GROUP seats have them."""
+    """Categories that the reference does not have, at whatever age; named only where at least MIN_GROUP seats have them."""
     window = evidence.window
     if not window.has_verdict:
         return ()
     found = []
     for feature in CATEGORIES:
-        known = window.pool[feature.name].drop_nulls().unique().to_list()
+        known = sorted(window.categories[feature.name])  # at any age: the model learned them from all of its training
         new = window.current.filter(pl.col(feature.name).is_not_null() & ~pl.col(feature.name).is_in(known))
         share = new.height / window.current.height
         would_be_seen = 1 - (1 - share) ** window.reference.height  # chance, had it been as frequent in training

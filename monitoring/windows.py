@@ -1,7 +1,7 @@
 """What was served in a time window, beside the snapshots that the model was trained on, of the same age."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -50,6 +50,7 @@ class Window:
     from which chance is resampled. older: share of served seats that are older than anything in the reference. days:
     DAYS_SCHEMA, one row for each UTC day with what became of the latest snapshot of each seat on that day; `other_model` is
     counted among the seats in use, `stale` among all with features. reference_rows: of seats in use, before drawing.
+    categories: by feature, those that the reference has at any age.
     """
 
     reference: pl.DataFrame
@@ -62,6 +63,7 @@ class Window:
     model: str
     days: pl.DataFrame
     reference_rows: int
+    categories: Mapping[str, frozenset[str]]
 
     @property
     def seats(self) -> int:
@@ -147,11 +149,14 @@ def compare(
 
     reference: COMPARED and `week`, `team`, `moment`; current: COMPARED and `seat`, `team`, `week`, all whole numbers.
     """
+    categories = {
+        feature.name: frozenset(reference[feature.name].drop_nulls().unique().to_list()) for feature in CATEGORIES
+    }
     if not (reference.height and current.height):
         nothing = np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)
         return Window(
             reference.select(COMPARED), current.drop(WEEK), reference.select(COMPARED), Blocks(*nothing), 0.0,
-            since, until, model, days, reference.height,
+            since, until, model, days, reference.height, categories,
         )  # fmt: skip
     found = match(reference[WEEK].to_numpy(), current[WEEK].to_numpy())
     pool = reference.filter(pl.Series(found.weight > 0))
@@ -167,6 +172,7 @@ def compare(
         model,
         days,
         reference.height,
+        categories,
     )
 
 

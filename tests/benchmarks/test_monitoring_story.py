@@ -47,7 +47,8 @@ def test_monitors_tell_the_story_step_by_step(steps: list[Step]) -> None:
     assert trained.signal is None  # closed by the new champion
     assert "unseen_categories" not in named(trained, Severity.WATCH)
 
-    assert not {"calibration", "fairness"} & named(later, Severity.WATCH)
+    assert not {"calibration", "fairness", "unseen_categories"} & named(later, Severity.WATCH)
+    assert later.signal is None
 
 
 def test_reports_hold_no_seat_or_person(steps: list[Step]) -> None:

@@ -157,6 +157,15 @@ def test_a_new_category_is_named(snapshots: Snapshots, window_of: Windows) -> No
     assert "a role that the model was not trained on: 'robotics'" in finding.changed
 
 
+def test_a_category_that_training_knew_at_another_age_is_not_new(snapshots: Snapshots, window_of: Windows) -> None:
+    """A department that joined when the rollout was old: its seats grow beyond the age that training saw them at."""
+    new = with_role(snapshots(1500, seed=9), "robotics", 150)
+    window = window_of(snapshots(1500, seed=8), new)
+    known = {**window.categories, "role": window.categories["role"] | {"robotics"}}
+
+    assert unseen_categories(unmeasured(replace(window, categories=known))) == ()
+
+
 def test_a_new_category_of_few_seats_is_counted_but_not_named(snapshots: Snapshots, window_of: Windows) -> None:
     new = with_role(snapshots(400, seed=9), "the only robotics lead", 9)
     (finding,) = unseen_categories(unmeasured(window_of(snapshots(1500, seed=8), new)))
