@@ -83,10 +83,18 @@ class Refresher:
         seats = pc.unique(self.log.seats(wanted).column("seat_id")).to_pylist()
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
-        self.store.push(features)
+        written = self.store.push(features)
         features = self._without_gone(features)
         self.pushed(features)
-        return _due_again(features, events, as_of)
+        due = _due_again(features, events, as_of)
+        return due if written == len(seats) else self._after_newer(seats, as_of, due)
+
+    def _after_newer(self, seats: Sequence[str], as_of: datetime, due: dict[str, datetime]) -> dict[str, datetime]:
+        """`due`, and those whose online row is newer than `as_of`, just after it: another clock runs ahead of this one, or
+        this one went back, and what the row was computed from may lack an event that is here.
+        """
+        newer = {seat: instant for seat, instant in self.store.instants(seats).items() if instant > as_of}
+        return due | {seat: min(at + MICROSECOND, due.get(seat, at + MICROSECOND)) for seat, at in newer.items()}
 
     def rows(self, seats: Sequence[str], *, as_of: datetime) -> list[OnlineRow]:
         """The online rows that the seats would have, computed from the log and not stored. seats: of the roster."""

@@ -165,6 +165,21 @@ def test_a_sweep_does_not_write_over_what_the_service_refreshed_while_it_was_wri
     assert_online_is_batch(refresher, [seat], at + timedelta(seconds=1))
 
 
+def test_an_event_is_in_the_features_although_another_host_wrote_them_with_a_clock_ahead(refresher: Refresher) -> None:
+    """The row that is online is two seconds younger than this host's clock says it is, and lacks the event."""
+    seat = all_seats(refresher)[15]
+    at = AS_OF + timedelta(minutes=37)
+    refresher.log.touch([seat], now=at)
+    drain(refresher, at + timedelta(seconds=2))
+    refresher.log.receive(events_table([prompt(seat, "skewed", at)]), now=at)
+    drain(refresher, at + timedelta(seconds=1))
+
+    assert not refresher.log.touched.is_any_due(now=at + timedelta(seconds=2))
+    drain(refresher, at + timedelta(seconds=3))
+
+    assert_online_is_batch(refresher, [seat], at + timedelta(seconds=3))
+
+
 def test_a_struggle_that_is_over_fades_although_a_sweep_came_between(refresher: Refresher) -> None:
     seat = all_seats(refresher)[13]
     at = AS_OF + timedelta(minutes=40)
