@@ -36,7 +36,9 @@ class Refresher:
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
-    _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
+    _peers: dict[int, tuple[Peers, str | None]] = field(
+        default_factory=dict, init=False
+    )  # of two days; version in the log
     _erasures: int = field(default=0, init=False)  # when they were read: they may name whom was erased since
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -136,27 +138,32 @@ class Refresher:
 
     def _peers_of(self, day: int) -> Peers:
         erasures = self.log.erasures()
-        found = self._peers.get(day)
+        found = self._at_hand(day)
         if found is not None and self._erasures == erasures:
             return found
         with self._observing:  # who comes second finds what the first made
             if self._erasures != erasures:
                 self._peers, self._erasures = {}, erasures
-            found = self._peers.get(day)
+            found = self._at_hand(day)
             if found is None:
+                version = self.log.peers_version(day)  # before the body: one kept in between is read once more
                 body = self.log.peers(day)
-                found = self._observe(day) if body is None else self._have(day, Peers.from_bytes(body))
+                found = self._observe(day) if body is None else self._have(day, Peers.from_bytes(body), version)
         return found
+
+    def _at_hand(self, day: int) -> Peers | None:
+        """Those in memory, unless somebody observed the day anew since: a sweep does."""
+        found, version = self._peers.get(day, (None, None))
+        return found if found is None or self.log.peers_version(day) in (None, version) else None
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
         erasures = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures)
-        return self._have(day, found)
+        return self._have(day, found, self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures))
 
-    def _have(self, day: int, peers: Peers) -> Peers:
+    def _have(self, day: int, peers: Peers, version: str | None) -> Peers:
         latest = sorted({*self._peers, day})[-2:]
-        self._peers = {one: peers if one == day else self._peers[one] for one in latest}
+        self._peers = {one: (peers, version) if one == day else self._peers[one] for one in latest}
         return peers
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:

@@ -12,7 +12,7 @@ from features.catalogue import FEATURES, catalogue_hash
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
-from features.events import Event, events_table
+from features.events import Batch, Event, events_table, seats_table
 from features.instants import to_microseconds
 from features.live import live_friction
 from features.log import EventLog
@@ -112,6 +112,32 @@ def test_the_days_peers_are_observed_once_and_kept(refresher: Refresher, home: P
     other.close()
 
     assert again.to_bytes() == first.to_bytes()
+
+
+def test_who_has_the_days_peers_at_hand_looks_at_those_that_a_sweep_observed_anew(
+    refresher: Refresher, home: Path
+) -> None:
+    """An import of the night brings what was known at midnight already: the sweep counts it, and so does the service."""
+    at = AS_OF + timedelta(minutes=50)
+    before = refresher.peers(at).to_bytes()
+    seat = all_seats(refresher)[16]
+    past = AS_OF - timedelta(days=6)
+    tasks = [
+        Event(
+            event_id=f"simulated/late-{n}", seat_id=seat, kind="task", workflow="meeting_recap", occurred_at=past,
+            available_at=past, source="simulated",
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    refresher.log.append(Batch(seats_table([]), events_table(tasks)), now=at)
+    other = EventLog(f"sqlite:///{home / 'log.db'}")
+    anew = Refresher(other, refresher.store, TOOLS).observe_day(at).to_bytes()
+    other.close()
+
+    assert anew != before
+    assert refresher.peers(at).to_bytes() == anew
+    read = refresher.peers(at)
+    assert refresher.peers(at) is read  # and it reads them once
 
 
 def test_an_event_of_a_clock_that_runs_ahead_is_in_the_features_once_it_is_due(refresher: Refresher) -> None:
