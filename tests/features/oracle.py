@@ -11,6 +11,7 @@ Written from the catalogue's meanings and the design, not from the implementatio
 - Completed high-value workflows: guided ones are left out; work without AI counts where its workflow is one of the tool's.
 - A total (`count` > 1) is that many things of the same value, scores and outcome. A total of prompts has no instant of
   its own: it is no try and no retry.
+- What stands at the last microsecond of a UTC day is no event of this hour: totals of a day stand there, also those of one thing.
 - Scores and doublings of length are kept to a thousandth: a third is 0.333.
 - The peers' midnight is the last one up to an hour before `as_of`, that instant included. "28 days before" asks the same question at the
   midnight 28 days earlier, of the team that the seat was in then.
@@ -25,7 +26,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -197,6 +198,11 @@ def in_order(event: Event) -> tuple[datetime, int, float, int]:
     return event.occurred_at, KINDS.index(event.kind), value, {None: 0, False: 1, True: 2}[event.completed]
 
 
+def ends_day(event: Event) -> bool:
+    """At the last microsecond of a UTC day."""
+    return (event.occurred_at + MICRO).time() == time()
+
+
 def number(events: Iterable[Event]) -> int:
     return sum(event.count for event in events)
 
@@ -333,7 +339,7 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     end = as_of - lag_of(seat, sources, as_of)
     profile = PROFILES[seat.tool]
     ever = sorted((e for e in events if e.occurred_at < end and e.available_at <= as_of), key=in_order)
-    hour = [e for e in events if as_of - HOUR <= e.occurred_at < as_of and e.available_at <= as_of]
+    hour = [e for e in events if as_of - HOUR <= e.occurred_at < as_of and e.available_at <= as_of and not ends_day(e)]
 
     def between(start: datetime, stop: datetime) -> list[Event]:
         return [e for e in ever if start <= e.occurred_at < stop]

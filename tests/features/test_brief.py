@@ -564,3 +564,14 @@ def test_the_hour_is_the_last_one_of_what_is_known(features, at, available_at, c
 @pytest.mark.parametrize("mode", FailureMode)
 def test_every_failure_mode_has_features_that_speak_to_it(mode):
     assert [feature for feature in BY_NAME.values() if feature.mode is mode]
+
+
+def test_a_total_of_a_day_told_of_minutes_after_it_is_no_struggle_of_this_hour(features):
+    """Totals stand at the last microsecond of their day, also those of one session."""
+    midnight = datetime(2026, 3, 23, tzinfo=UTC)
+    told = {"available_at": midnight + 5 * MINUTE}
+    total = opened(midnight - MICRO, 2.0, False, count=3, **told)
+    event = opened(midnight - 2 * MICRO, 2.0, False, **told)
+    row = features([total, event, did("error", midnight - MICRO, **told)], 0, at=midnight + 10 * MINUTE)
+    assert (row["quick_closes_1h"], row["failed_attempts_1h"], row["errors_1h"]) == (1, 1, 0)
+    assert row["quick_close_share_7"] == 1
