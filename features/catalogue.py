@@ -179,7 +179,11 @@ def _is_soon_known(events: Events) -> Booleans:
     """Known within the hour: what a window of the last hour can hold at all. Not at the last microsecond of a UTC day, where
     the totals of days stand: those are of no moment.
     """
-    return np.asarray((events.available - events.at <= HOUR) & (events.at % DAY != DAY - 1))
+    return np.asarray((events.available - events.at <= HOUR) & ~_ends_day(events))
+
+
+def _ends_day(events: Events) -> Booleans:
+    return np.asarray(events.at % DAY == DAY - 1)
 
 
 def _has_failed(events: Events) -> Booleans:
@@ -206,12 +210,12 @@ def _is_retry(events: Events) -> Booleans:
 
 
 def _is_single(events: Events) -> Booleans:
-    """With an instant of its own: not a total."""
-    return np.asarray(events.count == 1)
+    """With an instant of its own: not a total, also not that of a day on which there was one."""
+    return np.asarray((events.count == 1) & ~_ends_day(events))
 
 
 def _is_single_or_taken(events: Events) -> Booleans:
-    return np.asarray((events.count == 1) | (events.kind != KIND_CODES[Kind.PROMPT]))
+    return np.asarray(_is_single(events) | (events.kind != KIND_CODES[Kind.PROMPT]))
 
 
 def _doublings(events: Events) -> Integers:

@@ -312,6 +312,15 @@ def test_totals_of_a_day_have_no_length_of_their_own_and_no_retries(features):
     assert (row["prompt_length_28"], row["prompt_length_spread_28"], row["retry_share_28"]) == (60, MISSING, MISSING)
 
 
+def test_the_total_of_a_day_with_one_prompt_is_a_total(features):
+    """It stands at the last microsecond of its day."""
+    midnight = datetime(2026, 3, 23, tzinfo=UTC)
+    events = [did("prompt", midnight - DAY * n - MICRO, value=9.0) for n in range(3)]
+    row = features([*events, did("prompt", midnight + MINUTE)], 28)
+    assert (row["prompt_length_28"], row["prompt_length_spread_28"], row["retry_share_28"]) == (9, MISSING, 0)
+    assert features(events, 28)["confidence_shown_28"] == MISSING
+
+
 def test_a_prompt_soon_after_the_total_of_a_day_is_no_retry(features):
     """Totals are stamped at the last microsecond of their day."""
     midnight = datetime(2026, 3, 23, tzinfo=UTC)

@@ -172,7 +172,7 @@ def _few_answered_days(known):
 
 
 def _single_prompts(known):
-    return [event for event in known.of("prompt", days=28) if event.count == 1]
+    return [event for event in known.window(28) if known.oracle.is_single_prompt(event)]
 
 
 def _known_outcomes(known):
