@@ -42,12 +42,11 @@ def _with_late_events(events: Events, *, seat: Integers, end: Integers, as_of: I
         group = np.flatnonzero(lag == one_lag)
         if not late.size:
             continue
-        low = int(as_of[group].min())
-        span = int(as_of[group].max()) - low + 2
-        keys = seat[group] * span + (as_of[group] - low)
-        owner = events.seat[late] * span
-        first = np.searchsorted(keys, owner + np.clip(events.at[late] + waits[late] + 1 - low, 0, span - 1))
-        stop = np.searchsorted(keys, owner + np.clip(events.available[late] - low, 0, span - 1))
+        instants = np.unique(as_of[group])  # keys by rank: a seat's number times a span of time could exceed 64 bits
+        keys = seat[group] * (instants.size + 1) + np.searchsorted(instants, as_of[group])
+        owner = events.seat[late] * (instants.size + 1)
+        first = np.searchsorted(keys, owner + np.searchsorted(instants, events.at[late] + waits[late] + 1))
+        stop = np.searchsorted(keys, owner + np.searchsorted(instants, events.available[late]))
         marks = np.zeros(group.size + 1, np.int64)
         np.add.at(marks, first, 1)
         np.add.at(marks, np.maximum(stop, first), -1)

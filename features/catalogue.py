@@ -42,7 +42,7 @@ from features.interventions import FailureMode
 from features.peers import Around
 
 MISSING_CATEGORY = ""
-ENGINE_VERSION = "4"  # raise it when a shared definition below changes what features mean
+ENGINE_VERSION = "5"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
 VOICE_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
 VOICE_WEEKS = 8
@@ -176,8 +176,14 @@ def _is_quick(events: Events) -> Booleans:
 
 
 def _is_soon_known(events: Events) -> Booleans:
-    """Known within the hour: what a window of the last hour can hold at all."""
-    return events.available - events.at <= HOUR
+    """Known within the hour: what a window of the last hour can hold at all. Not at the last microsecond of a UTC day, where
+    the totals of days stand: those are of no moment.
+    """
+    return np.asarray((events.available - events.at <= HOUR) & ~_ends_day(events))
+
+
+def _ends_day(events: Events) -> Booleans:
+    return np.asarray(events.at % DAY == DAY - 1)
 
 
 def _has_failed(events: Events) -> Booleans:
@@ -204,12 +210,12 @@ def _is_retry(events: Events) -> Booleans:
 
 
 def _is_single(events: Events) -> Booleans:
-    """With an instant of its own: not a total."""
-    return np.asarray(events.count == 1)
+    """With an instant of its own: not a total, also not that of a day on which there was one."""
+    return np.asarray((events.count == 1) & ~_ends_day(events))
 
 
 def _is_single_or_taken(events: Events) -> Booleans:
-    return np.asarray((events.count == 1) | (events.kind != KIND_CODES[Kind.PROMPT]))
+    return np.asarray(_is_single(events) | (events.kind != KIND_CODES[Kind.PROMPT]))
 
 
 def _doublings(events: Events) -> Integers:
@@ -681,8 +687,8 @@ def as_markdown() -> str:
         "Made from `FEATURES` in `features/catalogue.py` by `make docs`; a test keeps it true. A feature at `as_of` uses an",
         "event only if it occurred before `as_of − lag` and was available at `as_of`; windows are half-open and end at",
         "`as_of − lag`, where lag is that of the slowest source of the seat's organisation and tool known by then. Features of",
-        "the last hour end at `as_of` itself, whatever the lag; peers are of others only, and as",
-        "of the last UTC midnight that is at least an hour old.",
+        "the last hour end at `as_of` itself, whatever the lag, and leave out what stands at the last microsecond of a UTC day, as",
+        "totals of a day do; peers are of others only, and as of the last UTC midnight that is at least an hour old.",
         "",
         "What is counted in days of use, meaningful use or work counts days of 24 hours: back from where the window ends, or on",
         "from the assignment where the window is one of the seat's first weeks. So a seat is active on at most 7 of 7 days, and",

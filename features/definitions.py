@@ -57,7 +57,10 @@ def online_view(home: Path) -> FeatureView:
 
 
 def model_service(home: Path, model: str, version: str) -> FeatureService:
-    """The features that a version of a model was trained on: the views of today's catalogue, whose hash is a tag."""
+    """The views a version of a model takes its features from: all of today's catalogue, of which the model may use a part.
+
+    The hash of the catalogue is a tag. The views hold what was built last: once it is of another catalogue, the tag says so.
+    """
     return FeatureService(
         name=f"{model}-{version}",
         features=[group_view(home, group) for group in Group],

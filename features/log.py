@@ -5,6 +5,7 @@ One SQL database, SQLite embedded or PostgreSQL, through SQLAlchemy Core. Instan
 that a past snapshot still sees the role that was known then. Erasure alone takes out what was there (features.people).
 """
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -83,10 +84,14 @@ _served = _table(
     key=("id",),
 )  # fmt: skip
 _peers = _table("peers", "day", "body", key=("day",))
+_peers_versions = _table(
+    "peers_versions", "day", "version", key=("day",)
+)  # of its own: a body of megabytes stays unread
 _set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
 
 _INSERT_SERVED = sa.insert(_served)
 _PEERS_DAY = sa.select(sa.func.max(_peers.c.day))
+_PEERS_VERSION = sa.select(_peers_versions.c.version).where(_peers_versions.c.day == sa.bindparam("day"))
 _VERSIONS = (  # built once: building a statement costs several times what executing it does (docs/benchmarks.md)
     sa.select(*(_seats.c[name] for name in SEAT_SCHEMA.names))
     .where(_seats.c.seat_id.in_(sa.bindparam("seats", expanding=True)))
@@ -457,19 +462,28 @@ class EventLog:
             body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
         return None if body is None else bytes(body)
 
-    def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> None:
+    def peers_version(self, day: int) -> str | None:
+        """Identifies what is kept for the day, for a fraction of what reading it costs; None where it is not known."""
+        with self._engine.connect() as connection:
+            found: str | None = connection.execute(_PEERS_VERSION, {"day": day}).scalar()
+        return found
+
+    def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> str | None:
         """Keep the day's counts in place of what was there for it; those of the day before stay, older ones go.
 
         Several processes may keep the same day at once: the last one's stays. erasures_before: `erasures` when they began
-        to be counted: where somebody was erased since, nothing is kept.
+        to be counted: where somebody was erased since, nothing is kept. Returns the version kept, None if none was.
         """
-        insert: Any = sqlite.insert(_peers) if self._is_sqlite else postgresql.insert(_peers)
-        again = insert.on_conflict_do_update(index_elements=["day"], set_={"body": insert.excluded.body})
+        version = hashlib.sha256(body).hexdigest()[:32]
         with self._write() as connection:
             if erasures_before is not None and erasures(connection) != erasures_before:
-                return
-            connection.execute(sa.delete(_peers).where(_peers.c.day < day - 1))
-            connection.execute(again, [{"day": day, "body": body}])
+                return None
+            for table, column, value in ((_peers, "body", body), (_peers_versions, "version", version)):
+                insert: Any = sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
+                again = insert.on_conflict_do_update(index_elements=["day"], set_={column: insert.excluded[column]})
+                connection.execute(sa.delete(table).where(table.c.day < day - 1))
+                connection.execute(again, [{"day": day, column: value}])
+        return version
 
     def decisions(
         self,

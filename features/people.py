@@ -33,6 +33,7 @@ _decisions = _table("decisions", "decision_id", "seat_id", "target_person_id", "
 _served = _table("served", "seat_id", "served_at")
 _touched = _table("touched", "seat_id")
 _peers = _table("peers", "day")
+_peers_versions = _table("peers_versions", "day")
 _set_aside = _table("set_aside", "at", "place", "reason")
 _audit = _table("audit", "seat_id", "at")
 _answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body")
@@ -136,6 +137,7 @@ class People:
             _delete(connection, _objections, "person_id", sorted(names))
             managed = _seats.c.manager_person_id.in_(sorted(names))
             connection.execute(sa.update(_seats).where(managed).values(manager_person_id=None))
+            connection.execute(sa.delete(_peers_versions))
             connection.execute(sa.delete(_peers))  # counts by manager and team; observed anew when they are needed
             _forget_mentions(connection, [*names, *seat_ids])
         offline_rows = store.erase(seat_ids)

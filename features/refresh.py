@@ -36,7 +36,9 @@ class Refresher:
     store: FeatureStore
     tools: Mapping[str, ToolProfile]
     pushed: Callable[[pl.DataFrame], None] = lambda _features: None  # told `seat_id`, `as_of` and FEATURES of each push
-    _peers: dict[int, Peers] = field(default_factory=dict, init=False)  # by day, the latest two
+    _peers: dict[int, tuple[Peers, str | None]] = field(
+        default_factory=dict, init=False
+    )  # of two days; version in the log
     _erasures: int = field(default=0, init=False)  # when they were read: they may name whom was erased since
     _observing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -83,10 +85,18 @@ class Refresher:
         seats = pc.unique(self.log.seats(wanted).column("seat_id")).to_pylist()
         events = self.log.events(seats, columns=CODED_COLUMNS)
         features = self._computed(seats, events, as_of)
-        self.store.push(features)
+        written = self.store.push(features)
         features = self._without_gone(features)
         self.pushed(features)
-        return _due_again(features, events, as_of)
+        due = _due_again(features, events, as_of)
+        return due if written == len(seats) else self._after_newer(seats, as_of, due)
+
+    def _after_newer(self, seats: Sequence[str], as_of: datetime, due: dict[str, datetime]) -> dict[str, datetime]:
+        """`due`, and those whose online row is newer than `as_of`, just after it: another clock runs ahead of this one, or
+        this one went back, and what the row was computed from may lack an event that is here.
+        """
+        newer = {seat: instant for seat, instant in self.store.instants(seats).items() if instant > as_of}
+        return due | {seat: min(at + MICROSECOND, due.get(seat, at + MICROSECOND)) for seat, at in newer.items()}
 
     def rows(self, seats: Sequence[str], *, as_of: datetime) -> list[OnlineRow]:
         """The online rows that the seats would have, computed from the log and not stored. seats: of the roster."""
@@ -128,27 +138,32 @@ class Refresher:
 
     def _peers_of(self, day: int) -> Peers:
         erasures = self.log.erasures()
-        found = self._peers.get(day)
+        found = self._at_hand(day)
         if found is not None and self._erasures == erasures:
             return found
         with self._observing:  # who comes second finds what the first made
             if self._erasures != erasures:
                 self._peers, self._erasures = {}, erasures
-            found = self._peers.get(day)
+            found = self._at_hand(day)
             if found is None:
+                version = self.log.peers_version(day)  # before the body: one kept in between is read once more
                 body = self.log.peers(day)
-                found = self._observe(day) if body is None else self._have(day, Peers.from_bytes(body))
+                found = self._observe(day) if body is None else self._have(day, Peers.from_bytes(body), version)
         return found
+
+    def _at_hand(self, day: int) -> Peers | None:
+        """Those in memory, unless somebody observed the day anew since: a sweep does."""
+        found, version = self._peers.get(day, (None, None))
+        return found if found is None or self.log.peers_version(day) in (None, version) else None
 
     def _observe(self, day: int, *, threads: int = 1) -> Peers:
         erasures = self.log.erasures()
         found = observed(self.log, self.tools, np.array([day - DEPTH_DAYS, day]), threads=threads)
-        self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures)
-        return self._have(day, found)
+        return self._have(day, found, self.log.keep_peers(day, found.to_bytes(), erasures_before=erasures))
 
-    def _have(self, day: int, peers: Peers) -> Peers:
+    def _have(self, day: int, peers: Peers, version: str | None) -> Peers:
         latest = sorted({*self._peers, day})[-2:]
-        self._peers = {one: peers if one == day else self._peers[one] for one in latest}
+        self._peers = {one: (peers, version) if one == day else self._peers[one] for one in latest}
         return peers
 
     def sweep(self, as_of: datetime, *, threads: int = 1) -> Iterator[int]:

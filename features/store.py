@@ -233,6 +233,12 @@ class FeatureStore:
             for seat, values in zip(seat_ids, self._read(seat_ids), strict=True)
         ]
 
+    @_named
+    def instants(self, seat_ids: Sequence[str]) -> dict[str, datetime]:
+        """By seat the `as_of` of its online row, of whichever catalogue; without those that have none."""
+        found = zip(seat_ids, self._read(seat_ids), strict=True)
+        return {seat: from_microseconds(row["as_of_microseconds"].int64_val) for seat, row in found if row is not None}
+
     def _read(self, seat_ids: Sequence[str]) -> list[dict[str, Value] | None]:
         if self._online_view is None:
             self._online_view = self._feast.get_feature_view(ONLINE_VIEW)

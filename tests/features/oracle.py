@@ -11,6 +11,8 @@ Written from the catalogue's meanings and the design, not from the implementatio
 - Completed high-value workflows: guided ones are left out; work without AI counts where its workflow is one of the tool's.
 - A total (`count` > 1) is that many things of the same value, scores and outcome. A total of prompts has no instant of
   its own: it is no try and no retry.
+- What stands at the last microsecond of a UTC day is no event of this hour, and no single prompt: totals of a
+  day stand there, also those of one thing.
 - Scores and doublings of length are kept to a thousandth: a third is 0.333.
 - The peers' midnight is the last one up to an hour before `as_of`, that instant included. "28 days before" asks the same question at the
   midnight 28 days earlier, of the team that the seat was in then.
@@ -25,7 +27,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -197,6 +199,15 @@ def in_order(event: Event) -> tuple[datetime, int, float, int]:
     return event.occurred_at, KINDS.index(event.kind), value, {None: 0, False: 1, True: 2}[event.completed]
 
 
+def ends_day(event: Event) -> bool:
+    """At the last microsecond of a UTC day."""
+    return (event.occurred_at + MICRO).time() == time()
+
+
+def is_single_prompt(event: Event) -> bool:
+    return event.kind == "prompt" and event.count == 1 and not ends_day(event)
+
+
 def number(events: Iterable[Event]) -> int:
     return sum(event.count for event in events)
 
@@ -318,7 +329,7 @@ def slope(answers: Sequence[Event]) -> float:
 
 def retries_of(ever: Sequence[Event]) -> list[Event]:
     """The single prompts within ten minutes after another one with nothing accepted or done between. ever: in order."""
-    tries = [e for e in ever if e.kind in ("accepted", "task") or (e.kind == "prompt" and e.count == 1)]
+    tries = [e for e in ever if e.kind in ("accepted", "task") or is_single_prompt(e)]
     return [
         again
         for before, again in pairwise(tries)
@@ -333,7 +344,7 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     end = as_of - lag_of(seat, sources, as_of)
     profile = PROFILES[seat.tool]
     ever = sorted((e for e in events if e.occurred_at < end and e.available_at <= as_of), key=in_order)
-    hour = [e for e in events if as_of - HOUR <= e.occurred_at < as_of and e.available_at <= as_of]
+    hour = [e for e in events if as_of - HOUR <= e.occurred_at < as_of and e.available_at <= as_of and not ends_day(e)]
 
     def between(start: datetime, stop: datetime) -> list[Event]:
         return [e for e in ever if start <= e.occurred_at < stop]
@@ -405,7 +416,7 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     surveys = ("confidence", "nps")
     done = number(e for e in of(d28, "session") if e.completed is True)
     failed = number(e for e in of(d28, "session") if e.completed is False)
-    single = [e for e in of(d28, "prompt") if e.count == 1]
+    single = [e for e in d28 if is_single_prompt(e)]
     retried = [e for e in retries_of(ever) if e.occurred_at >= end - 28 * DAY]
     doublings = [round(math.log2(1 + e.value), 3) for e in single if e.value is not None]
     taken, refused = number(of(d28, "accepted")), number(of(d28, "rejected"))

@@ -312,6 +312,15 @@ def test_totals_of_a_day_have_no_length_of_their_own_and_no_retries(features):
     assert (row["prompt_length_28"], row["prompt_length_spread_28"], row["retry_share_28"]) == (60, MISSING, MISSING)
 
 
+def test_the_total_of_a_day_with_one_prompt_is_a_total(features):
+    """It stands at the last microsecond of its day."""
+    midnight = datetime(2026, 3, 23, tzinfo=UTC)
+    events = [did("prompt", midnight - DAY * n - MICRO, value=9.0) for n in range(3)]
+    row = features([*events, did("prompt", midnight + MINUTE)], 28)
+    assert (row["prompt_length_28"], row["prompt_length_spread_28"], row["retry_share_28"]) == (9, MISSING, 0)
+    assert features(events, 28)["confidence_shown_28"] == MISSING
+
+
 def test_a_prompt_soon_after_the_total_of_a_day_is_no_retry(features):
     """Totals are stamped at the last microsecond of their day."""
     midnight = datetime(2026, 3, 23, tzinfo=UTC)
@@ -564,3 +573,14 @@ def test_the_hour_is_the_last_one_of_what_is_known(features, at, available_at, c
 @pytest.mark.parametrize("mode", FailureMode)
 def test_every_failure_mode_has_features_that_speak_to_it(mode):
     assert [feature for feature in BY_NAME.values() if feature.mode is mode]
+
+
+def test_a_total_of_a_day_told_of_minutes_after_it_is_no_struggle_of_this_hour(features):
+    """Totals stand at the last microsecond of their day, also those of one session."""
+    midnight = datetime(2026, 3, 23, tzinfo=UTC)
+    told = {"available_at": midnight + 5 * MINUTE}
+    total = opened(midnight - MICRO, 2.0, False, count=3, **told)
+    event = opened(midnight - 2 * MICRO, 2.0, False, **told)
+    row = features([total, event, did("error", midnight - MICRO, **told)], 0, at=midnight + 10 * MINUTE)
+    assert (row["quick_closes_1h"], row["failed_attempts_1h"], row["errors_1h"]) == (1, 1, 0)
+    assert row["quick_close_share_7"] == 1

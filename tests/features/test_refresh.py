@@ -12,7 +12,7 @@ from features.catalogue import FEATURES, catalogue_hash
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
-from features.events import Event, events_table
+from features.events import Batch, Event, events_table, seats_table
 from features.instants import to_microseconds
 from features.live import live_friction
 from features.log import EventLog
@@ -114,6 +114,32 @@ def test_the_days_peers_are_observed_once_and_kept(refresher: Refresher, home: P
     assert again.to_bytes() == first.to_bytes()
 
 
+def test_who_has_the_days_peers_at_hand_looks_at_those_that_a_sweep_observed_anew(
+    refresher: Refresher, home: Path
+) -> None:
+    """An import of the night brings what was known at midnight already: the sweep counts it, and so does the service."""
+    at = AS_OF + timedelta(minutes=50)
+    before = refresher.peers(at).to_bytes()
+    seat = all_seats(refresher)[16]
+    past = AS_OF - timedelta(days=6)
+    tasks = [
+        Event(
+            event_id=f"simulated/late-{n}", seat_id=seat, kind="task", workflow="meeting_recap", occurred_at=past,
+            available_at=past, source="simulated",
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    refresher.log.append(Batch(seats_table([]), events_table(tasks)), now=at)
+    other = EventLog(f"sqlite:///{home / 'log.db'}")
+    anew = Refresher(other, refresher.store, TOOLS).observe_day(at).to_bytes()
+    other.close()
+
+    assert anew != before
+    assert refresher.peers(at).to_bytes() == anew
+    read = refresher.peers(at)
+    assert refresher.peers(at) is read  # and it reads them once
+
+
 def test_an_event_of_a_clock_that_runs_ahead_is_in_the_features_once_it_is_due(refresher: Refresher) -> None:
     seat = all_seats(refresher)[9]
     list(refresher.sweep(AS_OF))
@@ -163,6 +189,21 @@ def test_a_sweep_does_not_write_over_what_the_service_refreshed_while_it_was_wri
     assert sum(swept) == len(all_seats(refresher)) - 1
     assert not refresher.log.touched.is_any_due(now=at + timedelta(seconds=1))
     assert_online_is_batch(refresher, [seat], at + timedelta(seconds=1))
+
+
+def test_an_event_is_in_the_features_although_another_host_wrote_them_with_a_clock_ahead(refresher: Refresher) -> None:
+    """The row that is online is two seconds younger than this host's clock says it is, and lacks the event."""
+    seat = all_seats(refresher)[15]
+    at = AS_OF + timedelta(minutes=37)
+    refresher.log.touch([seat], now=at)
+    drain(refresher, at + timedelta(seconds=2))
+    refresher.log.receive(events_table([prompt(seat, "skewed", at)]), now=at)
+    drain(refresher, at + timedelta(seconds=1))
+
+    assert not refresher.log.touched.is_any_due(now=at + timedelta(seconds=2))
+    drain(refresher, at + timedelta(seconds=3))
+
+    assert_online_is_batch(refresher, [seat], at + timedelta(seconds=3))
 
 
 def test_a_struggle_that_is_over_fades_although_a_sweep_came_between(refresher: Refresher) -> None:

@@ -349,7 +349,8 @@ def test_kill_9_loses_no_acknowledged_event_counts_none_twice_and_features_catch
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "features.store", "features.refresh", "serving.freshness"])
     acknowledged: set[str] = set()
-    for run in range(KILLS):
+    by_run = dict.fromkeys(range(KILLS), 0)
+    for run in by_run:
         pipes = [context.Pipe(duplex=False) for _ in range(WRITERS)]
         workers = [
             context.Process(target=_work, args=(tmp_path, send, run * WRITERS + number), daemon=True)
@@ -364,10 +365,12 @@ def test_kill_9_loses_no_acknowledged_event_counts_none_twice_and_features_catch
         for worker, (receive, send) in zip(workers, pipes, strict=True):
             worker.join()
             send.close()
-            acknowledged |= _lines(receive)
+            lines = _lines(receive)
+            acknowledged |= lines
+            by_run[run] += len(lines)
     stored = stored_ids(log)
 
-    assert len(acknowledged) > KILLS
+    assert min(by_run.values()) > 0
     assert acknowledged <= set(stored)
     assert len(stored) == len(set(stored))
 
