@@ -232,10 +232,13 @@ class _Tables:
 
 
 def _read(metrics: Mapping[str, Estimate | None], trained: float) -> Reading | None:
-    """None where usage or depth is not known."""
+    """None where usage is not known, or depth where it is needed: of a group that nobody uses there is no depth."""
     usage, deep, confident = (metrics[name] for name in ("usage_rate", "depth", "confidence"))
-    if usage is None or deep is None:
+    if usage is None:
         return None
+    if deep is None:
+        is_stall = reading(usage.value, np.nan, np.nan, np.nan) is Reading.BROAD_STALL
+        return Reading.BROAD_STALL if is_stall else None
     return reading(usage.value, deep.value, np.nan if confident is None else confident.value, trained)
 
 
