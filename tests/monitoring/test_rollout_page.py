@@ -75,6 +75,12 @@ def test_licences_are_said_in_money_where_a_price_is_known(overview):
     assert "EUR a year" not in rollout_page(free)
 
 
+def test_it_says_that_there_was_work_only_where_work_is_seen(overview):
+    assert "though there was work" not in rollout_page(overview)
+    assert "nobody can tell whether there was any" in rollout_page(overview)
+    assert "though there was work" in rollout_page(replace(overview, sees_work=True))
+
+
 def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview):
     page = rollout_page(overview)
     assert "moved to another tool" in page
@@ -147,3 +153,18 @@ def test_it_prints(overview, tmp_path):
         capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert paper.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_folded_table_is_printed_too(overview, tmp_path):
+    many = Breakdown("team", tuple(group(f"team {number}") for number in range(60)), 0)
+    pages = []
+    for name, breakdown in (("few", Breakdown("team", many.groups[:1], 0)), ("many", many)):
+        page, paper = tmp_path / f"{name}.html", tmp_path / f"{name}.pdf"
+        page.write_text(rollout_page(replace(overview, breakdowns=(breakdown,))))
+        subprocess.run(
+            [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()],
+            capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        pages.append(len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes())))
+    assert pages[1] >= pages[0] + 2  # sixty rows of three lines
