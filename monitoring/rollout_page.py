@@ -114,6 +114,7 @@ def rollout_page(o: Overview) -> str:
 <h1>Where the rollout of {escape(tools)} stands</h1>
 <p class="soft">As of {o.as_of:%Y-%m-%d %H:%M} UTC · last {WINDOW_DAYS} days where nothing else is said · groups of fewer than
 {o.min_group_size} people are not shown, nor what would give them away.</p>
+<p class="soft">{_until(o)}</p>
 {simulated}
 {_glance(o)}
 {_modes(o)}
@@ -126,6 +127,11 @@ def rollout_page(o: Overview) -> str:
 </body>
 </html>
 """
+
+
+def _until(o: Overview) -> str:
+    ends = "; ".join(f"{escape(tool)}: data until {end:%Y-%m-%d %H:%M} UTC" for tool, end in o.data_until.items())
+    return f"{ends}. Where a tool's data ends longer ago than counts as silence, nothing is said of idle or left seats."
 
 
 def _glance(o: Overview) -> str:
@@ -282,7 +288,8 @@ def _licences(o: Overview) -> str:
     moved = ""
     if len(o.tools) > 1:
         parts = [f"{_few(n)} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n != 0]
-        moved = f"<p><b>People, over all their tools</b>: {escape('; '.join(parts))}.</p>"
+        moved = f"""<p><b>People, over all their tools</b>: {escape("; ".join(parts))}.
+{_few(o.joined)} people are joined across tools; of the others a move to another tool would not be seen.</p>"""
     return f"""<h2>Licences that can be recovered</h2>
 <p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
 not used in any way for as long as counts as silence{worked}{worth}. {price}</p>
