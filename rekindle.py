@@ -727,13 +727,14 @@ def _complete_until(sources: "list[Source]") -> datetime:
     return max(source.watermark for source in sources) + timedelta(microseconds=1)
 
 
-def _instant(state: State, text: str) -> datetime:
+def _instant(state: State, text: str, sources: "list[Source] | None" = None) -> datetime:
+    """The instant that an option names. sources: those that `latest` speaks of, all by default."""
     from features.events import EARLIEST
 
     if text == "now":
         return _now()
     if text == "latest":
-        return _complete_until(state.log.sources())
+        return _complete_until(state.log.sources() if sources is None else sources)
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
@@ -1907,6 +1908,9 @@ def diagnose_command(
     licence_price: Annotated[float | None, typer.Option(help="Price of a licence a month.")] = None,
     currency: Annotated[str, typer.Option(help="Currency of the price.")] = "EUR",
     min_group_size: Annotated[int, typer.Option(help="Smaller groups of people are not shown; 5 at the least.")] = 10,
+    organization: Annotated[
+        str | None, typer.Option(help="Whose rollout; needed where the log has several organisations.")
+    ] = None,
     as_of: Annotated[
         str, typer.Option(help="Instant (ISO 8601), `now`, or `latest`: as far as the data reaches.")
     ] = "latest",
@@ -1918,16 +1922,17 @@ def diagnose_command(
     from monitoring.rollout_page import rollout_page
 
     state = open_state()
-    _known_seats(state)
+    whose = _one_organization(_known_seats(state), organization)
+    sources = [source for source in state.log.sources() if source.organization == whose]
     own = state.home / "interventions.yaml"
     interventions = load_interventions(own if own.exists() else SHIPPED)
-    population, modes = _population(state, _instant(state, as_of))
+    population, modes = _population(state, _instant(state, as_of, sources), whose)
     with _progress("diagnosing"):
         found = overview(
             population,
             modes,
             interventions=interventions,
-            sources=sorted({source.source for source in state.log.sources()}),
+            sources=sorted({source.source for source in sources}),
             dimensions=segment_by or DEFAULT_DIMENSIONS,
             min_group_size=min_group_size,
             price_a_month=licence_price,
@@ -1942,12 +1947,25 @@ def diagnose_command(
     out.print(f"Page: {out_file}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _population(state: State, as_of: datetime) -> "tuple[Population, SeatModes]":
-    """The seats at the moment, and what each showed in the windows of four weeks up to it."""
+def _one_organization(seats: "pa.Table", asked: str | None) -> str:
+    """The organisation of the seats that was asked for, or the only one: two organisations are not one rollout."""
+    known = sorted(seats.column("organization").unique().to_pylist())
+    if asked is None and len(known) == 1:
+        return str(known[0])
+    if asked is None or asked not in known:
+        came = "came none" if asked is None else f"came {asked!r}"
+        raise ValueError(f"--organization: expected one of {', '.join(known)}, {came}")
+    return asked
+
+
+def _population(state: State, as_of: datetime, organization: str) -> "tuple[Population, SeatModes]":
+    """The organisation's seats at the moment, and what each showed in the windows of four weeks up to it."""
     from features.rollout import read_rollout
 
     with _progress("reading the rollout", unit="seats") as advance:
-        return read_rollout(state.log, state.tools, as_of, progress=lambda _what, seats: advance(seats))
+        return read_rollout(
+            state.log, state.tools, as_of, organization=organization, progress=lambda _what, seats: advance(seats)
+        )
 
 
 @app.command("demo")

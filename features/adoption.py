@@ -209,10 +209,10 @@ def _had_opportunity(p: Population) -> Booleans:
 def idle_licences(p: Population) -> Sample:
     """Of the seats held for 56 days or more, those not used in any way for W days though there was work: recoverable.
 
-    A little use of any kind keeps a seat out of this count: what it lacks is depth, not a licence. Source: the brief,
+    Seats of a tool whose data ended more than W days ago are left out: nobody can tell. A little use of any kind keeps a seat out of this count: what it lacks is depth, not a licence. Source: the brief,
     "licences sit unused"; 56 days are our choice, as in the labels: before, a licence may still be taken up.
     """
-    settled = p.is_held & (p.life_days >= SETTLED_DAYS)
+    settled = p.is_held & (p.life_days >= SETTLED_DAYS) & ~p.is_stale
     return _share(settled, settled & (_in_silence_window(p, p.uses) == 0) & _had_opportunity(p))
 
 

@@ -7,6 +7,7 @@ that a past snapshot still sees the role that was known then. Erasure alone take
 
 import hashlib
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -97,6 +98,8 @@ _VERSIONS = (  # built once: building a statement costs several times what execu
     .where(_seats.c.seat_id.in_(sa.bindparam("seats", expanding=True)))
     .order_by(_seats.c.known_at)
 )
+
+_ADDRESS = re.compile(r"[^\s,]*@[^\s,]*")  # people name files after themselves
 
 ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
 
@@ -742,18 +745,21 @@ class EventLog:
     def _set_aside_rows(
         self, connection: sa.Connection, rejected: Sequence[Rejected], *, now: datetime, source: str
     ) -> None:
-        rows = [
-            {
-                "at": to_microseconds(now),
-                "source": source,
-                "place": item.where,
-                "field": item.field[:64],
-                "reason": item.reason,
-            }
-            for item in rejected
+        """Each place, field and reason of a source once: a file that is read again says nothing new."""
+        rows = dict.fromkeys((_ADDRESS.sub("(address)", item.where), item.field[:64], item.reason) for item in rejected)
+        there: set[tuple[str, str, str]] = set()
+        columns = _set_aside.c.place, _set_aside.c.field, _set_aside.c.reason
+        places = sorted({place for place, _, _ in rows})
+        for start in range(0, len(places), CHUNK_ROWS):
+            same = (_set_aside.c.source == source) & columns[0].in_(places[start : start + CHUNK_ROWS])
+            there |= {(row.place, row.field, row.reason) for row in connection.execute(sa.select(*columns).where(same))}
+        fresh = [
+            {"at": to_microseconds(now), "source": source, "place": place, "field": field, "reason": reason}
+            for place, field, reason in rows
+            if (place, field, reason) not in there
         ]
-        if rows:
-            connection.execute(sa.insert(_set_aside), rows)
+        if fresh:
+            connection.execute(sa.insert(_set_aside), fresh)
 
     def _seat_ids(self) -> list[str]:
         with self._engine.connect() as connection:

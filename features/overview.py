@@ -76,13 +76,18 @@ class Licences:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that is said of a rollout. Shares are in [0, 1]; counts of people below `min_group_size` are None."""
+    """Everything that is said of a rollout. Shares are in [0, 1]; counts of people below `min_group_size` are None.
+
+    joined: how many of the people are known to hold seats of several tools, so that a move would be seen. data_until: by tool.
+    """
 
     as_of: datetime
     is_simulated: bool
     tools: tuple[str, ...]
     sources: tuple[str, ...]
     people: int
+    joined: int | None
+    data_until: Mapping[str, datetime]
     min_group_size: int
     sees_work: bool
     whole: Group | None
@@ -131,6 +136,8 @@ def overview(
         tools=tuple(p.seats["tool"].unique().sort()),
         sources=tuple(sorted(sources)),
         people=p.seats["person_id"].n_unique(),
+        joined=_joined(p, min_group_size),
+        data_until=p.data_until,
         min_group_size=min_group_size,
         sees_work=bool(p.sees_work.all()),
         whole=groups[TOTAL].groups[0] if enough else None,
@@ -152,6 +159,12 @@ def overview(
 
 def _is_enough(p: Population, chosen: Booleans, least: int) -> bool:
     return len(np.unique(p.person[chosen])) >= least
+
+
+def _joined(p: Population, least: int) -> int | None:
+    """None where those who are, or those who are not, are few."""
+    people, joined = len(np.unique(p.person)), len(np.unique(p.person[p.is_joined]))
+    return None if 0 < joined < least or 0 < people - joined < least else joined
 
 
 class _Tables:
@@ -232,10 +245,13 @@ class _Tables:
 
 
 def _read(metrics: Mapping[str, Estimate | None], trained: float) -> Reading | None:
-    """None where usage or depth is not known."""
+    """None where usage is not known, or depth where it is needed: of a group that nobody uses there is no depth."""
     usage, deep, confident = (metrics[name] for name in ("usage_rate", "depth", "confidence"))
-    if usage is None or deep is None:
+    if usage is None:
         return None
+    if deep is None:
+        is_stall = reading(usage.value, np.nan, np.nan, np.nan) is Reading.BROAD_STALL
+        return Reading.BROAD_STALL if is_stall else None
     return reading(usage.value, deep.value, np.nan if confident is None else confident.value, trained)
 
 
@@ -285,6 +301,8 @@ def document(o: Overview) -> dict[str, Any]:
         "is_simulated": o.is_simulated,
         "tools": list(o.tools),
         "sources": list(o.sources),
+        "data_until": dict(o.data_until),
+        "joined_people": o.joined,
         "min_group_size": o.min_group_size,
         "sees_work": o.sees_work,
         "whole": whole,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from features.catalogue import IS_USE, MISSING_CATEGORY
 from features.coding import code_events
 from features.history import DAY, KIND_CODES, Booleans, Events, Floats, Integers
-from features.instants import to_microseconds
+from features.instants import from_microseconds, to_microseconds
 from features.log import Source
 from features.parallel import in_order
 from features.roster import NEVER, Roster
@@ -51,8 +51,9 @@ class Population:
     """Seats of one moment. Arrays are (n_seats,) in the order of `seats`; instants in microseconds since 1970.
 
     seats: SEAT_SCHEMA with the DIMENSIONS, those of the roster as it was known at `as_of`. end: until when the data of a
-    seat is complete. person: number of the seat's person. events: of these seats, before each one's end.
-    silence_days: W of the tool's profile. sees_work: whether the seat's organisation and tool report work without AI.
+    seat is complete; lag: of its sources, in microseconds. person: number of the seat's person. events: of these seats, before each one's end.
+    silence_days: W of the tool's profile. is_joined: whether the seat's person is known to hold seats of
+    several tools. sees_work: whether the seat's organisation and tool report work without AI.
     """
 
     as_of: datetime
@@ -60,9 +61,11 @@ class Population:
     assigned: Integers
     removed: Integers
     end: Integers
+    lag: Integers
     person: Integers
     silence_days: Integers
     sees_work: Booleans
+    is_joined: Booleans
     events: Events
 
     def __len__(self) -> int:
@@ -77,6 +80,19 @@ class Population:
     def life_days(self) -> Floats:
         """Days from assignment to the end of the data or removal."""
         return (np.minimum(self.end, self.removed) - self.assigned) / DAY
+
+    @cached_property
+    def is_stale(self) -> Booleans:
+        """Whether the seat's data ends more than W days before `as_of`: what has become of it since, nobody can tell."""
+        return np.asarray(to_microseconds(self.as_of) - self.end > self.silence_days * DAY + self.lag)
+
+    @cached_property
+    def data_until(self) -> dict[str, datetime]:
+        """By tool, until when its data is complete; of several organisations the earliest."""
+        ends = (
+            self.seats.select("tool").with_columns(end=self.end).group_by("tool").agg(pl.col("end").min()).sort("tool")
+        )
+        return {tool: from_microseconds(end) for tool, end in ends.iter_rows()}
 
     @cached_property
     def uses(self) -> SeatDays:
@@ -150,18 +166,21 @@ def read_population(
 ) -> Population:
     """The population at `as_of`: every seat that was assigned by then, with what was available by then.
 
-    roster: ROSTER_SCHEMA; read_events: the events of some seats, EVENT_SCHEMA. Raises ValueError where nobody has a seat.
+    A seat's data is complete until `as_of`, or until what its tool's sources told last where that is earlier, less the
+    lag of the slowest of them. roster: ROSTER_SCHEMA; read_events: the events of some seats, EVENT_SCHEMA. Raises ValueError where nobody has a seat.
     """
     book = Roster.of(roster)
     moment = to_microseconds(as_of)
     every = np.arange(len(book))
     version = book.at(every, np.full(len(book), moment))
-    end = moment - book.lag(sources, version, np.full(len(book), moment))
+    lag = book.lag(sources, version, np.full(len(book), moment))
+    end = _told_until(book, sources, moment)[book.feed[version]] - lag
     chosen = np.flatnonzero(book.assigned_at[version] < end)
     if not len(chosen):
         raise ValueError(f"no seat was assigned before {as_of.isoformat()}")
     book = book.take(chosen)
     version, end = book.at(np.arange(len(book)), np.full(len(book), moment)), end[chosen]
+    lag = lag[chosen]
     seats = book.frame[version].drop("known_at")
 
     def one(start: int) -> Events:
@@ -183,11 +202,27 @@ def read_population(
         assigned=book.assigned_at[version],
         removed=np.minimum(book.removed_at[version], NEVER),
         end=end,
+        lag=lag,
         person=seats["person_id"].rank("dense").cast(pl.Int64).to_numpy() - 1,
         silence_days=np.array([tools[tool].silence_days for tool in seats["tool"]], np.int64),
         sees_work=np.isin(feed, works),
+        is_joined=_is_joined(seats),
         events=events,
     )
+
+
+def _told_until(book: Roster, sources: Sequence[Source], moment: int) -> Integers:
+    """(n_feeds,) `moment`, or the end of what any source of the organisation and tool has told, where that is earlier."""
+    told: dict[tuple[str, str], int] = {}
+    for source in sources:
+        key = source.organization, source.tool
+        told[key] = max(told.get(key, 0), to_microseconds(source.watermark) + 1)
+    return np.array([min(moment, told.get(feed, moment)) for feed in book.feeds.iter_rows()], np.int64)
+
+
+def _is_joined(seats: pl.DataFrame) -> Booleans:
+    """An alias alone would not do: many exports give one to a person who is in no other."""
+    return (seats.select(pl.col("tool").n_unique().over("person_id"))["tool"] > 1).to_numpy()
 
 
 def latest_kept(read: Callable[[Sequence[str]], pa.Table]) -> Callable[[Sequence[str]], pa.Table]:

@@ -18,8 +18,9 @@ class Course(StrEnum):
 
     USING: used it within the last W days (the tool's silence). SWITCHED: used it before, not within W days, and within the
     last W days used another tool, last after this one. LEFT: used it before, and within W days used none at all, though
-    there was work. LEFT_TOOL: the same, but no other tool of the organisation is loaded, so that nobody knows of another.
-    NEVER: has a seat that was never used. AWAY: no use, and no work seen either.
+    there was work; said only of people who are joined across tools (seats of several), all of
+    them told of until now. LEFT_TOOL: the same of the others, so that nobody knows of another tool. NEVER: has a seat that
+    was never used. AWAY: no use, and no work seen either. UNKNOWN: the tool's data ended more than W days ago.
     """
 
     USING = "using"
@@ -28,17 +29,20 @@ class Course(StrEnum):
     LEFT_TOOL = "left_tool"
     NEVER = "never"
     AWAY = "away"
+    UNKNOWN = "unknown"
 
 
 SENTENCES = {
     Course.USING: "in use",
     Course.SWITCHED: "moved to another tool",
     Course.LEFT: "uses no AI tool any more",
-    Course.LEFT_TOOL: "not used any more; no other tool is loaded, so a move would not be seen",
+    Course.LEFT_TOOL: "not used any more; the person is not joined with data of another tool, so a move would not be seen",
     Course.NEVER: "never used",
     Course.AWAY: "not used, and no work was seen either",
+    Course.UNKNOWN: "not known: the tool's data ends too early",
 }
 _COURSES = tuple(Course)
+_IN_ORDER = (Course.USING, Course.UNKNOWN, Course.NEVER, Course.SWITCHED, Course.AWAY, Course.LEFT_TOOL)
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,24 @@ def courses(p: Population) -> Courses:
     """
     last = np.full(len(p), -1, np.int64)
     last[p.uses.seat] = p.uses.day  # in the order of days: the latest stays
-    in_use = (last >= 0) & (last >= p.end_day - p.silence_days)
+    in_use = ~p.is_stale & (last >= 0) & (last >= p.end_day - p.silence_days)
     latest, second = _latest_tools(p, np.where(in_use, last, -1))
     # the person's most recently used seat in use; where that is of this very tool, the best of any other tool
     tools = p.seats["tool"].rank("dense").cast(pl.Int64).to_numpy()
     same = (latest[p.person] >= 0) & (tools[latest[p.person]] == tools)
     other = np.where(same, second[p.person], latest[p.person])
     moved = other >= 0  # in use, and so used after this one
-    organizations = p.seats.select(pl.col("tool").n_unique().over("organization"))["tool"].to_numpy()
+    is_dark = np.zeros(int(p.person.max(initial=-1)) + 1, bool)  # whether of some tool of the person nobody can tell
+    is_dark[p.person[p.is_stale]] = True
+    tools_loaded = p.seats.select(pl.col("tool").n_unique().over("organization"))["tool"].to_numpy()
+    is_alone = ~p.is_joined | is_dark[p.person] | (tools_loaded < 2)
     recent = p.opportunities.day >= (p.end_day - p.silence_days)[p.opportunities.seat]
     worked = np.zeros(int(p.person.max(initial=-1)) + 1, bool)
     worked[p.person[p.opportunities.seat[recent]]] = True
     worked[p.person[~p.sees_work]] = True
     seat = np.select(
-        [in_use, last < 0, moved, ~worked[p.person], organizations < 2],
-        [_COURSES.index(one) for one in (Course.USING, Course.NEVER, Course.SWITCHED, Course.AWAY, Course.LEFT_TOOL)],
+        [in_use, p.is_stale, last < 0, moved, ~worked[p.person], is_alone],
+        [_COURSES.index(one) for one in _IN_ORDER],
         _COURSES.index(Course.LEFT),
     )
     moved_to = np.where(seat == _COURSES.index(Course.SWITCHED), other, -1)

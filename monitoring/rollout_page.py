@@ -87,7 +87,7 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--rule); font-size: .85re
 @media (max-width: 30rem) { .heat { font-size: .82rem; } body { padding: .7rem; } .heat th:first-child { width: 36%; } .heat thead th { font-size: .68rem; } }
 @media print { :root { color-scheme: light; } body { font-size: 11pt; max-width: none; padding: 0; } h2 { break-after: avoid; }
   .h0, .h1, .h2, .h3, .h4, .card, .key, .do { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  details:not([open]) { display: none; } .charts { grid-template-columns: 1fr 1fr; } }
+  details::details-content { content-visibility: visible; display: block; } summary { list-style: none; } .charts { grid-template-columns: 1fr 1fr; } }
 """.strip()
 
 
@@ -114,6 +114,7 @@ def rollout_page(o: Overview) -> str:
 <h1>Where the rollout of {escape(tools)} stands</h1>
 <p class="soft">As of {o.as_of:%Y-%m-%d %H:%M} UTC · last {WINDOW_DAYS} days where nothing else is said · groups of fewer than
 {o.min_group_size} people are not shown, nor what would give them away.</p>
+<p class="soft">{_until(o)}</p>
 {simulated}
 {_glance(o)}
 {_modes(o)}
@@ -126,6 +127,11 @@ def rollout_page(o: Overview) -> str:
 </body>
 </html>
 """
+
+
+def _until(o: Overview) -> str:
+    ends = "; ".join(f"{escape(tool)}: data until {end:%Y-%m-%d %H:%M} UTC" for tool, end in o.data_until.items())
+    return f"{ends}. Where a tool's data ends longer ago than counts as silence, nothing is said of idle or left seats."
 
 
 def _glance(o: Overview) -> str:
@@ -274,13 +280,19 @@ def _licences(o: Overview) -> str:
         else "Without a price (<code>--licence-price</code>) no money is said."
     )
     spread = f" ({_value(share, 'share')}, {_interval(share, 'share')})" if share is not None else ""
+    worked = (
+        ", though there was work"
+        if o.sees_work
+        else "; where a tool does not report work done without AI, nobody can tell whether there was any"
+    )
     moved = ""
     if len(o.tools) > 1:
         parts = [f"{_few(n)} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n != 0]
-        moved = f"<p><b>People, over all their tools</b>: {escape('; '.join(parts))}.</p>"
+        moved = f"""<p><b>People, over all their tools</b>: {escape("; ".join(parts))}.
+{_few(o.joined)} people are joined across tools; of the others a move to another tool would not be seen.</p>"""
     return f"""<h2>Licences that can be recovered</h2>
 <p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
-not used in any way for as long as counts as silence, though there was work{worth}. {price}</p>
+not used in any way for as long as counts as silence{worked}{worth}. {price}</p>
 <table><thead><tr><th scope='col'>what became of their people<th class='n' scope='col'>seats<th class='n' scope='col'>a year</tr></thead><tbody>{rows}</tbody></table>
 {moved}"""
 

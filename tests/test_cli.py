@@ -1082,5 +1082,19 @@ def test_diagnose_refuses_what_makes_no_sense(rollout_home: Path, arguments: lis
     assert words in " ".join(ran.err.split())
 
 
+def test_diagnose_of_several_organizations_asks_which(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        file = tmp_path / f"{name}.ndjson"
+        line = '{"user_id": 7, "user_login": "dev", "day": "2026-02-01", "organization_id": "9", "enterprise_id": "1", '
+        rest = '"user_initiated_interaction_count": 4, "code_generation_activity_count": 9, "code_acceptance_activity_count": 3}'
+        file.write_text(f"{line}{rest}\n{line.replace('-01', '-02')}{rest}\n")
+        assert run(tmp_path, "ingest", "auto", file, "--organization", name).status == OK
+    ran = run(tmp_path, "diagnose", "--json")
+    assert ran.status == BAD_INPUT
+    assert "--organization: expected one of one, two, came none" in " ".join(ran.err.split())
+    assert run(tmp_path, "diagnose", "--json", "--organization", "two").status == OK
+    assert "came 'three'" in run(tmp_path, "diagnose", "--organization", "three").sentence
+
+
 def test_diagnose_without_seats_says_what_to_do_first(tmp_path: Path) -> None:
     assert "run `rekindle ingest" in run(tmp_path, "diagnose").sentence

@@ -82,11 +82,11 @@ def workflow_of(context_types: Iterable[str | None], app: str | None) -> tuple[s
 def read_usage_detail(row: Row, _edge: Edge) -> Iterator[Item]:
     """A licensed user's dates of last use, one per app; one row of the usage report, v1 or v2, CSV or JSON."""
     principal = required(address(row.text("userPrincipalName")), "userPrincipalName")
-    refreshed = row.day("reportRefreshDate")
+    refreshed = row.us_day("reportRefreshDate")
     if refreshed is None:
         raise InvalidItem("reportRefreshDate", "is required")
-    dates = {app: row.day(column) for column, app in REPORT_APPS.items()}
-    last = row.day("lastActivityDate")
+    dates = {app: row.us_day(column) for column, app in REPORT_APPS.items()}
+    last = row.us_day("lastActivityDate")
     if last is not None and last not in dates.values():
         dates["any"] = last
     counted = row.number("Prompts submitted for all apps"), row.number("Active Usage Days for all apps")
@@ -185,7 +185,7 @@ def _done(principal: str, at: datetime, message: str, workflow: str) -> Use:
 def read_viva(row: Row, _edge: Edge) -> Iterator[Item]:
     """A person's week. NA or nothing is no licence; 0 is licensed and idle."""
     principal = required(account("viva", row.text("PersonId")), "PersonId")
-    monday = row.day("MetricDate")
+    monday = row.us_day("MetricDate")
     if monday is None:
         raise InvalidItem("MetricDate", "is required")
     last_day = monday + timedelta(days=6)
@@ -200,7 +200,7 @@ def read_viva(row: Row, _edge: Edge) -> Iterator[Item]:
         seen=start_of_day(monday),
         role=row.word("FunctionType"),
         function=row.word("Organization"),
-        hired_on=row.day("HireDate", since=EARLIEST_HIRING),
+        hired_on=row.us_day("HireDate", since=EARLIEST_HIRING),
     )
     yield seat
     yield Reached(end_of_day(last_day))

@@ -25,6 +25,7 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9._:/~ -]+")
 _CODE = re.compile(r"[a-z0-9_.:-]{1,40}")
 _ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_US_DAY = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: |$)", re.ASCII)
 _DURATION = re.compile(
     r"P(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
@@ -184,6 +185,23 @@ class Row:
         """The first of the fields that holds a date, or a date and time whose date it then is."""
         instant = self.instant(*paths, since=since)
         return None if instant is None else instant.date()
+
+    def us_day(self, *paths: str, since: int = EARLIEST.year) -> date | None:
+        """As `day`, or as spreadsheets in the United States write it: 6/1/2026 is the first of June."""
+        for path in paths:
+            value = self.raw(path)
+            match = _US_DAY.match(value.strip()) if isinstance(value, str) else None
+            if match is None:
+                if value is None or (isinstance(value, str) and value.strip().lower() in NULLS):
+                    continue
+                return self.day(path, since=since)
+            month, day, year = map(int, match.groups())
+            try:
+                instant = datetime(year, month, day, tzinfo=UTC)
+            except ValueError:
+                raise InvalidItem(path, "expected month/day/year or an ISO 8601 date, came no such date") from None
+            return _plausible(path, instant, since).date()
+        return None
 
     def word(self, *paths: str) -> str | None:
         """Text cut down to what a Word may hold; None where nothing is left, or where it looks like an address."""

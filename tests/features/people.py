@@ -49,12 +49,13 @@ class People:
             )
         )  # fmt: skip
 
-    def population(self, as_of):
-        """As of midnight of the day `as_of`."""
+    def population(self, as_of, *, told=None):
+        """As of midnight of the day `as_of`. told: by tool, the day on whose midnight its data ends, where that is earlier."""
         seats, events = seats_table(self._seats), events_table(self._events)
         known = pa.array([START] * seats.num_rows, ROSTER_SCHEMA.field("known_at").type)
         feeds = {(seat.organization, seat.tool) for seat in self._seats}
-        sources = [Source(organization, tool, "hand", LAG, START, day(as_of, 0)) for organization, tool in feeds]
+        ends = {tool: day((told or {}).get(tool, as_of), 0) - timedelta(microseconds=1) for _, tool in feeds}
+        sources = [Source(organization, tool, "hand", LAG, START, ends[tool]) for organization, tool in feeds]
         return read_population(
             day(as_of, 0),
             roster=seats.append_column(ROSTER_SCHEMA.field("known_at"), known),

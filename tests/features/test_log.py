@@ -163,6 +163,21 @@ def test_what_the_connector_rejected_is_set_aside_too(log):
     assert log.set_aside(limit=1) == [items[1]]
 
 
+def test_what_is_set_aside_again_is_stored_once_for_its_source(log):
+    items = tuple(Rejected(f"x.csv, row {number}", "kind", "is required") for number in (1, 2, 2))
+    for source in ("auto", "auto", "jsonl"):
+        log.append(batch(rejected=items), now=NOW, source=source)
+    log.append(batch(rejected=(Rejected("x.csv, row 2", "kind", "is unknown"),)), now=NOW, source="auto")
+    found = sorted((item.where, item.reason) for item in log.set_aside())
+    assert found == [*[("x.csv, row 1", "is required")] * 2, *[("x.csv, row 2", "is required")] * 2, ("x.csv, row 2", "is unknown")]  # fmt: skip
+
+
+def test_an_address_in_the_name_of_a_file_is_not_kept(log):
+    item = Rejected("usage of ada.l@corp.example.csv, row 3", "", "expected 4 columns, came 3")
+    log.append(batch(rejected=(item,)), now=NOW, source="auto")
+    assert [kept.where for kept in log.set_aside()] == ["usage of (address), row 3"]
+
+
 @pytest.mark.parametrize("step", ["_append_events", "_insert_new", "_advance_sources", "_set_aside_rows"])
 def test_after_an_error_in_the_middle_nothing_of_the_batch_is_there(log, monkeypatch, step):
     def fail(*arguments, **options):

@@ -1,5 +1,6 @@
 import pytest
 
+from features.adoption import idle_licences, usage_rate
 from features.switching import SENTENCES, Course, courses
 
 WORK = range(0, 100, 3)
@@ -45,13 +46,39 @@ def test_who_uses_both_is_using(people):
 def test_a_second_seat_of_the_same_tool_is_no_other_tool(people):
     crowd = people.People().seat("old", person="x", session=[10], work=WORK).seat("new", person="x", session=[90])
     p = crowd.seat("else", tool="gemini_workspace", session=[90]).population(100)
-    assert of_seats(p)["old"] is Course.LEFT
+    assert of_seats(p)["old"] is Course.LEFT_TOOL
 
 
 def test_anothers_use_is_not_ones_own(people):
     crowd = people.People().seat("old", person="x", session=[10], work=WORK)
     p = crowd.seat("other", person="y", tool="gemini_workspace", session=[95]).population(100)
-    assert of_people(p) == {"x": Course.LEFT, "y": Course.USING}
+    assert of_people(p) == {"x": Course.LEFT_TOOL, "y": Course.USING}
+
+
+def test_where_a_tools_data_is_old_nobody_has_left_it(people):
+    crowd = two_tools(people, old=range(10, 20), new=[])
+    assert idle_licences(crowd.population(65)).value.sum() == 2
+    p = crowd.population(130, told={"m365_copilot": 65})
+    assert of_seats(p) == {"old": Course.UNKNOWN, "new": Course.NEVER}
+    assert idle_licences(p).counted.tolist() == (p.seats["tool"] == "gemini_workspace").to_list()
+
+
+def test_who_left_one_tool_while_the_other_is_not_told_of_has_left_that_tool_only(people):
+    crowd = two_tools(people, old=range(10, 20), new=range(10, 40))
+    assert of_seats(crowd.population(100, told={"gemini_workspace": 40})) == {
+        "old": Course.LEFT_TOOL,
+        "new": Course.UNKNOWN,
+    }
+
+
+def test_use_at_the_end_of_an_old_export_is_use(people):
+    crowd = people.People()
+    for number in range(20):
+        crowd.seat(f"s{number}", session=range(10, 40), work=range(40))
+    p = crowd.population(100, told={"m365_copilot": 40})
+    sample = usage_rate(p)
+    assert sample.value.sum() == sample.counted.sum() == 20
+    assert p.data_until == {"m365_copilot": people.day(40, 0)}
 
 
 def test_with_one_tool_loaded_a_move_cannot_be_told(people):

@@ -35,7 +35,7 @@ def overview():
     weeks = tuple([SHARE] * 8)
     catalogue = load_interventions(SHIPPED)
     return Overview(
-        as_of=datetime(2026, 6, 1, tzinfo=UTC), is_simulated=True, tools=("m365_copilot", "claude"), sources=("simulated:usage",), people=120,
+        as_of=datetime(2026, 6, 1, tzinfo=UTC), is_simulated=True, tools=("m365_copilot", "claude"), sources=("simulated:usage",), people=120, joined=40, data_until={"m365_copilot": datetime(2026, 5, 29, tzinfo=UTC), "claude": datetime(2026, 1, 2, tzinfo=UTC)},
         min_group_size=10, sees_work=False, whole=group("total"), breakdowns=(Breakdown("function", (group(),), 2), Breakdown("team", (), 9)),
         retention=curve, cohorts={"2026-W02": curve, "2026-W03": curve}, first_weeks=FirstWeeks(120, weeks, weeks),
         tickets=Tickets((3.0, 2.0, 1.0, 2.5), 4, False), standings={"meaningful use": 80, "never used": None}, published={"power": 40},
@@ -73,6 +73,18 @@ def test_licences_are_said_in_money_where_a_price_is_known(overview):
     assert "9,000 EUR a year" in rollout_page(overview)
     free = replace(overview, licences=replace(overview.licences, price_a_month=None))
     assert "EUR a year" not in rollout_page(free)
+
+
+def test_it_says_that_there_was_work_only_where_work_is_seen(overview):
+    assert "though there was work" not in rollout_page(overview)
+    assert "nobody can tell whether there was any" in rollout_page(overview)
+    assert "though there was work" in rollout_page(replace(overview, sees_work=True))
+
+
+def test_it_says_until_when_each_tools_data_reaches_and_how_many_are_joined(overview):
+    page = rollout_page(overview)
+    assert "m365_copilot: data until 2026-05-29 00:00 UTC; claude: data until 2026-01-02 00:00 UTC" in page
+    assert "40 people are joined across tools" in page
 
 
 def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview):
@@ -147,3 +159,18 @@ def test_it_prints(overview, tmp_path):
         capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert paper.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_folded_table_is_printed_too(overview, tmp_path):
+    many = Breakdown("team", tuple(group(f"team {number}") for number in range(60)), 0)
+    pages = []
+    for name, breakdown in (("few", Breakdown("team", many.groups[:1], 0)), ("many", many)):
+        page, paper = tmp_path / f"{name}.html", tmp_path / f"{name}.pdf"
+        page.write_text(rollout_page(replace(overview, breakdowns=(breakdown,))))
+        subprocess.run(
+            [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()],
+            capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        pages.append(len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes())))
+    assert pages[1] >= pages[0] + 2  # sixty rows of three lines

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -227,3 +228,20 @@ def test_no_prompt_in_a_period_is_licensed_and_idle_whatever_dates_lie_in_it(des
     header += "Prompts submitted for all apps,Active Usage Days for all apps\n"
     taken = desk(f"{header}2026-07-03,ben@corp.example,{last},{last},28,{prompts},{days}\n".encode())
     assert (len(taken.seats), len(taken.events)) == (1, events)
+
+
+def test_dates_as_spreadsheets_in_the_united_states_write_them_are_read(desk):
+    iso = VIVA.format(actions="Copilot_Actions", missing="")
+    days = sorted(set(re.findall(r"\d{4}-\d\d-\d\d", iso)))
+    us = iso
+    for day in days:
+        year, month, number = map(int, day.split("-"))
+        us = us.replace(day, f"{month}/{number}/{year}")
+    assert desk(us.encode()).events == desk(iso.encode()).events
+    assert desk(V2.replace("2026-07-02", "7/2/2026").encode()).events == desk(V2.encode()).events
+
+
+def test_a_date_with_the_day_first_is_set_aside_with_its_row(desk):
+    taken = desk(V2.replace("2026-07-03,ben", "23/7/2026,ben").encode())
+    (said,) = taken.rejected
+    assert ", row 3: reportRefreshDate: expected month/day/year" in said
