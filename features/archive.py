@@ -251,6 +251,8 @@ def _document(archive: Archive) -> dict[str, Any]:
                 "lag": source.lag // MICROSECOND,
                 "first_available_at": to_microseconds(source.first_available_at),
                 "watermark": to_microseconds(source.watermark),
+                "lags": [[to_microseconds(at), lag // MICROSECOND] for at, lag in source.known_lags],
+                "kinds": [[to_microseconds(at), str(kind)] for at, kind in source.known_kinds],
             }
             for source in archive.sources
         ],
@@ -270,6 +272,10 @@ def _of_document(address: str, document: Mapping[str, Any]) -> Archive:
                 timedelta(microseconds=source["lag"]),
                 from_microseconds(source["first_available_at"]),
                 from_microseconds(source["watermark"]),
+                tuple((from_microseconds(at), timedelta(microseconds=lag)) for at, lag in source.get("lags", ())),
+                tuple((from_microseconds(at), Kind(kind)) for at, kind in source["kinds"])
+                if "kinds" in source
+                else None,
             )
             for source in document["sources"]
         ),

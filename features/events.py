@@ -56,6 +56,7 @@ class Kind(StrEnum):
     REACTION = "reaction"
 
 
+USE_KINDS = (Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK)  # of the tool itself
 SURVEY_KINDS = frozenset({Kind.CONFIDENCE, Kind.NPS})
 VOICE_KINDS = frozenset({Kind.TICKET, Kind.CONFIDENCE, Kind.NPS})
 INTERNAL_KINDS = frozenset({Kind.INTERVENTION, Kind.REACTION})  # written by the decision log, not by senders
@@ -232,7 +233,8 @@ class Batch:
     """What a connector hands over at a time: tables in SEAT_SCHEMA and EVENT_SCHEMA, and what was set aside.
 
     `decisions` are past decisions with their logged probabilities, where the source has them (features.decisions).
-    `lags`: how late each source in `events` is by its nature; a source that is not named has none. `complete_until`: by
+    `lags`: how late each source in `events` is by its nature; a source that is not named has none. `kinds`: by
+    source, the kinds of event that its format can tell; of a source that is not named it is what it has told. `complete_until`: by
     source, up to when the connector knows that it has told everything, where that is later than its last event.
     `aliases`: pseudonyms that stand for another person's (features.aliases). `file`, `records`: which file the events are
     of, and how many of its records this batch took, where the connector says so.
@@ -243,6 +245,7 @@ class Batch:
     rejected: tuple[Rejected, ...] = ()
     decisions: tuple[Decision, ...] = ()
     lags: Mapping[str, timedelta] = field(default_factory=dict)
+    kinds: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
     complete_until: Mapping[str, datetime] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     file: str = ""

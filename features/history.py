@@ -62,13 +62,17 @@ class Events:
     is_high_value: Booleans
 
 
-Anchor = Literal["end", "as_of", "assigned", "seat"]
+Anchor = Literal["end", "as_of", "date", "birth", "voice", "decided", "seat"]
+Clock = Literal["end", "voice", "decided"]
 
 
 class Bound(NamedTuple):
     """One end of a window: `offset` microseconds from an anchor of the snapshot.
 
     `end` is `as_of - lag`, where the data is complete; `as_of` itself is for what is live, and may miss what is late.
+    `date` is the midnight that begins the UTC date of `end`, so that all dates before it are whole; `birth` the one that
+    begins the date of assignment. `voice` and `decided` are `as_of` less the lag of the sources of tickets and surveys,
+    and of interventions and reactions: what is known sooner is not held back by the slowest source.
     """
 
     anchor: Anchor
@@ -76,7 +80,7 @@ class Bound(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Half-open: from `start` (included) to `stop` (excluded), never past the snapshot's end (or its `as_of`)."""
+    """Half-open: from `start` (included) to `stop` (excluded), never past where its anchor's data ends."""
 
     start: Bound
     stop: Bound
@@ -88,14 +92,27 @@ EVER = Window(BEGINNING, END)
 LAST_HOUR = Window(Bound("as_of", -HOUR), Bound("as_of", 0))
 
 
-def last_days(days: int, until: int = 0) -> Window:
-    """The `days` days that end `until` days before the snapshot's end."""
-    return Window(Bound("end", -(days + until) * DAY), Bound("end", -until * DAY))
+def ever(clock: Clock) -> Window:
+    """Everything so far, to where the data of the clock ends."""
+    return Window(BEGINNING, Bound(clock, 0))
 
 
-def life_days(start: int, stop: int) -> Window:
-    """Days `start` to `stop` after the seat was assigned, as far as they lie before the snapshot's end."""
-    return Window(Bound("assigned", start * DAY), Bound("assigned", stop * DAY))
+def last_days(days: int, until: int = 0, clock: Clock = "end") -> Window:
+    """The `days` times 24 hours that end `until` of them before the snapshot's end, to the moment."""
+    return Window(Bound(clock, -(days + until) * DAY), Bound(clock, -until * DAY))
+
+
+def last_dates(dates: int, until: int = 0) -> Window:
+    """The last `dates` whole UTC dates before the date of the snapshot's end, less the last `until` of them.
+
+    Whatever the hour, a seat that is used Monday to Friday has five of seven.
+    """
+    return Window(Bound("date", -(dates + until) * DAY), Bound("date", -until * DAY))
+
+
+def first_dates(start: int, stop: int) -> Window:
+    """UTC dates `start` to `stop` of the seat, that of its assignment being 0, as far as they lie before the end."""
+    return Window(Bound("birth", start * DAY), Bound("birth", stop * DAY))
 
 
 Mask = Callable[[Events], Booleans]
@@ -142,11 +159,38 @@ class Channel(NamedTuple):
 class History:
     """Window queries over a block of events, for (n,) snapshots. Answers are cached by their arguments."""
 
-    def __init__(self, events: Events, *, seat: Integers, end: Integers, as_of: Integers, assigned: Integers) -> None:
-        """seat: (n,) index of each snapshot's seat; end: (n,) events before it count; all instants in microseconds."""
+    def __init__(
+        self,
+        events: Events,
+        *,
+        seat: Integers,
+        end: Integers,
+        as_of: Integers,
+        assigned: Integers,
+        voice: Integers | None = None,
+        decided: Integers | None = None,
+    ) -> None:
+        """seat: (n,) index of each snapshot's seat; end: (n,) events before it count, `voice` and `decided` likewise, by
+        default `end`; all instants in microseconds.
+        """
         self.seat, self.end, self.as_of, self.assigned = seat, end, as_of, assigned
+        self.date, self.birth = end // DAY * DAY, assigned // DAY * DAY
+        self._clocks: dict[Clock, Integers] = {
+            "end": end,
+            "voice": end if voice is None else voice,
+            "decided": end if decided is None else decided,
+        }
+        self._anchors: dict[Anchor, Integers] = {
+            "end": end,
+            "voice": self._clocks["voice"],
+            "decided": self._clocks["decided"],
+            "as_of": as_of,
+            "date": self.date,
+            "birth": self.birth,
+        }
         self._events = events
-        instants = [extreme(part) for part in (events.at, end, as_of) for extreme in (np.min, np.max) if part.size]
+        ends = (events.at, as_of, *self._clocks.values())
+        instants = [extreme(part) for part in ends for extreme in (np.min, np.max) if part.size]
         self._low = int(min(instants, default=0))
         self._span = int(max(instants, default=0)) - self._low + 2
         self._ranked: Integers | None = None
@@ -163,8 +207,8 @@ class History:
         self._subsets: dict[Mask, Events] = {}
         self._counts: dict[Mask, npt.NDArray[np.int32]] = {}
         self._bounds: dict[tuple[Mask, Bound], Integers] = {}
-        self._grids: dict[Anchor, _Grid] = {}
-        self._days: dict[tuple[Mask, Anchor], tuple[Integers | None, npt.NDArray[np.int32], Integers]] = {}
+        self._date_of: Integers | None = None
+        self._days: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
 
     def _place(self, instant: Integers) -> Integers:
         if self._ranked is not None:
@@ -177,8 +221,8 @@ class History:
             if bound.anchor == "seat":
                 key = self.seat * self._span
             else:
-                anchor = {"end": self.end, "as_of": self.as_of, "assigned": self.assigned}[bound.anchor]
-                limit = self.as_of if bound.anchor == "as_of" else self.end
+                anchor = self._anchors[bound.anchor]
+                limit = self.end if bound.anchor in ("date", "birth") else anchor
                 instant = np.minimum(anchor + bound.offset, limit)
                 key = self.seat * self._span + self._place(instant)
             self._index[bound] = np.searchsorted(self._keys, key, side="left").astype(np.int64)
@@ -210,10 +254,7 @@ class History:
         return ratio(self.count(amount, window) / FIXED_POINT, self.count(weight, window))
 
     def days(self, mask: Mask, window: Window) -> Floats:
-        """(n,) on how many days of the window an event of the mask happened, at most as many as the window has.
-
-        A day is 24 hours, counted from the window's anchor: back from the snapshot's end, or on from the assignment.
-        """
+        """(n,) on how many UTC dates of the window an event of the mask happened. window: begins at a midnight."""
         start, stop, begun, _ = self._in_days(mask, window)
         return (begun[stop] - begun[start]).astype(np.float64)
 
@@ -232,17 +273,17 @@ class History:
         )
         return mean, np.sqrt(np.maximum(square - mean * mean, 0))
 
-    def since_last(self, mask: Mask, unit: int = DAY) -> Floats:
-        """(n,) time from the last event of the mask to the snapshot's end, in `unit`; NaN where there was none."""
-        return self._elapsed(mask, EVER, first=False, unit=unit)
+    def since_last(self, mask: Mask, clock: Clock = "end") -> Floats:
+        """(n,) days from the last event of the mask to where the clock's data ends; NaN where there was none."""
+        return (self._clocks[clock] - self._instant(mask, ever(clock), first=False)) / DAY
 
     def first_at(self, mask: Mask, window: Window = EVER) -> Floats:
         """(n,) instant of the first event of the mask in the window, in microseconds; NaN where there was none."""
         return self._instant(mask, window, first=True)
 
-    def last_value(self, mask: Mask, back: int = 0) -> Floats:
+    def last_value(self, mask: Mask, back: int = 0, window: Window = EVER) -> Floats:
         """(n,) the value of the last event of the mask (or `back` events before it); NaN where there was none."""
-        start, stop = self._positions(mask, EVER)
+        start, stop = self._positions(mask, window)
         has = stop - back > start
         return np.where(has, take(self._chosen(mask).value, stop - 1 - back), np.nan) / FIXED_POINT
 
@@ -253,14 +294,14 @@ class History:
         mean_square = ratio(self.count(square, window), number)
         return np.sqrt(np.maximum(mean_square - mean * mean, 0)) / FIXED_POINT
 
-    def streak(self, channel: Channel, breaks: Mask) -> Floats:
+    def streak(self, channel: Channel, breaks: Mask, window: Window = EVER) -> Floats:
         """(n,) the channel's sum since the last event of `breaks` (of all time where there was none)."""
         sums = self._sum(channel)
-        start, stop = self._positions(breaks, EVER)
+        start, stop = self._positions(breaks, window)
         has_broken = stop > start
         broken = take(self._rows(breaks), stop - 1)
         after_break = self._before(channel.mask, np.where(has_broken, broken + 1, self.index(BEGINNING)))
-        _, last = self._positions(channel.mask, EVER)
+        _, last = self._positions(channel.mask, window)
         return np.asarray(sums[last] - sums[after_break], np.float64)
 
     def trend_line(self, mask: Mask, window: Window) -> Floats:
@@ -275,9 +316,6 @@ class History:
         )
         spread = n * xx - x * x
         return ratio(n * xy - x * y, spread) / FIXED_POINT
-
-    def _elapsed(self, mask: Mask, window: Window, *, first: bool, unit: int) -> Floats:
-        return (self.end - self._instant(mask, window, first=first)) / unit
 
     def _instant(self, mask: Mask, window: Window, *, first: bool) -> Floats:
         start, stop = self._positions(mask, window)
@@ -335,80 +373,28 @@ class History:
         return self._counts[mask]
 
     def _in_days(self, mask: Mask, window: Window) -> tuple[Integers, Integers, npt.NDArray[np.int32], Integers]:
-        """The window's range among the mask's events; before each of them, how many days with one began; each such day.
+        """The window's range among the mask's events; before each of them, how many dates with one began; each such date.
 
-        A window of whole days from its anchor begins where a day begins, so the days inside are a difference of two
-        counts. Numbers of days tell apart within a seat only.
+        A window that begins at a midnight begins where a date begins, so the dates inside are a difference of two
+        counts. Numbers of dates tell apart within a seat only.
         """
-        anchor: Anchor = "assigned" if window.start.anchor == "assigned" else "end"
-        grid = self._grid(anchor)
         start, stop = self._positions(mask, window)
-        if (mask, anchor) not in self._days:
-            self._days[mask, anchor] = grid.days_of(self._rows(mask), self._events)
-        shift, begun, day = self._days[mask, anchor]
-        if shift is not None:
-            start, stop = start + shift[grid.copy], stop + shift[grid.copy]
-        return start, stop, begun, day
+        if mask not in self._days:
+            self._days[mask] = self._begun(self._rows(mask))
+        begun, date = self._days[mask]
+        return start, stop, begun, date
 
-    def _grid(self, anchor: Anchor) -> "_Grid":
-        if anchor not in self._grids:
-            instant = self.assigned if anchor == "assigned" else self.end
-            self._grids[anchor] = _Grid.of(self.seat, instant, self._events)
-        return self._grids[anchor]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Where days begin: for each seat at the same time of day where all of its snapshots agree on it (`number`: (n,) of
-    each event its seat's and its day's number), else for each copy of a seat that some of them agree on.
-
-    copy: (n,) each snapshot's copy; seat, phase: (n_copies,) its seat, and the microseconds of a UTC day at which its
-    days begin.
-    """
-
-    number: Integers | None
-    copy: Integers
-    seat: Integers
-    phase: Integers
-
-    @staticmethod
-    def of(seat: Integers, instant: Integers, events: Events) -> "_Grid":
-        """The days from which the instants are whole days away. seat, instant: (n,) of the snapshots."""
-        phase = instant % DAY
-        of_seat = np.zeros(int(max(seat.max(initial=-1), events.seat.max(initial=-1))) + 1, np.int64)
-        of_seat[seat] = phase
-        nothing = np.zeros(0, np.int64)
-        if (of_seat[seat] == phase).all():
-            same = int(phase[0]) if phase.size and (phase == phase[0]).all() else of_seat[events.seat]
-            day = (events.at - same) // DAY
-            low = int(day.min(initial=0))
-            span = int(day.max(initial=0)) - low + 2
-            return _Grid(events.seat * span + (day - low), nothing, nothing, nothing)
-        copies, copy = np.unique(seat * DAY + phase, return_inverse=True)
-        return _Grid(None, copy, copies // DAY, copies % DAY)
-
-    def days_of(self, chosen: Integers, events: Events) -> tuple[Integers | None, npt.NDArray[np.int32], Integers]:
-        """By how much a position among the chosen events is moved for each copy (None: not at all), before each position
-        how many days began, and each day's number.
-        """
-        shift: Integers | None = None
-        if self.number is not None:
-            number = self.number[chosen]
-        else:
-            of_seat = events.seat[chosen]
-            first = np.searchsorted(of_seat, self.seat, side="left")
-            lengths = np.searchsorted(of_seat, self.seat, side="right") - first
-            shift = np.cumsum(lengths) - lengths - first
-            owner = np.repeat(np.arange(self.seat.size), lengths)
-            position = np.arange(lengths.sum()) - shift[owner]
-            day = (events.at[chosen][position] - self.phase[owner]) // DAY
-            low = int(day.min(initial=0))
-            number = owner * (int(day.max(initial=0)) - low + 2) + (day - low)
+    def _begun(self, rows: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
+        if self._date_of is None:
+            date = self._events.at // DAY
+            low = int(date.min(initial=0))
+            self._date_of = self._events.seat * (int(date.max(initial=0)) - low + 2) + (date - low)
+        number = self._date_of[rows]
         is_new = np.ones(number.size, bool)
         np.not_equal(number[1:], number[:-1], out=is_new[1:])
         begun = np.zeros(number.size + 1, np.int32)
         np.cumsum(is_new, out=begun[1:])
-        return shift, begun, number[is_new]
+        return begun, number[is_new]
 
 
 def _ones(events: Events) -> Integers:

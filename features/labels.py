@@ -19,7 +19,7 @@ from features.compute import SNAPSHOT_SCHEMA
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Floats, Integers
 from features.instants import to_microseconds
-from features.log import Source
+from features.sources import Source
 from features.tools import ToolProfile
 
 DAY = MICROSECONDS_PER_DAY

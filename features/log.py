@@ -37,6 +37,8 @@ from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, or
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
+from features.sources import Source as Source  # the log gives them out: they can be had from here, too
+from features.sources import advance_sources, read_sources
 from features.tombstones import PERSONAL, erased, erasures
 from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
@@ -65,10 +67,6 @@ def _table(name: str, *columns: str, key: Sequence[str]) -> sa.Table:
 
 _seats = _table("seats", "known_at", *SEAT_SCHEMA.names, key=("seat_id", "known_at"))
 _events = _table("events", *EVENT_SCHEMA.names, key=("event_id",))
-_sources = _table(
-    "sources", "organization", "tool", "source", "lag", "first_available_at", "watermark",
-    key=("organization", "tool", "source"),
-)  # fmt: skip
 _decisions = _table(
     "decisions",
     "decision_id",
@@ -144,22 +142,6 @@ class Served:
     risk: dict[str, float]
     vector: npt.NDArray[np.float64]
     categories: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A feed of one organisation about one tool.
-
-    lag: how late it is by its nature. first_available_at, watermark: when the first and the last thing that it told us
-    became known; what happened before `watermark - lag` is complete.
-    """
-
-    organization: str
-    tool: str
-    source: str
-    lag: timedelta
-    first_available_at: datetime
-    watermark: datetime
 
 
 @dataclass(frozen=True)
@@ -247,7 +229,8 @@ class EventLog:
             new = self._append_events(connection, events)
             past = _without_erased(connection, batch.decisions)
             decisions = len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in past]))
-            self._advance_sources(connection, events, batch)
+            tools = self._tools_of(connection, events)
+            advance_sources(connection, events, batch, tools=tools, new=new, now=now)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
             mark(connection, told, now=now, queue=queue)
@@ -534,18 +517,7 @@ class EventLog:
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_sources).order_by(*_sources.primary_key.columns)).all()
-        return [
-            Source(
-                row.organization,
-                row.tool,
-                row.source,
-                timedelta(microseconds=row.lag),
-                from_microseconds(row.first_available_at),
-                from_microseconds(row.watermark),
-            )
-            for row in rows
-        ]
+            return read_sources(connection)
 
     def set_aside(self, limit: int = 100) -> list[Rejected]:
         """The latest items that were set aside."""
@@ -707,40 +679,10 @@ class EventLog:
         stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
         return self._insert_new(connection, _events, stored.to_pylist())
 
-    def _advance_sources(self, connection: sa.Connection, events: pa.Table, batch: Batch) -> None:
-        tools = {
-            row["seat_id"]: row["tool"]
-            for row in self._latest_in(connection, pc.unique(events.column("seat_id")).to_pylist())
-        }
-        for (organization, tool, source), (first, last) in sorted(_availability(events, tools).items()):
-            key = {"organization": organization, "tool": tool, "source": source}
-            where = sa.and_(*(_sources.c[name] == value for name, value in key.items()))
-            lag = batch.lags.get(source, timedelta(0)) // MICROSECOND
-            if source in batch.complete_until:
-                last = max(last, to_microseconds(batch.complete_until[source]))
-            row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
-            connection.execute(self._insert_ignore(_sources), [row])
-            before = connection.execute(sa.select(_sources).where(where).with_for_update()).one()
-            values = {
-                "lag": max(lag, before.lag),
-                "first_available_at": min(first, before.first_available_at),
-                "watermark": max(last, before.watermark),
-            }
-            connection.execute(sa.update(_sources).where(where).values(values))
-        self._advance_quiet_sources(connection, batch)
-
-    def _advance_quiet_sources(self, connection: sa.Connection, batch: Batch) -> None:
-        """A feed of which the batch has no event, but of whose organisation and tool it has seats, may be complete."""
-        if not batch.complete_until:
-            return
-        for organization, tool in sorted({(row["organization"], row["tool"]) for row in batch.seats.to_pylist()}):
-            for source, until in sorted(batch.complete_until.items()):
-                where = sa.and_(
-                    *(_sources.c[name] == value for name, value in
-                      (("organization", organization), ("tool", tool), ("source", source))),
-                    _sources.c.watermark < to_microseconds(until),
-                )  # fmt: skip
-                connection.execute(sa.update(_sources).where(where).values(watermark=to_microseconds(until)))
+    def _tools_of(self, connection: sa.Connection, events: pa.Table) -> dict[str, str]:
+        """The tool of each seat of the events."""
+        seats = pc.unique(events.column("seat_id")).to_pylist()
+        return {row["seat_id"]: row["tool"] for row in self._latest_in(connection, seats)}
 
     def _set_aside_rows(
         self, connection: sa.Connection, rejected: Sequence[Rejected], *, now: datetime, source: str
@@ -855,18 +797,6 @@ def _stored(row: dict[str, Any]) -> dict[str, Any]:
         name: to_microseconds(value) if name in _INSTANTS and value is not None else value
         for name, value in row.items()
     }
-
-
-def _availability(events: pa.Table, tools: Mapping[str, str]) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """First and last `available_at` of each feed among the events, by organisation, tool and source."""
-    spans: dict[tuple[str, str, str], tuple[int, int]] = {}
-    grouped = events.select(["seat_id", "source", "available_at"]).group_by(["seat_id", "source"])
-    for row in grouped.aggregate([("available_at", "min"), ("available_at", "max")]).to_pylist():
-        key = (organization_of(row["seat_id"]), tools[row["seat_id"]], row["source"])
-        first, last = (to_microseconds(row[name]) for name in ("available_at_min", "available_at_max"))
-        before = spans.get(key, (first, last))
-        spans[key] = (min(first, before[0]), max(last, before[1]))
-    return spans
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:

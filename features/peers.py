@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from features.coding import code_events, of_kinds
 from features.history import DAY, HOUR, Booleans, Events, Floats, Integers, ratio
-from features.log import Source
 from features.parallel import in_order
 from features.roster import Roster
+from features.sources import Source
 from features.tools import ToolProfile
 
 DEPTH_DAYS = 28

@@ -13,9 +13,9 @@ from features.catalogue import IS_USE, MISSING_CATEGORY
 from features.coding import code_events
 from features.history import DAY, KIND_CODES, Booleans, Events, Floats, Integers
 from features.instants import from_microseconds, to_microseconds
-from features.log import Source
 from features.parallel import in_order
 from features.roster import NEVER, Roster
+from features.sources import Source
 from features.tools import ToolProfile
 
 TENURE_BANDS = ((0.5, "under 6 months"), (2.0, "6 months to 2 years"), (5.0, "2 to 5 years"))  # years, our choice

@@ -1,17 +1,20 @@
 """The roster as arrays: what it said of a seat at any instant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.history import Booleans, Integers
-from features.instants import to_microseconds
-from features.log import Source
+from features.events import Kind
+from features.history import KIND_CODES, Booleans, Integers
+from features.instants import MICROSECOND, to_microseconds
+from features.sources import Source
 
+KIND_BITS: Mapping[str, int] = {kind: 1 << code for kind, code in KIND_CODES.items()}
 NEVER = np.iinfo(np.int64).max // 4
 
 
@@ -110,17 +113,56 @@ class Roster:
         """Whether the version speaks of a seat that was assigned and not removed at the instant."""
         return (self.assigned_at[version] <= instant) & (self.removed_at[version] > instant)
 
-    def lag(self, sources: Sequence[Source], version: Integers, as_of: Integers) -> Integers:
-        """(n,) microseconds: lag of the slowest source of the seat's organisation and tool known at `as_of`."""
+    def lag(
+        self, sources: Sequence[Source], version: Integers, as_of: Integers, kinds: Collection[Kind] | None = None
+    ) -> Integers:
+        """(n,) microseconds: lag of the slowest source of the seat's organisation and tool, as it was known at `as_of`.
+
+        kinds: of those sources alone that were known to tell one of these.
+        """
         lag = np.zeros(as_of.shape, np.int64)
+        for source, own in self._feeds_of(sources, version):
+            tells = [at for at, kind in source.known_kinds if kinds is None or kind in kinds]
+            if kinds is not None and not tells:
+                continue
+            since = 0 if kinds is None else to_microseconds(min(tells))
+            for known_at, one in source.known_lags:
+                if one:
+                    applies = (as_of >= max(to_microseconds(known_at), since)) & own
+                    np.maximum(lag, round(one.total_seconds() * 1_000_000), out=lag, where=applies)
+        return lag
+
+    def sees(self, sources: Sequence[Source], version: Integers, as_of: Integers) -> Integers:
+        """(n,) which kinds any source of the seat's organisation and tool was known to tell at `as_of`: KIND_BITS."""
+        seen = np.zeros(as_of.shape, np.int64)
+        for source, own in self._feeds_of(sources, version):
+            told: dict[datetime, int] = {}
+            for known_at, kind in source.known_kinds:
+                told[known_at] = told.get(known_at, 0) | KIND_BITS[kind]
+            for known_at, bits in told.items():
+                np.bitwise_or(seen, bits, out=seen, where=(as_of >= to_microseconds(known_at)) & own)
+        return seen
+
+    def begun(self, sources: Sequence[Source], version: Integers, as_of: Integers, bits: Integers) -> Integers:
+        """(n,) since when (microseconds) sources that at `as_of` were known to tell one of the kinds had told anything: what
+        was before, they have not seen. NEVER where there is none. bits: (n,) KIND_BITS.
+        """
+        begun = np.full(as_of.shape, NEVER, np.int64)
+        for source, own in self._feeds_of(sources, version):
+            first = to_microseconds(source.first_available_at) - source.known_lags[0][1] // MICROSECOND
+            for known_at, kind in source.known_kinds:
+                applies = own & (as_of >= to_microseconds(known_at)) & ((bits & KIND_BITS[kind]) > 0)
+                np.minimum(begun, first, out=begun, where=applies)
+        return begun
+
+    def _feeds_of(self, sources: Sequence[Source], version: Integers) -> Iterator[tuple[Source, Booleans]]:
+        """Each source that speaks of some of the seats, and (n,) of which."""
         own = self.feed[version]
         feeds: Mapping[tuple[str, str], int] = {row: number for number, row in enumerate(self.feeds.iter_rows())}
         for source in sources:
             number = feeds.get((source.organization, source.tool))
-            if source.lag and number is not None:
-                applies = (as_of >= to_microseconds(source.first_available_at)) & (own == number)
-                np.maximum(lag, round(source.lag.total_seconds() * 1_000_000), out=lag, where=applies)
-        return lag
+            if number is not None:
+                yield source, own == number
 
     @cached_property
     def _times(self) -> tuple[Integers, Integers]:

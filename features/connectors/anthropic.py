@@ -113,6 +113,7 @@ CONNECTORS = (
         lag=timedelta(hours=1),
         lag_reason="an hour",
         yields="a day's totals of `session`, `accepted`, `rejected`, and `task` for commits and pull requests",
+        kinds=(Kind.SESSION, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK),
         traps=(
             "an actor may be an API key: no person, left out and counted",
             "accepted and rejected are summed over the tools",
@@ -132,6 +133,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="3 days",
         yields="a seat per user; a day's totals of `session`, `prompt`, and `task` for commits and pull requests",
+        kinds=(Kind.SESSION, Kind.PROMPT, Kind.TASK),
         traps=(
             "the answer does not say its day: --day, a date in the document, or one in the file's name; else it says so",
             "a user whose counts are all 0 is a seat without events",
@@ -149,6 +151,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="3 days",
         yields="nothing of a person: it says the totals",
+        kinds=(),
         traps=("seat counts are totals of the organisation, no roster",),
         marks=(("daily_active_user_count", "assigned_seat_count"),),
         containers=("data", "summaries"),

@@ -144,6 +144,7 @@ def as_markdown() -> str:
             "",
             f"- Recognised by {alternatives}.",
             f"- Gives {connector.yields}.",
+            f"- Can tell {_told(connector)}; what no source of a tool can tell is unknown, not zero.",
             f"- Lag {spoken(connector)}: {connector.lag_reason}.",
         ]
         if connector.unread:
@@ -153,6 +154,12 @@ def as_markdown() -> str:
             lines.append(f"- Workflows, our choice; the first that is named counts: {named}.")
         lines += [f"- {trap[0].upper()}{trap[1:]}." if trap[0].isalpha() else f"- {trap}." for trap in connector.traps]
     return "\n".join(lines) + "\n"
+
+
+def _told(connector: Connector) -> str:
+    if connector.kinds is None:
+        return "the kinds that it has sent"
+    return ", ".join(f"`{kind}`" for kind in connector.kinds) or "no event"
 
 
 def spoken(connector: Connector) -> str:

@@ -53,6 +53,7 @@ CONNECTORS = (
         lag=timedelta(days=1),
         lag_reason="a day",
         yields="a seat per member; a day's totals of `prompt`, `accepted`, `rejected`",
+        kinds=(Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED),
         traps=(
             "`date` is in milliseconds",
             "rows with isActive false are licensed and idle: a seat without events",

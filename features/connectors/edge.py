@@ -163,7 +163,8 @@ class Connector:
     of a JSON document that hold its records. lag: the data is complete this long after it happened. columns: the
     fields that are known, whether read or not; one
     with * at its end stands for all that begin so. unread: those that are thrown away before anything looks at them.
-    workflows: what names a workflow, and which; our choice.
+    workflows: what names a workflow, and which; our choice. kinds: those that the format can tell, also where a file has
+    none of them: of the others it is not known whether they happened; None where that is what a file has.
     revision: of exports that repeat an event, its identifier and when the vendor last processed it; the last one counts.
     """
 
@@ -174,6 +175,7 @@ class Connector:
     lag: timedelta
     lag_reason: str
     yields: str
+    kinds: tuple[Kind, ...] | None
     traps: tuple[str, ...]
     marks: tuple[tuple[str, ...], ...]
     read: Read

@@ -116,9 +116,26 @@ def open_exports(
             if batch.events.num_rows:
                 quiet.pop(export.connector.source, None)
             yield batch
-    if quiet and seats:  # nobody did anything, and that is known: a seat of each tool carries the news
-        carriers = {seat.tool: seat for seat in reversed(seats)}
+    yield from _quiet(exports, seats, quiet)
+
+
+def _quiet(exports: Sequence[Export], seats: Sequence[Seat], quiet: Mapping[str, datetime]) -> Iterator[Batch]:
+    """Nobody did anything, and that is known: a seat of each tool carries the news, and of the connector's own tool also
+    which kinds of event would have been seen.
+    """
+    carriers = {seat.tool: seat for seat in reversed(seats)}
+    if quiet and carriers:
         yield Batch(seats_table(list(carriers.values())), EVENT_SCHEMA.empty_table(), complete_until=quiet)
+    for connector in {export.connector.name: export.connector for export in exports}.values():
+        if connector.source in quiet and connector.kinds and connector.tool in carriers:
+            source = connector.source
+            yield Batch(
+                seats_table([carriers[connector.tool]]),
+                EVENT_SCHEMA.empty_table(),
+                lags={source: connector.lag},
+                kinds={source: connector.kinds},
+                complete_until={source: quiet[source]},
+            )
 
 
 # ---------------------------------------------------------------- the first reading
@@ -363,6 +380,7 @@ def _batches(reader: _Reader, reached: datetime | None, file: str) -> Iterator[B
     """One batch at the least: it says how many records the file has."""
     source = reader.connector.source
     lags = {source: reader.connector.lag}
+    kinds = {} if reader.connector.kinds is None else {source: reader.connector.kinds}
     complete_until = {} if reached is None else {source: reached}
     items, told = reader.items(), 0
     while (chunk := list(islice(items, BATCH_ROWS))) or not told or reader.records > told:
@@ -373,6 +391,7 @@ def _batches(reader: _Reader, reached: datetime | None, file: str) -> Iterator[B
             events,
             rejected,
             lags=lags,
+            kinds=kinds,
             complete_until=complete_until,
             file=file,
             records=reader.records - told,

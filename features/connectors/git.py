@@ -301,6 +301,7 @@ class _Block:
             pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA),
             tuple(self.rejected),
             lags={source: LAG},
+            kinds={source: (Kind.TASK, Kind.WORK)},
             complete_until={} if complete_until is None else {source: complete_until},
         )
 

@@ -96,6 +96,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="complete after 3 full UTC days",
         yields="a seat per active user; a day's totals of `prompt`, `accepted`, and `task` for code review",
+        kinds=(Kind.PROMPT, Kind.ACCEPTED, Kind.TASK),
         traps=(
             "1-day and 28-day reports of the same day give the same events, once",
             "`active` leaves the command line out: its prompts are counted from totals_by_cli",
@@ -115,6 +116,7 @@ CONNECTORS = (
         lag=timedelta(days=1),
         lag_reason="activity shows within a day",
         yields="the roster: assignment, removal to come, team; a `session` at the last activity",
+        kinds=(Kind.SESSION,),
         traps=(
             "last_activity_at is null after 90 days: unknown, so no event and not never",
             "pending_cancellation_date is a removal to come: removed_at lies ahead",
@@ -135,6 +137,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="complete after 3 full UTC days",
         yields="the team of a seat",
+        kinds=(),
         traps=(
             "a membership holds for its day: the latest day tells the team of the seat, no past row is split by it",
             "teams under 5 seated users are omitted: no team is then known, which is not none",
@@ -151,6 +154,7 @@ CONNECTORS = (
         lag=timedelta(days=3),
         lag_reason="as the reports that it leads to",
         yields="nothing of a person: it says that the download links have to be fetched",
+        kinds=(),
         traps=("the first of two steps: the users are in the files behind the links",),
         marks=(("download_links",),),
         columns="download_links report_start_day report_end_day report_day",

@@ -61,6 +61,7 @@ CONNECTORS = (
         yields="`prompt` per use of a feature, `task` where the feature wrote or summed up something in an app that names a "
         "workflow",
         workflows=APP_WORKFLOWS,
+        kinds=(Kind.PROMPT, Kind.TASK),
         traps=(
             "app, action and category stand in a list of parameters",
             "what is offered unasked (category inactive) is not use",

@@ -247,6 +247,7 @@ CONNECTORS = (
         lag_reason="reports are refreshed 2 to 3 days late",
         yields="a seat per licensed user; a `prompt` a day and app that is a date of last activity",
         workflows=APP_WORKFLOWS,
+        kinds=(Kind.PROMPT,),
         traps=(
             "concealed names (a hash for the principal name) stay opaque, and it says so",
             "an absent date, empty or null, is no use of that app; a user without any date is a seat without events",
@@ -270,6 +271,7 @@ CONNECTORS = (
         lag_reason="audit records may take 2 to 3 days; they cannot be fetched after 7",
         yields="`prompt` per prompt, `task` where an answered one was about a document or meeting that names a workflow",
         workflows={**CONTEXT_WORKFLOWS, **APP_WORKFLOWS},
+        kinds=(Kind.PROMPT, Kind.TASK),
         traps=(
             "byte order marks; times without Z are UTC",
             "AuditData that was cut is set aside with its row",
@@ -292,6 +294,7 @@ CONNECTORS = (
         lag_reason="hours; 6 is our choice, on the safe side",
         yields="`prompt` per prompt, `task` where its context names a workflow",
         workflows={**CONTEXT_WORKFLOWS, **APP_WORKFLOWS},
+        kinds=(Kind.PROMPT, Kind.TASK),
         traps=(
             "bodies, attachments, links and mentions are thrown away before anything looks at them",
             "prompt and answer are one exchange: only the prompt counts",
@@ -311,6 +314,7 @@ CONNECTORS = (
         lag=timedelta(days=6),
         lag_reason="up to 6 days",
         yields="a seat per licensed person; a week's `prompt` total; collaboration hours as `work`",
+        kinds=(Kind.PROMPT, Kind.WORK),
         traps=(
             "names of metrics vary by tenant: an alias map",
             "NA or nothing is no licence: no seat; 0 is licensed and idle: a seat without events",

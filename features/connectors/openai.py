@@ -67,6 +67,7 @@ CONNECTORS = (
         lag=timedelta(days=1),
         lag_reason="a day after the end of the period",
         yields="the roster: assignment, department, removal; a week's total of `prompt`",
+        kinds=(Kind.PROMPT,),
         traps=(
             "rows are weeks or months: months hold the same weeks again, so they give seats only, and it says so",
             "enabled with 0 messages is a seat without events; no number is unknown",

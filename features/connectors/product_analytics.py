@@ -141,6 +141,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields=_YIELDS,
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=(
             _CLOCKS,
             "derived_tstamp is the corrected time; times without a zone are UTC",
@@ -162,6 +163,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields=_YIELDS,
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=(
             _CLOCKS,
             "available when ingested (created_at)",
@@ -182,6 +184,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields=_YIELDS,
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=(
             "an $insert_id that comes again on a device is one event: the latest processed counts, whatever the files' order",
             "available at its server upload time",
@@ -207,6 +210,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields=_YIELDS,
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=(
             "`time` is in seconds; duplicates by event, person and $insert_id: the latest processed counts",
             "available when the API received it",

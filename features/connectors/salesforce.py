@@ -101,6 +101,7 @@ CONNECTORS = (
         yields="`session` with its seconds where the panel was closed, `prompt` per message, `task` for a named task on a "
         "page whose object names a workflow",
         workflows=OBJECT_WORKFLOWS,
+        kinds=(Kind.SESSION, Kind.PROMPT, Kind.TASK),
         traps=(
             "IsAgentPanelExited soon after opening is a session of few seconds with nothing completed: a quick close",
             "user ids of 15 characters differ by letter case: they become those of 18 before letters are lowered",
@@ -119,6 +120,7 @@ CONNECTORS = (
         lag=timedelta(days=1),
         lag_reason="a day's file is written in the night after",
         yields="nothing of a person: it says that the log files have to be fetched",
+        kinds=(),
         traps=("the list of files is not the files",),
         marks=(("EventType", "LogDate", "LogFileFieldNames"),),
         containers=("records",),
@@ -134,6 +136,7 @@ CONNECTORS = (
         lag=timedelta(days=1),
         lag_reason="our choice: as the event log",
         yields="`accepted` or `rejected`, where it names the user and the answer",
+        kinds=(Kind.ACCEPTED, Kind.REJECTED),
         traps=("OnBehalfOf is a record and no user: without CreatedById it says that no person is named",),
         marks=(("RecommendationKey", "ActionReference"),),
         containers=("records",),

@@ -85,6 +85,7 @@ CONNECTORS = (
         lag_reason=_LAG_REASON,
         yields="`prompt` per assist, `task` where it succeeded on a record whose table names a workflow, else `error`",
         workflows=TABLE_WORKFLOWS,
+        kinds=(Kind.PROMPT, Kind.TASK, Kind.ERROR),
         traps=("one assist that both logs tell of counts once", "times without a zone are UTC"),
         marks=(("sys_id", "sys_created_by", "assists", "document_table"),),
         containers=("result", "records"),
@@ -101,6 +102,7 @@ CONNECTORS = (
         lag_reason=_LAG_REASON,
         yields="`prompt`, `error`, and `accepted` or `rejected` from the feedback",
         workflows=dict(SOURCE_WORKFLOWS),
+        kinds=(Kind.PROMPT, Kind.ERROR, Kind.ACCEPTED, Kind.REJECTED),
         traps=(
             "Accepted, SlightlyPositive, LikelyPositive are `accepted`; Rejected, SlightlyNegative `rejected`; Ignored neither",
             "prompt and response, also edited or untranslated, are thrown away before anything looks at them",

@@ -54,7 +54,7 @@ from features.connectors.rollout_model import (
     weekly_risk,
 )
 from features.decisions import NONE, Decision, Stage
-from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, SEAT_SCHEMA, Batch, Kind
+from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, SEAT_SCHEMA, USE_KINDS, Batch, Kind
 from features.interventions import FailureMode
 from features.tools import load_tools
 
@@ -85,6 +85,13 @@ DAY_SHIFT = 100  # training may precede the rollout: days in ids are never negat
 KINDS = tuple(str(kind) for kind in Kind)
 SOURCES = ("simulated:usage", "simulated:tickets", "simulated:surveys", "simulated:training", "decisions")
 USAGE, TICKETS, SURVEYS, TRAINING, DECISIONS = range(len(SOURCES))
+SOURCE_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    SOURCES[USAGE]: (*USE_KINDS, Kind.WORK, Kind.ERROR, Kind.HELP),
+    SOURCES[TICKETS]: (Kind.TICKET,),
+    SOURCES[SURVEYS]: (Kind.CONFIDENCE, Kind.NPS),
+    SOURCES[TRAINING]: (Kind.TRAINING,),
+    SOURCES[DECISIONS]: (Kind.INTERVENTION, Kind.REACTION),
+}
 SURFACE_WORKFLOWS = ("formatting", "rewording")
 TICKET_CATEGORIES = ("how_to", "error", "quality")
 STAGES = tuple(str(stage) for stage in Stage)
@@ -159,7 +166,8 @@ def open_simulated(
             SOURCES[USAGE]: timedelta(days=rollout.lag_days),
             SOURCES[TICKETS]: timedelta(hours=TICKET_LAG_HOURS),
         }
-        yield Batch(_seats(block), _events(block).cast(EVENT_SCHEMA), decisions=_decisions(block), lags=lags)
+        events = _events(block).cast(EVENT_SCHEMA)
+        yield Batch(_seats(block), events, decisions=_decisions(block), lags=lags, kinds=SOURCE_KINDS)
         done += len(block.group.number)
         progress(done, rollout.seats)
 

@@ -154,6 +154,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields="the kind that the words of the event's name say; `task` where `outcome` is completed and a workflow named",
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=(_CLOCKS, "available when received (receivedAt)", "without userId it is nobody's: left out and counted"),
         marks=(("messageId", "type", "event"), ("messageId", "event", "originalTimestamp")),
         containers=("batch",),
@@ -170,6 +171,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields="the kind that `data.action` says; `task` where `data.outcome` is completed and a workflow named",
+        kinds=None,  # a tracking plan is the sender's own: what it has sent
         traps=("source and id together identify an event", "subject may be a path: its last part is the person's key"),
         marks=(("specversion", "type", "source", "id"),),
         columns="specversion id source type subject time datacontenttype dataschema data recordedtime traceparent tracestate",
@@ -183,6 +185,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields="`training` in minutes for lessons, `help` for reading",
+        kinds=(Kind.TRAINING, Kind.HELP),
         traps=(
             _CLOCKS,
             "available when stored",
@@ -202,6 +205,7 @@ CONNECTORS = (
         lag=LAG,
         lag_reason=LAG_REASON,
         yields="`prompt` per question to a model, `error` where it failed",
+        kinds=(Kind.PROMPT, Kind.ERROR),
         traps=(
             "times are nanoseconds, as numbers in text",
             "spans without an end user are nobody's: left out and counted",

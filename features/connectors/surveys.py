@@ -96,6 +96,7 @@ CONNECTORS = (
         lag=timedelta(0),
         lag_reason="an answer is known when it is given",
         yields="`nps`, `confidence` (0 to 10) with scores of the text",
+        kinds=(Kind.NPS, Kind.CONFIDENCE),
         traps=(
             "text is scored only with consent, once, and dropped",
             "asked and not answered is not the same as not asked",
@@ -114,6 +115,7 @@ CONNECTORS = (
         lag=timedelta(0),
         lag_reason="none: it holds no events",
         yields="no events: which accounts are one person's, so that sources without addresses join",
+        kinds=(),
         traps=("columns: email, user_key, " + ", ".join(ACCOUNTS) + "; who is who is kept as pseudonyms only",),
         marks=(("email", "user_key"), *(("email", vendor) for vendor in ACCOUNTS)),
         columns=" ".join(("email", "user_key", *ACCOUNTS)),

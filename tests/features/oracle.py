@@ -7,7 +7,11 @@ Written from the catalogue's meanings and the design, not from the implementatio
 - An unknown `completed` ends a streak of sessions with nothing completed, but a short session with an unknown
   `completed` is a quick close.
 - A week's complaint weighs 0.5 ** (weeks / 2), to the nearest 1/1024; weeks are whole and back from the end.
-- A day of use, of meaningful use or of work is 24 hours: back from the end, or on from the assignment for the first weeks.
+- A day of use, of meaningful use or of work is a UTC date: one of the last so many before the date of the end, or one of
+  the first so many from that of the assignment on. Weeks of such days are seven dates.
+- What no source of the organisation and tool was known to tell is missing. The peers' is so if it was at their midnight.
+- Tickets and surveys end at the lag of the slowest source known to tell any of them, decisions at that of theirs.
+- A lag holds from when it was known; of several the largest. What a source tells holds likewise.
 - Completed high-value workflows: guided ones are left out; work without AI counts where its workflow is one of the tool's.
 - A total (`count` > 1) is that many things of the same value, scores and outcome. A total of prompts has no instant of
   its own: it is no try and no retry.
@@ -42,8 +46,9 @@ from features.events import SEAT_SCHEMA, Event, Kind, Scores, events_table
 from features.instants import to_microseconds
 from features.interventions import KINDS as INTERVENTIONS
 from features.labels import label_snapshots
-from features.log import ROSTER_SCHEMA, Source
+from features.log import ROSTER_SCHEMA
 from features.peers import Peers, days_needed, observe
+from features.sources import Source
 from features.tools import SHIPPED, ToolProfile, load_tools
 
 DAY = timedelta(days=1)
@@ -97,6 +102,14 @@ class World:
     events: tuple[Event, ...]
     sources: tuple[Source, ...]
     snapshots: tuple[tuple[str, datetime], ...]
+
+    def __post_init__(self) -> None:
+        """Where no source is described, there is one of each organisation and tool that tells everything at once."""
+        if not self.sources:
+            feeds = sorted({(version.organization, version.tool) for version in self.versions})
+            long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+            every = tuple(Source(*feed, "all", timedelta(0), long_ago, START) for feed in feeds)
+            object.__setattr__(self, "sources", every)
 
     def snapshot_frame(self) -> pl.DataFrame:
         return snapshot_frame(self.snapshots)
@@ -156,13 +169,34 @@ def latest(versions: Iterable[Version]) -> list[Version]:
 # --- the features ---------------------------------------------------------------------------------------------------
 
 
-def lag_of(version: Version, sources: Iterable[Source], as_of: datetime) -> timedelta:
-    """The largest lag among the sources of the seat's organisation and tool that had told us something by `as_of`."""
+VOICES, DECIDED = {"ticket", "confidence", "nps"}, {"intervention", "reaction"}
+
+
+def told_by(source: Source, as_of: datetime) -> set[str]:
+    """The kinds that the source was known to tell at `as_of`."""
+    if source.kinds is None:
+        return set(KINDS) - DECIDED if source.first_available_at <= as_of else set()
+    return {str(kind) for known_at, kind in source.kinds if known_at <= as_of}
+
+
+def own_sources(version: Version, sources: Iterable[Source]) -> list[Source]:
+    return [s for s in sources if (s.organization, s.tool) == (version.organization, version.tool)]
+
+
+def told_of(version: Version, sources: Iterable[Source], as_of: datetime) -> set[str]:
+    """The kinds that any source of the seat's organisation and tool was known to tell at `as_of`."""
+    return {kind for source in own_sources(version, sources) for kind in told_by(source, as_of)}
+
+
+def lag_of(version: Version, sources: Iterable[Source], as_of: datetime, of: set[str] | None = None) -> timedelta:
+    """The largest lag known at `as_of` among the sources of the seat's organisation and tool (that tell one of `of`)."""
     longest = timedelta(0)
-    for source in sources:
-        is_own = source.organization == version.organization and source.tool == version.tool
-        if is_own and source.first_available_at <= as_of and source.lag > longest:
-            longest = source.lag
+    for source in own_sources(version, sources):
+        if of is not None and not told_by(source, as_of) & of:
+            continue
+        for known_at, lag in source.lags or [(source.first_available_at, source.lag)]:
+            if known_at <= as_of and lag > longest:
+                longest = lag
     return longest
 
 
@@ -212,9 +246,9 @@ def number(events: Iterable[Event]) -> int:
     return sum(event.count for event in events)
 
 
-def day_numbers(events: Iterable[Event], anchor: datetime) -> list[int]:
-    """The days with an event: each is 24 hours, they begin whole days before or after the anchor."""
-    return sorted({(event.occurred_at - anchor) // DAY for event in events})
+def dates_of(events: Iterable[Event]) -> list[date]:
+    """The UTC dates with an event."""
+    return sorted({event.occurred_at.date() for event in events})
 
 
 def over(part: float, whole: float) -> float:
@@ -344,6 +378,11 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     end = as_of - lag_of(seat, sources, as_of)
     profile = PROFILES[seat.tool]
     ever = sorted((e for e in events if e.occurred_at < end and e.available_at <= as_of), key=in_order)
+    said_end, acted_end = (as_of - lag_of(seat, sources, as_of, kinds) for kinds in (VOICES, DECIDED))
+    said = sorted((e for e in events if e.occurred_at < said_end and e.available_at <= as_of), key=in_order)
+    said = [e for e in said if e.kind in VOICES]
+    acted = sorted((e for e in events if e.occurred_at < acted_end and e.available_at <= as_of), key=in_order)
+    acted = [e for e in acted if e.kind in DECIDED]
     hour = [e for e in events if as_of - HOUR <= e.occurred_at < as_of and e.available_at <= as_of and not ends_day(e)]
 
     def between(start: datetime, stop: datetime) -> list[Event]:
@@ -367,26 +406,41 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     def quick(window: Iterable[Event]) -> list[Event]:
         return [e for e in window if is_quick_close(e, profile)]
 
+    def on_dates(first: date, number: int) -> list[Event]:
+        wanted = {first + n * DAY for n in range(number)}
+        return [e for e in ever if e.occurred_at.date() in wanted]
+
+    def last_dates(number: int, until: int = 0) -> list[Event]:
+        return on_dates(end.date() - (number + until) * DAY, number)
+
     def on_days(window: Iterable[Event]) -> int:
-        return len(day_numbers(window, end))
+        return len(dates_of(window))
 
-    def on_days_of_life(window: Iterable[Event]) -> int:
-        return len(day_numbers(window, seat.assigned_at))
+    def since(happened: Sequence[Event], until: datetime = end) -> float:
+        return (until - happened[-1].occurred_at) / DAY if happened else NAN
 
-    def since(happened: Sequence[Event]) -> float:
-        return (end - happened[-1].occurred_at) / DAY if happened else NAN
+    def said_in(days: int, until: int = 0) -> list[Event]:
+        return [e for e in said if said_end - (days + until) * DAY <= e.occurred_at < said_end - until * DAY]
+
+    def acted_in(days: int) -> list[Event]:
+        return [e for e in acted if acted_end - days * DAY <= e.occurred_at]
 
     def last_value(answers: Sequence[Event], back: int = 0) -> float:
         return answers[-1 - back].value if len(answers) > back else NAN
 
-    d7, d14, d28, d56, d180 = (last_days(days) for days in (7, 14, 28, 56, 180))
-    fortnight_before, four_weeks_before = last_days(14, until=14), last_days(28, until=14)
-    weeks = [last_days(7, until=7 * week) for week in range(8)]
-    weeks_1_2 = between(seat.assigned_at, seat.assigned_at + 14 * DAY)
-    weeks_3_4 = between(seat.assigned_at + 14 * DAY, seat.assigned_at + 28 * DAY)
-    life = (end - seat.assigned_at) / DAY
+    d7, d14, d28, d56 = (last_days(days) for days in (7, 14, 28, 56))
+    four_weeks_before = last_days(28, until=14)
+    w7, w14, w28, w56 = (last_dates(days) for days in (7, 14, 28, 56))
+    w14_before = last_dates(14, until=14)
+    weeks = [last_dates(7, until=7 * week) for week in range(8)]
+    weeks_1_2 = on_dates(seat.assigned_at.date(), 14)
+    weeks_3_4 = on_dates(seat.assigned_at.date() + 14 * DAY, 14)
+    said_28, said_56, said_180 = (said_in(days) for days in (28, 56, 180))
+    acted_28, acted_56 = acted_in(28), acted_in(56)
+    dates_of_life = (end.date() - seat.assigned_at.date()).days
+    life = max((end - seat.assigned_at) / DAY, 0)
 
-    def used_share(window: list[Event]) -> float:
+    def used_share(window: list[Event]) -> float:  # of whole dates
         work = [e for e in window if e.kind in USES or is_opportunity(e, profile)]
         return over(on_days(used(window)), on_days(work))
 
@@ -397,14 +451,14 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         assisted = number(of(meaningful(window), "task"))
         return over(assisted, assisted + number(unassisted(window))) if unassisted(ever) else NAN
 
-    days = day_numbers(meaningful(d56), end)
-    gaps = [after - before for before, after in pairwise(days)] if len(days) >= 3 else []
+    days = dates_of(meaningful(w56))
+    gaps = [(after - before).days for before, after in pairwise(days)] if len(days) >= 3 else []
     gap = over(sum(gaps), len(gaps))
     spread = math.sqrt(over(sum((one - gap) ** 2 for one in gaps), len(gaps))) if gaps else NAN
 
-    def streak(counts: Callable[[Event], bool], ends: Callable[[Event], bool]) -> int:
+    def streak(counts: Callable[[Event], bool], ends: Callable[[Event], bool], events: Sequence[Event] = ever) -> int:
         total = 0
-        for event in reversed(ever):
+        for event in reversed(events):
             if ends(event):
                 break
             total += event.count if counts(event) else 0
@@ -429,8 +483,8 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
 
     def voiced(score: str) -> float:
         total = 0.0
-        for week, window in enumerate(weeks):
-            for event in of(window, "ticket", "confidence", "nps"):
+        for week in range(8):
+            for event in of(said_in(7, until=7 * week), "ticket", "confidence", "nps"):
                 scored = getattr(event.scores, score) if event.scores else None
                 total += event.count * round(scored or 0, 3) * round(1024 * 0.5 ** (week / 2)) / 1024
         return total
@@ -442,46 +496,53 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
     trained_before_any = first_use and first_training and first_training <= first_use
     last_training = of(ever, "training")[-1].occurred_at if of(ever, "training") else None
     used_since = [e for e in meaningful(ever) if last_training and e.occurred_at >= last_training]
-    answers = answered(ever, "confidence")
-    reactions = [e for e in of(ever, "reaction") if e.category in ("accepted", "dismissed")]
+    answers = answered(said, "confidence")
+    reactions = [e for e in of(acted, "reaction") if e.category in ("accepted", "dismissed")]
     last_reactions = {e.category for e in reactions if e.occurred_at == reactions[-1].occurred_at}
     hired = seat.hired_on and datetime(seat.hired_on.year, seat.hired_on.month, seat.hired_on.day, tzinfo=UTC)
-    is_four_weeks_old = life >= 28
+    is_four_weeks_old = dates_of_life >= 28
     no_early_use = int(not meaningful(weeks_1_2))
-
-    return {
-        "active_days_7": on_days(used(d7)),
-        "active_days_14": on_days(used(d14)),
-        "active_days_28": on_days(used(d28)),
-        "active_days_56": on_days(used(d56)),
+    began = [
+        source.first_available_at - min(source.lags or [(source.first_available_at, source.lag)])[1]
+        for source in own_sources(seat, sources)
+        if told_by(source, as_of) & {str(kind) for kind in profile.meaningful_kinds}
+    ]
+    saw_first_week = bool(began) and min(began) <= midnight_of(seat.assigned_at) + 7 * DAY
+    measured = [e for e in of(ever, "session") if e.value is not None]
+    measured_7, measured_28 = ([e for e in measured if e in window] for window in (d7, d28))
+    reached = max(
+        number(e for e in of(acted_28, "reaction") if e.category == stage)
+        for stage in ("delivered", "seen", "accepted", "dismissed")
+    )
+    values = {
+        "active_days_7": on_days(used(w7)),
+        "active_days_14": on_days(used(w14)),
+        "active_days_28": on_days(used(w28)),
+        "active_days_56": on_days(used(w56)),
         "uses_7": number(used(d7)),
         "uses_28": number(used(d28)),
         "sessions_7": number(of(d7, "session")),
         "sessions_28": number(of(d28, "session")),
         "prompts_28": number(of(d28, "prompt")),
         "days_since_use": since(used(ever)),
-        "use_trend_14": change(on_days(used(d14)), on_days(used(fortnight_before))),
-        "use_against_first_weeks": over(on_days(used(d14)), on_days_of_life(used(weeks_1_2)))
-        if is_four_weeks_old
-        else NAN,
-        "weeks_3_4_ratio": over(on_days_of_life(used(weeks_3_4)), on_days_of_life(used(weeks_1_2)))
-        if is_four_weeks_old
-        else NAN,
+        "use_trend_14": change(on_days(used(w14)), on_days(used(w14_before))),
+        "use_against_first_weeks": over(on_days(used(w14)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
+        "weeks_3_4_ratio": over(on_days(used(weeks_3_4)), on_days(used(weeks_1_2))) if is_four_weeks_old else NAN,
         "active_weeks_8": sum(1 for week in weeks if used(week)),
-        "used_share_14": used_share(d14),
-        "used_share_28": used_share(d28),
-        "used_share_56": used_share(d56),
+        "used_share_14": used_share(w14),
+        "used_share_28": used_share(w28),
+        "used_share_56": used_share(w56),
         "meaningful_7": number(meaningful(d7)),
         "meaningful_14": number(meaningful(d14)),
         "meaningful_28": number(meaningful(d28)),
         "meaningful_56": number(meaningful(d56)),
         "meaningful_ever": number(meaningful(ever)),
-        "meaningful_days_14": on_days(meaningful(d14)),
-        "meaningful_days_28": on_days(meaningful(d28)),
-        "meaningful_days_56": on_days(meaningful(d56)),
+        "meaningful_days_14": on_days(meaningful(w14)),
+        "meaningful_days_28": on_days(meaningful(w28)),
+        "meaningful_days_56": on_days(meaningful(w56)),
         "meaningful_weeks_8": sum(1 for week in weeks if meaningful(week)),
         "days_since_meaningful": since(meaningful(ever)),
-        "meaningful_trend_14": change(on_days(meaningful(d14)), on_days(meaningful(fortnight_before))),
+        "meaningful_trend_14": change(on_days(meaningful(w14)), on_days(meaningful(w14_before))),
         "meaningful_gap_mean": gap,
         "meaningful_gap_variation": over(spread, gap) if gaps else NAN,
         "meaningful_overdue": over(since(meaningful(ever)), gap) if gaps else NAN,
@@ -491,17 +552,21 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         "assisted_share_28": assisted_share(d28),
         "assisted_share_56": assisted_share(d56),
         "assisted_trend": assisted_share(d14) - assisted_share(four_weeks_before),
-        "no_meaningful_first_14": no_early_use if life >= 14 or not no_early_use else NAN,
-        "surface_days_28": 0 if meaningful(d28) else on_days(used(d28)),
-        "quick_close_share_7": over(number(quick(d7)), number(of(d7, "session"))),
-        "quick_close_share_28": over(number(quick(d28)), number(of(d28, "session"))),
+        "no_meaningful_first_14": no_early_use if (dates_of_life >= 14 and saw_first_week) or not no_early_use else NAN,
+        "surface_days_28": 0
+        if meaningful(w28) or meaningful(e for e in ever if e.occurred_at.date() == end.date())
+        else on_days(used(w28)),
+        "quick_close_share_7": over(number(quick(d7)), number(measured_7)),
+        "quick_close_share_28": over(number(quick(d28)), number(measured_28)),
         "quick_closes_1h": number(quick(hour)),
         "failed_attempts_1h": number(e for e in of(hour, "session") if e.completed is False),
         "errors_1h": number(of(hour, "error")),
         "rejected_1h": number(of(hour, "rejected")),
         "quick_close_streak": streak(
             lambda e: is_quick_close(e, profile), lambda e: e.kind == "task" or e.completed is True
-        ),
+        )
+        if measured or not of(ever, "session")
+        else NAN,
         "open_streak": streak(
             lambda e: e.kind == "session", lambda e: e.kind == "session" and e.completed is not False
         ),
@@ -511,33 +576,35 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         "help_28": number(of(d28, "help")),
         "help_per_session_28": over(number(of(d28, "help")), number(of(d28, "session"))),
         "prompts_per_task_28": over(number(of(d28, "prompt")), number(of(d28, "task"))),
-        "work_days_7": on_days(opportunities(d7)),
-        "work_days_28": on_days(opportunities(d28)),
-        "work_days_56": on_days(opportunities(d56)),
+        "work_days_7": on_days(opportunities(w7)),
+        "work_days_28": on_days(opportunities(w28)),
+        "work_days_56": on_days(opportunities(w56)),
         "unassisted_7": number(of(d7, "work")),
         "unassisted_28": number(of(d28, "work")),
         "days_since_work": since(opportunities(ever)),
-        "work_trend_14": change(on_days(opportunities(d14)), on_days(opportunities(fortnight_before))),
+        "work_trend_14": change(on_days(opportunities(w14)), on_days(opportunities(w14_before))),
         "confidence_last": last_value(answers),
         "confidence_change": last_value(answers) - last_value(answers, back=1),
-        "nps_last": last_value(answered(ever, "nps")),
-        "days_since_survey": since(answered(ever, *surveys)),
-        "confidence_slope": 28 * slope(answered(d180, "confidence")),
-        "surveys_asked_180": number(of(d180, *surveys)),
-        "response_share_180": over(number(answered(d180, *surveys)), number(of(d180, *surveys))),
-        "unanswered_streak": streak(lambda e: e.kind in surveys, lambda e: e.kind in surveys and e.value is not None),
+        "nps_last": last_value(answered(said, "nps")),
+        "days_since_survey": since(answered(said, *surveys), said_end),
+        "confidence_slope": 28 * slope(answered(said_180, "confidence")),
+        "surveys_asked_180": number(of(said_180, *surveys)),
+        "response_share_180": over(number(answered(said_180, *surveys)), number(of(said_180, *surveys))),
+        "unanswered_streak": streak(
+            lambda e: e.kind in surveys, lambda e: e.kind in surveys and e.value is not None, said
+        ),
         "prompt_length_28": mean_value(of(d28, "prompt")),
         "prompt_length_spread_28": statistics.pstdev(doublings) if len(doublings) >= 3 else NAN,
         "retry_share_28": over(len(retried), len(single)),
         "session_completion_28": over(done, done + failed),
         "attempts_per_completion_28": over(done + failed, done),
         "confidence_shown_28": 10 * over(sum(known_shares), len(known_shares)),
-        "tickets_28": number(of(d28, "ticket")),
+        "tickets_28": number(of(said_28, "ticket")),
         "frustration": voiced("frustration"),
         "uncertainty": voiced("uncertainty"),
         "frustration_and_uncertainty": voiced("frustration") * voiced("uncertainty"),
         "together_56": number(
-            e for e in of(d56, "ticket", *surveys) if is_voiced(e, "frustration") and is_voiced(e, "uncertainty")
+            e for e in of(said_56, "ticket", *surveys) if is_voiced(e, "frustration") and is_voiced(e, "uncertainty")
         ),
         "life_days": life,
         "life_week": math.floor(life / 7) + 1,
@@ -546,16 +613,17 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         "training_to_use_days": (first_meaningful - first_training) / DAY if trained_before else NAN,
         "training_to_any_use_days": (first_use - first_training) / DAY if trained_before_any else NAN,
         "trained_unused_days": 0 if used_since else since(of(ever, "training")),
-        "days_to_first_meaningful": (first_meaningful - seat.assigned_at) / DAY if first_meaningful else NAN,
+        "days_to_first_meaningful": max((first_meaningful - seat.assigned_at) / DAY, 0) if first_meaningful else NAN,
         **peers_oracle(facts, seat_id, as_of),
-        "interventions_28": number(of(d28, "intervention")),
-        "days_since_intervention": since(of(ever, "intervention")),
-        "seen_56": number(e for e in of(d56, "reaction") if e.category == "seen"),
-        "taken_56": number(e for e in of(d56, "reaction") if e.category == "accepted"),
-        "dismissed_56": number(e for e in of(d56, "reaction") if e.category == "dismissed"),
+        "interventions_28": number(of(acted_28, "intervention")),
+        "delivered_28": NAN if of(acted_28, "intervention") and not reached else reached,
+        "days_since_intervention": since(of(acted, "intervention"), acted_end),
+        "seen_56": number(e for e in of(acted_56, "reaction") if e.category == "seen"),
+        "taken_56": number(e for e in of(acted_56, "reaction") if e.category == "accepted"),
+        "dismissed_56": number(e for e in of(acted_56, "reaction") if e.category == "dismissed"),
         "last_reaction": (-1 if "dismissed" in last_reactions else 1) if reactions else NAN,
         **{
-            f"given_{name}_56": number(e for e in of(d56, "intervention") if e.category == name)
+            f"given_{name}_56": number(e for e in of(acted_56, "intervention") if e.category == name)
             for name in INTERVENTIONS
         },
         "tenure_days": (end - hired) / DAY if hired else NAN,
@@ -565,6 +633,68 @@ def oracle(facts: Facts, seat_id: str, as_of: datetime) -> dict[str, float | str
         "function": seat.function or "",
         "region": seat.region or "",
     }
+    told = told_of(seat, sources, as_of)
+    midnight = peers_midnight(as_of)
+    told_then = told_of(version_at(facts.versions[seat_id], midnight), sources, midnight)
+    return {
+        name: value if all(one & (told_then if name in OF_PEERS else told) for one in needed(name, profile)) else NAN
+        for name, value in values.items()
+    }
+
+
+OF_PEERS = [
+    "team_share_28",
+    "team_share_change_28",
+    "team_meaningful_28",
+    "champions_in_team",
+    "champion_same_role",
+    "role_share_28",
+    "meaningful_against_role",
+    "manager_meaningful_28",
+    "leaders_share_28",
+]
+COUNTED_KINDS = {
+    "sessions": {"session"}, "quick": {"session"}, "open": {"session"}, "failed": {"session"}, "session": {"session"},
+    "errors": {"error"}, "rejected": {"rejected"}, "help": {"help"}, "unassisted": {"work"}, "tickets": {"ticket"},
+    "trainings": {"training"}, "prompts": {"prompt"}, "active": USES, "uses": USES, "use": USES, "weeks": USES,
+    "surveys": {"confidence", "nps"}, "unanswered": {"confidence", "nps"}, "response": {"confidence", "nps"},
+    "frustration": VOICES, "uncertainty": VOICES, "together": VOICES,
+}  # fmt: skip
+
+
+def needed(name: str, profile: ToolProfile) -> list[set[str]]:
+    """Of each set some source must tell one kind for the feature to be known."""
+    means = {str(kind) for kind in profile.meaningful_kinds}
+    chances = {str(kind) for kind in profile.opportunity_kinds}
+    if name in OF_PEERS or name in ("workflows_28", "no_meaningful_first_14", "days_since_meaningful"):
+        return [means]
+    special = {
+        "days_since_use": [USES],
+        "days_since_work": [chances],
+        "days_to_first_meaningful": [means],
+        "surface_days_28": [USES, means],
+        "high_value_share_28": [{"task"}],
+        "rejected_share_28": [{"accepted"}, {"rejected"}],
+        "help_per_session_28": [{"help"}, {"session"}],
+        "prompts_per_task_28": [{"prompt"}, {"task"}],
+        "retry_share_28": [{"prompt"}, {"accepted", "task"}],
+        "session_completion_28": [],
+        "training_to_use_days": [{"training"}, means],
+        "training_to_any_use_days": [{"training"}, USES],
+        "trained_unused_days": [{"training"}, means],
+    }
+    if name in special:
+        return special[name]
+    first, second = (*name.split("_"), "")[:2]
+    if first == "used":
+        return [USES, chances - USES or chances]
+    if first == "assisted":
+        return [{"task"}, {"work"}]
+    if first == "meaningful":
+        return [means]
+    if first == "work":
+        return [chances]
+    return [COUNTED_KINDS[first]] if first in COUNTED_KINDS and second != "length" else []
 
 
 def oracle_rows(world: World) -> list[dict[str, float | str]]:
@@ -693,14 +823,25 @@ def peers_midnight(as_of: datetime) -> datetime:
 
 
 def random_sources(rng: random.Random) -> list[Source]:
-    """Feeds with lags, some of which become known on the way, at a midnight or within a day."""
+    """Feeds with lags, some of which become known on the way, at a midnight or within a day; some lags grow, and some feeds
+    cannot tell everything or learn to on the way.
+    """
     sources = []
     for organization in ORGANIZATIONS:
-        for tool in TOOLS[1:]:  # the first tool has no lag at all
+        for tool in TOOLS:
+            if tool == TOOLS[0]:  # no lag at all, and everything told
+                sources.append(Source(organization, tool, "all", timedelta(0), START - 300 * DAY, START + 120 * DAY))
+                continue
             for name in rng.sample(["vendor", "git", "survey"], k=2):
                 lag = rng.choice([timedelta(0), 2 * HOUR, DAY, 3 * DAY])
                 first = START + rng.choice([-30, 0, 40, 60]) * DAY + rng.choice([timedelta(0), 5 * HOUR])
-                sources.append(Source(organization, tool, name, lag, first, START + 120 * DAY))
+                grown = first + rng.choice([10, 30.3, 50]) * DAY
+                lags = rng.choice([(), (), ((first, lag), (grown, lag + rng.choice([HOUR, 2 * DAY])))])
+                told = rng.sample(KINDS, k=rng.choice([2, 5, len(KINDS)]))
+                known = tuple((rng.choice([first, first, grown]), Kind(kind)) for kind in told)
+                largest = max((one for _, one in lags), default=lag)
+                kinds = rng.choice([None, None, known])
+                sources.append(Source(organization, tool, name, largest, first, START + 120 * DAY, lags, kinds))
     return sources
 
 
@@ -762,13 +903,24 @@ def random_world(seed: int, *, seats: int, looks: int = 5, most_events: int = 36
         versions += own
         moments = [rng.choice([START + rng.random() * 110 * DAY, rng.choice(shared)]) for _ in range(looks - 2)]
         moments.append(rng.choice([seat.assigned_at, own[-1].known_at, own[-1].known_at - MICRO]))
-        moments.append(seat.assigned_at + rng.choice([-1, 1, 14, 28]) * DAY)
-        firsts = [s.first_available_at for s in sources if (s.organization, s.tool) == (seat.organization, seat.tool)]
+        moments.append(
+            rng.choice([seat.assigned_at, midnight_of(seat.assigned_at)]) + rng.choice([-1, 1, 14, 28]) * DAY
+        )
+        firsts = [
+            at
+            for s in own_sources(seat, sources)
+            for at, _ in (*(s.lags or [(s.first_available_at, None)]), *(s.kinds or ()))
+        ]
         if firsts and rng.random() < 0.3:
             moments[0] = rng.choice(firsts) + rng.choice([-1, 0]) * MICRO
         snapshots += [(seat.seat_id, moment) for moment in moments]
         midnights = [peers_midnight(moment) for moment in [*moments, *shared]]
-        ends = [moment - lag for moment in moments for lag in {timedelta(0), lag_of(seat, sources, moment)}]
+        ends = [
+            moment - lag
+            for moment in moments
+            for kinds in (None, VOICES, DECIDED)
+            for lag in {timedelta(0), lag_of(seat, sources, moment, kinds)}
+        ]
         ends_of_days = [midnight - lag_of(seat, sources, midnight) for midnight in midnights]
         theme = rng.choice(THEMES)
         at, dice = START, 0.0
@@ -790,7 +942,8 @@ def random_world(seed: int, *, seats: int, looks: int = 5, most_events: int = 36
                 edge = rng.choice([-1, 0, 1]) * MICRO
                 fixed = {"kind": "task", "workflow": rng.choice([*PROFILES[seat.tool].high_value_workflows, "commit"])}
             elif dice < 0.77:
-                at = seat.assigned_at + rng.choice([0, 14, 28]) * DAY
+                born = rng.choice([seat.assigned_at, midnight_of(seat.assigned_at)])
+                at = rng.choice([born, born, midnight_of(rng.choice(ends)) - 49 * DAY]) + rng.choice([0, 14, 28]) * DAY
                 edge = rng.choice([-1, 0, 1]) * MICRO
             elif dice < 0.84:
                 at = START + rng.randrange(1, 110) * DAY - MICRO

@@ -1,18 +1,22 @@
 """The signals of the brief, each on a history made by hand, with numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import numpy as np
 import pytest
 
-from features.catalogue import BY_NAME
-from features.events import Event, Scores
+from features.catalogue import BY_NAME, NUMERIC
+from features.events import Event, Kind, Scores
 from features.interventions import KINDS, FailureMode
-from features.log import Source
+from features.rules import strata, warnings_of
+from features.sources import Source
 
 DAY, HOUR, MINUTE, MICRO = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(microseconds=1)
 ASSIGNED = datetime(2026, 3, 2, 9, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)  # with which the date of assignment begins
 TOOL = "m365_copilot"  # meaningful is a task in one of its workflows
 MISSING = pytest.approx(math.nan, nan_ok=True)
 _numbers = count()
@@ -21,6 +25,10 @@ _numbers = count()
 def day(number, hours=1.0):
     """An instant of that day of the seat's life, from 0."""
     return ASSIGNED + number * DAY + hours * HOUR
+
+
+NOW = day(30)
+SLOW = Source("acme", TOOL, "admin_export", 3 * DAY, ASSIGNED, NOW)
 
 
 def did(kind, at, seat="me", **fields):
@@ -68,14 +76,14 @@ LOOKED_AROUND = [opened(day(1), 120.0, None), surface(day(3)), meaningful(day(5)
 
 
 @pytest.mark.parametrize(
-    ("days", "said"), [(13.99, MISSING), (14, 1), (200, 1)], ids=["too early", "two weeks", "for ever"]
+    ("days", "said"), [(13.6, MISSING), (13.7, 1), (200, 1)], ids=["too early", "two weeks", "for ever"]
 )
 def test_no_meaningful_use_in_the_first_two_weeks_is_said_when_they_are_over(features, days, said):
     assert features(LOOKED_AROUND, days)["no_meaningful_first_14"] == said
 
 
 @pytest.mark.parametrize(
-    ("at", "said"), [(ASSIGNED + 14 * DAY - MICRO, 0), (ASSIGNED + 14 * DAY, 1)], ids=["in time", "too late"]
+    ("at", "said"), [(MIDNIGHT + 14 * DAY - MICRO, 0), (MIDNIGHT + 14 * DAY, 1)], ids=["in time", "too late"]
 )
 def test_one_meaningful_use_in_the_first_two_weeks_answers_it(features, at, said):
     assert features([*LOOKED_AROUND, meaningful(at)], 30)["no_meaningful_first_14"] == said
@@ -97,7 +105,7 @@ def test_use_in_weeks_3_and_4_is_measured_against_weeks_1_and_2(features):
 
 
 def test_the_drop_is_not_judged_before_the_fourth_week_is_over(features):
-    row = features(EIGHT_DAYS_THEN_TWO, 27.99)
+    row = features(EIGHT_DAYS_THEN_TWO, 27.6)
     assert (row["weeks_3_4_ratio"], row["use_against_first_weeks"]) == (MISSING, MISSING)
 
 
@@ -108,6 +116,213 @@ def test_the_drop_of_weeks_3_and_4_is_remembered_while_the_present_is_compared_a
 
 def test_without_an_initial_period_of_use_there_is_no_drop(features):
     assert features([did("prompt", day(15))], 28)["weeks_3_4_ratio"] == MISSING
+
+
+# --- days are whole UTC dates ---------------------------------------------------------------------------------------
+
+WORKDAYS = [
+    [did("prompt", day(7 * week + number, hours)), did("work", day(7 * week + number, hours)), meaningful(day(7 * week + number, hours))]
+    for week in range(9) for number, hours in enumerate((0, 2, 4, 6, 8))
+]  # fmt: skip
+OF_DAYS = {
+    "active_days_7": 5, "active_days_14": 10, "active_days_28": 20, "active_days_56": 40, "active_weeks_8": 8,
+    "meaningful_days_14": 10, "meaningful_days_28": 20, "meaningful_days_56": 40, "meaningful_weeks_8": 8,
+    "work_days_7": 5, "work_days_28": 20, "work_days_56": 40, "used_share_14": 1, "used_share_28": 1, "used_share_56": 1,
+    "use_trend_14": 0, "meaningful_trend_14": 0, "work_trend_14": 0, "weeks_3_4_ratio": 1, "use_against_first_weeks": 1,
+    "no_meaningful_first_14": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hour", [0, 2, 5.25, 9, 10, 15, 23.99])
+@pytest.mark.parametrize("weekday", range(7))
+def test_five_days_a_week_are_five_of_seven_at_whatever_hour_one_looks(features, weekday, hour):
+    """Weeks of Monday to Friday, at hours that move through the day, looked at in the ninth week."""
+    events = [event for of_day in WORKDAYS for event in of_day]
+    row = features(events, None, at=MIDNIGHT + (56 + weekday) * DAY + hour * HOUR)
+    assert {name: row[name] for name in OF_DAYS} == OF_DAYS
+    assert row["meaningful_gap_mean"] == pytest.approx(7 / 5, abs=0.05)
+
+
+def test_use_on_every_day_is_seven_of_seven_and_the_running_date_is_not_among_them(features):
+    daily = [did("prompt", MIDNIGHT + number * DAY + 8 * HOUR) for number in range(60)]
+    row = features(daily, None, at=MIDNIGHT + 40 * DAY + 12 * HOUR)
+    assert (row["active_days_7"], row["active_days_28"], row["uses_7"]) == (7, 28, 7)
+    gone_today = features(daily[:40], None, at=MIDNIGHT + 40 * DAY + 12 * HOUR)
+    assert (gone_today["active_days_7"], gone_today["uses_7"]) == (7, 6)
+
+
+def test_totals_of_a_day_count_on_their_own_date_as_moments_of_it_do(features):
+    at = MIDNIGHT + 40 * DAY + 9 * HOUR
+    moments = [did("prompt", MIDNIGHT + number * DAY + 14 * HOUR) for number in (30, 33, 34, 39)]
+    totals = [did("prompt", MIDNIGHT + (number + 1) * DAY - MICRO, count=3) for number in (30, 33, 34, 39)]
+    names = ("active_days_7", "active_days_14", "active_days_28", "use_trend_14", "active_weeks_8")
+    one, other = (features(events, None, at=at) for events in (moments, totals))
+    assert [one[name] for name in names] == [other[name] for name in names] == [3, 4, 4, 1, 2]
+
+
+def test_dates_end_before_the_date_on_which_the_data_ends(features):
+    three_days_late = Source("acme", TOOL, "vendor", 3 * DAY, ASSIGNED, ASSIGNED + 99 * DAY)
+    daily = [did("prompt", MIDNIGHT + number * DAY + 8 * HOUR) for number in range(37)]
+    row = features(daily, None, at=MIDNIGHT + 40 * DAY + 12 * HOUR, sources=[three_days_late])
+    assert row["active_days_7"] == 7
+
+
+def test_meaningful_use_of_the_running_date_ends_surface_use(features):
+    busy = [did("prompt", MIDNIGHT + number * DAY + 8 * HOUR) for number in range(10, 28)]
+    at = MIDNIGHT + 30 * DAY + 12 * HOUR
+    assert features(busy, None, at=at)["surface_days_28"] == 18
+    assert features([*busy, meaningful(at - HOUR)], None, at=at)["surface_days_28"] == 0
+
+
+@pytest.mark.parametrize("before", [timedelta(0), MICRO, 3 * DAY])
+def test_who_used_it_before_the_seat_was_assigned_waited_no_days(features, before):
+    assert features([meaningful(ASSIGNED - before)], 28)["days_to_first_meaningful"] == 0
+
+
+def test_life_is_counted_to_where_the_data_ends_and_never_negative(features):
+    late = Source("acme", TOOL, "vendor", 3 * DAY, ASSIGNED - 9 * DAY, ASSIGNED)
+    young, older = (features([], days, sources=[late]) for days in (1, 10))
+    assert [(row["life_days"], row["life_week"]) for row in (young, older)] == [(0, 1), (7, 2)]
+
+
+# --- what no source can tell ----------------------------------------------------------------------------------------
+
+
+def tells(*kinds, source="report", since=ASSIGNED - 9 * DAY, lag=timedelta(0)):
+    return Source("acme", TOOL, source, lag, since, NOW, kinds=tuple((since, Kind(kind)) for kind in kinds))
+
+
+ONLY_PROMPTS = [did("prompt", day(number)) for number in range(27)]
+UNTOLD = [
+    "meaningful_7",
+    "meaningful_28",
+    "meaningful_ever",
+    "days_since_meaningful",
+    "no_meaningful_first_14",
+    "surface_days_28",
+    "sessions_28",
+    "work_days_28",
+    "used_share_28",
+    "unassisted_28",
+    "errors_28",
+    "errors_1h",
+    "help_28",
+    "tickets_28",
+    "frustration",
+    "trainings",
+    "quick_closes_1h",
+    "surveys_asked_180",
+    "unanswered_streak",
+    "team_share_28",
+    "leaders_share_28",
+    "champions_in_team",
+]
+
+
+def test_what_no_source_of_the_tool_can_tell_is_unknown_and_not_zero(features, organisation):
+    """A report of prompts has no task: nobody is warned of no meaningful use."""
+    row = features(ONLY_PROMPTS, 28, versions=organisation, sources=[tells("prompt")])
+    assert {name: row[name] for name in UNTOLD} == dict.fromkeys(UNTOLD, MISSING)
+    assert (row["active_days_28"], row["uses_28"], row["prompts_28"], row["interventions_28"]) == (27, 27, 27, 0)
+
+
+def test_no_early_warning_is_given_of_what_nobody_can_see(features):
+    row = features(ONLY_PROMPTS, 28, sources=[tells("prompt")])
+    vector = np.array([[row[feature.name] for feature in NUMERIC]])
+    assert not warnings_of(vector).any()
+    assert strata(vector).tolist() == ["in_use"]
+    seen = features(ONLY_PROMPTS, 28, sources=[tells("prompt"), tells("task", source="audit")])
+    vector = np.array([[seen[feature.name] for feature in NUMERIC]])
+    assert warnings_of(vector)[0].tolist() == [True, False, False]
+    assert strata(vector).tolist() == ["not_started"]
+
+
+def test_another_source_of_the_tool_that_can_tell_makes_it_zero(features):
+    row = features(ONLY_PROMPTS, 28, sources=[tells("prompt"), tells("task", "work", source="audit")])
+    assert (row["meaningful_28"], row["no_meaningful_first_14"], row["surface_days_28"]) == (0, 1, 27)
+
+
+@pytest.mark.parametrize("other", [{"tool": "github_copilot"}, {"organization": "zeta"}], ids=str)
+def test_a_source_of_another_tool_or_organisation_tells_nothing_here(features, other):
+    elsewhere = replace(tells("task"), **other)
+    assert features(ONLY_PROMPTS, 28, sources=[tells("prompt"), elsewhere])["meaningful_28"] == MISSING
+
+
+def test_before_a_source_was_known_nobody_could_tell(features):
+    later = tells("task", source="audit", since=day(27))
+    looks = [features(ONLY_PROMPTS, None, at=at, sources=[tells("prompt"), later]) for at in (day(27) - MICRO, day(27))]
+    assert [row["meaningful_28"] for row in looks] == [MISSING, 0]
+
+
+@pytest.mark.parametrize(("began", "said"), [(7, 1), (7.7, MISSING), (40, MISSING)])
+def test_first_weeks_that_no_source_saw_are_not_said_to_be_without_use(features, began, said):
+    audit = tells("task", source="audit", since=MIDNIGHT + began * DAY)
+    row = features(ONLY_PROMPTS, 60, sources=[tells("prompt"), audit])
+    assert (row["no_meaningful_first_14"], row["meaningful_28"]) == (said, 0)
+
+
+def test_sessions_without_a_length_are_not_said_to_have_been_long(features):
+    row = features([did("session", day(25), count=9)], 28)
+    assert (row["sessions_7"], row["quick_close_share_7"], row["quick_close_streak"]) == (9, MISSING, MISSING)
+
+
+# --- a lag that grows -----------------------------------------------------------------------------------------------
+
+
+def test_a_lag_that_grew_does_not_change_how_the_past_is_seen(features):
+    daily = [did("prompt", day(number)) for number in range(60)]
+    before = Source("acme", TOOL, "vendor", DAY, ASSIGNED, NOW)
+    grown = replace(before, lag=9 * DAY, lags=((ASSIGNED, DAY), (day(40), 9 * DAY)))
+    then = [features(daily, None, at=day(40) - MICRO, sources=[source]) for source in (before, grown)]
+    assert {name: MISSING if value != value else value for name, value in then[0].items()} == then[1]
+    now = [features(daily, None, at=day(40), sources=[source])["days_since_use"] for source in (before, grown)]
+    assert now == [1, 1]  # to where the data ends
+    assert [features(daily, None, at=day(40), sources=[s])["prompts_28"] for s in (before, grown)] == [28, 28]
+    assert [features(daily, None, at=day(40), sources=[s])["life_days"] for s in (before, grown)] == [
+        39 + 1 / 24,
+        31 + 1 / 24,
+    ]
+
+
+# --- what is known sooner is not held back --------------------------------------------------------------------------
+
+
+def test_tickets_and_surveys_end_at_the_lag_of_their_own_source(features):
+    sources = [tells("prompt", "task", lag=5 * DAY), tells("ticket", "nps", source="desk", lag=HOUR)]
+    told = [
+        voiced("ticket", NOW - 2 * HOUR, 0.8, 0.5),
+        did("nps", NOW - 2 * HOUR, value=3.0),
+        did("prompt", NOW - 2 * HOUR),
+    ]
+    row = features(told, None, at=NOW, sources=sources)
+    assert (row["tickets_28"], row["frustration"], row["together_56"], row["nps_last"]) == (1, 0.8, 1, 3)
+    assert (row["surveys_asked_180"], row["response_share_180"], row["days_since_survey"]) == (1, 1, 1 / 24)
+    assert (row["prompts_28"], row["uses_7"]) == (0, 0)
+    too_fresh = [voiced("ticket", NOW - HOUR + MINUTE, 0.8, 0.5)]
+    assert features(too_fresh, None, at=NOW, sources=sources)["tickets_28"] == 0
+
+
+def test_interventions_and_reactions_count_to_the_moment_whatever_the_slowest_source(features):
+    events = [
+        did("intervention", NOW - 2 * HOUR, category="refresher"),
+        did("reaction", NOW - HOUR, category="dismissed"),
+    ]
+    row = features(events, None, at=NOW, sources=[SLOW])
+    assert (row["interventions_28"], row["days_since_intervention"], row["given_refresher_56"]) == (1, 2 / 24, 1)
+    assert (row["dismissed_56"], row["last_reaction"], row["delivered_28"]) == (1, -1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reactions", "delivered"),
+    [([], MISSING), (["delivered"], 1), (["seen", "accepted"], 1), (["delivered", "delivered", "seen"], 2)],
+    ids=str,
+)
+def test_what_was_delivered_is_told_from_what_was_decided(features, reactions, delivered):
+    decided = [did("intervention", day(number), category="refresher") for number in (20, 21, 22)]
+    told = [did("reaction", day(23 + number), category=stage) for number, stage in enumerate(reactions)]
+    row = features([*decided, *told], 28)
+    assert (row["interventions_28"], row["delivered_28"]) == (3, delivered)
+    assert features([], 28)["delivered_28"] == 0
 
 
 # --- repeated open and quick close without a completed task ---------------------------------------------------------
@@ -525,7 +740,6 @@ def test_what_the_person_made_of_it(features, reactions, counts, last):
 
 # --- friction at this moment ----------------------------------------------------------------------------------------
 
-NOW = day(30)
 LIVE = ("quick_closes_1h", "failed_attempts_1h", "errors_1h", "rejected_1h")
 RIGHT_NOW = [
     opened(NOW - 50 * MINUTE, 4.0, False),
@@ -535,7 +749,6 @@ RIGHT_NOW = [
     did("error", NOW - 5 * MINUTE, count=2),
     did("rejected", NOW - MINUTE, count=5),
 ]
-SLOW = Source("acme", TOOL, "admin_export", 3 * DAY, ASSIGNED, NOW)
 
 
 @pytest.mark.parametrize("sources", [(), (SLOW,)], ids=["all live", "one source of the tool three days late"])

@@ -37,12 +37,39 @@ class Known:
     as_of: datetime
     end: datetime
     own: list
+    said: list
+    acted: list
+    sources: tuple
+
+    @property
+    def told(self):
+        """The kinds that some source was known to tell."""
+        return self.oracle.told_of(self.seat, self.sources, self.as_of)
+
+    def is_told(self, name):
+        """Whether some source was known to tell what the feature needs."""
+        profile, at = self.oracle.PROFILES[self.seat.tool], self.oracle.peers_midnight(self.as_of)
+        told = self.told
+        if name in self.oracle.OF_PEERS:
+            versions = self.facts.versions[self.seat.seat_id]
+            told = self.oracle.told_of(self.oracle.version_at(versions, at), self.sources, at)
+        return all(kinds & told for kinds in self.oracle.needed(name, profile))
+
+    def dates(self, days, until=0):
+        """The window of whole dates."""
+        midnight = self.oracle.midnight_of(self.end)
+        start, stop = midnight - (days + until) * self.oracle.DAY, midnight - until * self.oracle.DAY
+        return [event for event in self.own if start <= event.occurred_at < stop]
 
     def window(self, days, until=0):
         start, stop = self.end - (days + until) * self.oracle.DAY, self.end - until * self.oracle.DAY
         return [event for event in self.own if start <= event.occurred_at < stop]
 
     def of(self, *kinds, days=1000):
+        for own, clock in ((self.said, self.oracle.VOICES), (self.acted, self.oracle.DECIDED)):
+            if set(kinds) <= clock:
+                end = self.as_of - self.oracle.lag_of(self.seat, self.sources, self.as_of, clock)
+                return [e for e in own if e.kind in kinds and e.occurred_at >= end - days * self.oracle.DAY]
         return [event for event in self.window(days) if event.kind in kinds]
 
     def answers(self, *kinds, days=1000):
@@ -51,14 +78,26 @@ class Known:
     def meaningful(self, days=1000):
         return [e for e in self.window(days) if self.oracle.is_meaningful(e, self.oracle.PROFILES[self.seat.tool])]
 
-    def opportunities(self, days, until=0):
+    def meaningful_dates(self, days):
         profile = self.oracle.PROFILES[self.seat.tool]
-        return [event for event in self.window(days, until) if self.oracle.is_opportunity(event, profile)]
+        return {e.occurred_at.date() for e in self.dates(days) if self.oracle.is_meaningful(e, profile)}
+
+    def opportunities(self, days, until=0, *, whole=True):
+        profile = self.oracle.PROFILES[self.seat.tool]
+        return [
+            event
+            for event in (self.dates if whole else self.window)(days, until)
+            if self.oracle.is_opportunity(event, profile)
+        ]
 
     def first_days(self):
-        """What happened in the first 14 days of the seat."""
-        stop = self.seat.assigned_at + 14 * self.oracle.DAY
-        return [event for event in self.own if self.seat.assigned_at <= event.occurred_at < stop]
+        """What happened on the first 14 dates of the seat."""
+        start = self.oracle.midnight_of(self.seat.assigned_at)
+        return [event for event in self.own if start <= event.occurred_at < start + 14 * self.oracle.DAY]
+
+    def lived(self):
+        """Whole dates of the seat before that of the end."""
+        return (self.end.date() - self.seat.assigned_at.date()).days
 
     def others(self, days_ago=0):
         """What the roster said of the seat at that midnight, and of everybody else with the tool, with their depth."""
@@ -92,8 +131,15 @@ def answers(oracle):
         for seat_id, as_of in world.snapshots:
             seat = oracle.version_at(facts.versions[seat_id], as_of)
             end = as_of - oracle.lag_of(seat, world.sources, as_of)
-            own = [e for e in facts.events.get(seat_id, []) if e.occurred_at < end and e.available_at <= as_of]
-            known.append(Known(oracle, facts, seat, as_of, end, own))
+            ends = [
+                end,
+                *(as_of - oracle.lag_of(seat, world.sources, as_of, k) for k in (oracle.VOICES, oracle.DECIDED)),
+            ]
+            own = [
+                [e for e in facts.events.get(seat_id, []) if e.occurred_at < one and e.available_at <= as_of]
+                for one in ends
+            ]
+            known.append(Known(oracle, facts, seat, as_of, end, *own, world.sources))
     return pl.concat(frames), known
 
 
@@ -117,7 +163,9 @@ def test_a_feature_is_never_infinite(feature, answers):
 
 @pytest.mark.parametrize("feature", [f for f in NUMERIC if f.missing == "never"], ids=lambda feature: feature.name)
 def test_a_feature_that_is_never_missing_never_is(feature, answers):
-    assert not answers[0][feature.name].is_nan().any()
+    frame, known = answers
+    expected = [not one.is_told(feature.name) for one in known]
+    assert frame[feature.name].is_nan().to_list() == expected
 
 
 def _none_of(*kinds, days=1000):
@@ -129,7 +177,10 @@ def _none_answered(*kinds, days=1000):
 
 
 def _no_work(days):
-    return lambda known: not [*known.of(*USES, days=days), *known.opportunities(days)]
+    def missing(known):
+        return not [e for e in known.dates(days) if e.kind in USES] and not known.opportunities(days)
+
+    return missing
 
 
 def _no_high_value_task_or_work(days):
@@ -147,16 +198,19 @@ def _no_high_value_task_or_work(days):
 
 
 def _few_days(known):
-    return len(known.oracle.day_numbers(known.meaningful(56), known.end)) < 3
+    return len(known.meaningful_dates(56)) < 3
 
 
-def _unmeasured(kind):
-    return lambda known: not [event for event in known.of(kind, days=28) if event.value is not None]
+def _unmeasured(kind, days=28):
+    return lambda known: not [event for event in known.of(kind, days=days) if event.value is not None]
+
+
+def _untold_of_delivery(known):
+    return bool(known.of("intervention", days=28)) and not [e for e in known.of("reaction", days=28) if e.category]
 
 
 def _young_or_unused(known):
-    is_young = known.end - known.seat.assigned_at < 28 * known.oracle.DAY
-    return is_young or not [event for event in known.first_days() if event.kind in USES]
+    return known.lived() < 28 or not [event for event in known.first_days() if event.kind in USES]
 
 
 def _no_training_before(uses):
@@ -195,25 +249,26 @@ def _no_leader(known):
 
 MISSING = {
     "days_since_use": _none_of(*USES),
-    "use_trend_14": _none_of(*USES, days=28),
+    "use_trend_14": lambda known: not [event for event in known.dates(28) if event.kind in USES],
     "use_against_first_weeks": _young_or_unused,
     "weeks_3_4_ratio": _young_or_unused,
     "used_share_14": _no_work(14),
     "used_share_28": _no_work(28),
     "used_share_56": _no_work(56),
     "days_since_meaningful": lambda known: not known.meaningful(),
-    "meaningful_trend_14": lambda known: not known.meaningful(28),
+    "meaningful_trend_14": lambda known: not known.meaningful_dates(28),
     "meaningful_gap_mean": _few_days,
     "meaningful_gap_variation": _few_days,
     "meaningful_overdue": _few_days,
     "high_value_share_28": _none_of("task", days=28),
-    "quick_close_share_7": _none_of("session", days=7),
-    "quick_close_share_28": _none_of("session", days=28),
+    "quick_close_share_7": _unmeasured("session", days=7),
+    "quick_close_share_28": _unmeasured("session"),
+    "quick_close_streak": lambda known: known.of("session") and _unmeasured("session", days=1000)(known),
     "session_seconds_28": _unmeasured("session"),
     "rejected_share_28": _none_of("accepted", "rejected", days=28),
     "help_per_session_28": _none_of("session", days=28),
     "prompts_per_task_28": _none_of("task", days=28),
-    "days_since_work": lambda known: not known.opportunities(1000),
+    "days_since_work": lambda known: not known.opportunities(999, whole=False),
     "work_trend_14": lambda known: not known.opportunities(28),
     "confidence_last": _none_answered("confidence"),
     "confidence_change": lambda known: len(known.answers("confidence")) < 2,
@@ -247,6 +302,7 @@ MISSING = {
     "manager_meaningful_28": _manager_without_a_seat,
     "leaders_share_28": _no_leader,
     "days_since_intervention": _none_of("intervention"),
+    "delivered_28": _untold_of_delivery,
     "last_reaction": lambda known: not [e for e in known.of("reaction") if e.category in {"accepted", "dismissed"}],
     "assisted_share_14": _no_high_value_task_or_work(14),
     "assisted_share_28": _no_high_value_task_or_work(28),
@@ -263,7 +319,7 @@ def test_every_feature_that_may_be_missing_is_checked():
 @pytest.mark.parametrize("name", MISSING)
 def test_a_feature_is_missing_exactly_where_it_says_so(name, answers):
     frame, known = answers
-    expected = [MISSING[name](one) for one in known]
+    expected = [bool(MISSING[name](one)) or not one.is_told(name) for one in known]
     assert any(expected)
     assert not all(expected)
     assert frame[name].is_nan().to_list() == expected
@@ -281,8 +337,18 @@ def test_no_meaningful_first_14_is_missing_exactly_in_young_seats_without_one(an
 
     def is_missing(one):
         profile = one.oracle.PROFILES[one.seat.tool]
-        is_young = one.end - one.seat.assigned_at < 14 * one.oracle.DAY
-        return is_young and not [event for event in one.first_days() if one.oracle.is_meaningful(event, profile)]
+        if not one.is_told("no_meaningful_first_14"):
+            return True
+        means = {str(kind) for kind in profile.meaningful_kinds}
+        began = [
+            source.first_available_at - source.known_lags[0][1]
+            for source in one.oracle.own_sources(one.seat, one.sources)
+            if one.oracle.told_by(source, one.as_of) & means
+        ]
+        unseen = min(began) > one.oracle.midnight_of(one.seat.assigned_at) + 7 * one.oracle.DAY
+        return (one.lived() < 14 or unseen) and not [
+            event for event in one.first_days() if one.oracle.is_meaningful(event, profile)
+        ]
 
     assert frame["no_meaningful_first_14"].is_nan().to_list() == [is_missing(one) for one in known]
 
@@ -469,8 +535,8 @@ def test_a_feature_without_words_says_nothing():
     ("name", "value", "phrase"),
     [
         ("sessions_7", 6.0, "6 sessions in 7 days"),
-        ("days_since_use", 2.26, "last used 2.3 days ago"),
-        ("days_since_use", 12.6, "last used 13 days ago"),
+        ("days_since_use", 2.26, "last used 2.3 days before the data ends"),
+        ("days_since_use", 12.6, "last used 13 days before the data ends"),
         ("quick_close_share_7", 5 / 6, "83% of sessions in 7 days closed quickly with nothing completed"),
         ("confidence_change", -2.0, "confidence answer changed by -2 points"),
     ],

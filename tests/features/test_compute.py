@@ -1,7 +1,9 @@
 import random
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute
@@ -12,10 +14,10 @@ from hypothesis import strategies as st
 import features.compute
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, NUMERIC, Group
 from features.compute import SNAPSHOT_SCHEMA, compute_blocks, compute_features, pack, seat_blocks
-from features.events import SEAT_SCHEMA, Event, events_table
+from features.events import SEAT_SCHEMA, Event, Kind, events_table
 from features.instants import to_microseconds
-from features.log import Source
 from features.peers import Peers
+from features.sources import Source
 
 DAY, HOUR, MICRO = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 NAMES = [feature.name for feature in FEATURES]
@@ -288,7 +290,7 @@ def test_pack_keeps_catalogue_order(oracle):
     frame = oracle.random_world(5, seats=3).features()
     vectors, categories = pack(frame.select(reversed(frame.columns)))
     assert vectors.shape == (frame.height, len(NUMERIC))
-    assert vectors[0, 4] == frame[NUMERIC[4].name][0]
+    assert np.array_equal(vectors[:, 4], frame[NUMERIC[4].name].to_numpy(), equal_nan=True)
     assert categories[0] == [frame[feature.name][0] for feature in CATEGORIES]
 
 
@@ -322,7 +324,10 @@ def later_roster(oracle, rng, versions, as_of):
 def was_known(oracle, world, version, event, as_of):
     """Whether a snapshot at `as_of` may look at the event: in its windows, in its last hour, or as its peers'."""
     midnight = oracle.peers_midnight(as_of)
-    ends = [(at - oracle.lag_of(version, world.sources, at), at) for at in (as_of, midnight)]
+    own = next((kinds for kinds in (oracle.VOICES, oracle.DECIDED) if event.kind in kinds), None)
+    ends = [
+        (at - oracle.lag_of(version, world.sources, at, kinds), at) for at in (as_of, midnight) for kinds in (None, own)
+    ]
     is_live = as_of - HOUR <= event.occurred_at < as_of and event.available_at <= as_of
     return is_live or any(event.occurred_at < end and event.available_at <= at for end, at in ends)
 
@@ -349,13 +354,23 @@ def test_what_was_not_known_at_as_of_changes_nothing(oracle, seed):
         )
         edge = max(end, midnight_end) if max(end, midnight_end) < as_of - HOUR else as_of
         for at, available_at in ((edge, max(edge, as_of)), (as_of, as_of), (end - DAY, as_of + MICRO)):
-            kind = rng.choice(["task", "session", "error", None])
+            kind = rng.choice(["task", "session", "error", None if at == as_of else "work"])
             new = oracle.any_event(
                 rng, rng.randrange(10**9), version, at, kind=kind, available_at=available_at, count=7
             )
             events += [new, new.model_copy(update={"seat_id": seat + "n", "available_at": max(at, as_of)})]
     sources = [s for s in world.sources if s.first_available_at <= as_of]
-    late = [oracle.replace(s, first_available_at=as_of + MICRO, source="new", lag=9 * DAY) for s in world.sources]
+    sources = [
+        oracle.replace(
+            s,
+            lag=99 * DAY,
+            lags=(*(known for known in s.known_lags if known[0] <= as_of), (as_of + MICRO, 99 * DAY)),
+            kinds=(*(known for known in s.known_kinds if known[0] <= as_of), *((as_of + MICRO, kind) for kind in Kind)),
+        )
+        for s in sources
+    ]
+    new = {"first_available_at": as_of + MICRO, "source": "new", "lag": 9 * DAY, "lags": (), "kinds": None}
+    late = [oracle.replace(s, **new) for s in world.sources]
     after = oracle.World(
         tuple(later_roster(oracle, rng, world.versions, as_of)), tuple(events), (*sources, *late), before.snapshots
     )
@@ -381,40 +396,58 @@ def test_others_are_seen_as_of_the_last_midnight_only(oracle, seed):
 # --- how far a feature looks back -----------------------------------------------------------------------------------
 
 
-def is_inside(oracle, facts, seat, event, window, as_of):
+def is_inside(oracle, facts, seat, event, window, as_of, *, is_dated):
     """Whether the window, as the catalogue says it in words, may hold the event."""
     end = as_of - oracle.lag_of(seat, facts.sources, as_of)
+    date, birth = oracle.midnight_of(end), oracle.midnight_of(seat.assigned_at)
     in_words = {
         "now": False,
         "1 hour": event.occurred_at >= as_of - HOUR,
-        "8 weeks": event.occurred_at >= end - 56 * DAY,
-        "first 14 days": event.occurred_at < seat.assigned_at + 14 * DAY,
-        "first 28 days": event.occurred_at < seat.assigned_at + 28 * DAY,
-        "14 days and the first 14": event.occurred_at >= end - 14 * DAY
-        or event.occurred_at < seat.assigned_at + 14 * DAY,
+        "8 weeks": event.occurred_at >= date - 56 * DAY,
+        "first 14 days": event.occurred_at < birth + 14 * DAY,
+        "first 28 days": event.occurred_at < birth + 28 * DAY,
+        "14 days and the first 14": event.occurred_at >= date - 14 * DAY or event.occurred_at < birth + 14 * DAY,
     }
-    return in_words[window] if window in in_words else event.occurred_at >= end - int(window.split()[0]) * DAY
+    if window in in_words:
+        return in_words[window]
+    return event.occurred_at >= (date if is_dated else end) - int(window.split()[0]) * DAY
+
+
+DATED = re.compile(r"(active_|used_share|surface_|work_)|.*(_days_\d+|_trend_14|_gap_|_overdue|against_first)").match
+
+
+def window_of(feature):
+    is_dated = feature.group is not Group.PEERS and DATED(feature.name) is not None
+    return feature.window, feature.group is Group.PEERS, is_dated
 
 
 @pytest.fixture(scope="session")
 def outside_dropped(oracle):
-    """By window, and whether it is one of peers, whose last instant is that of midnight: the features of many snapshots
-    with everything that happened outside of the window left out.
+    """By window, whether it is one of peers, whose last instant is that of midnight, and whether it is of whole dates:
+    the features of many snapshots with everything that happened outside of the window left out.
     """
-    found = {(feature.window, feature.group is Group.PEERS): [] for feature in FEATURES}
-    found |= {(window, of_peers): [] for window in ("now", "so far") for of_peers in (False, True)}
+    found = {window_of(feature): [] for feature in FEATURES}
+    found |= {(window, *which): [] for window in ("now", "so far") for which in ((0, 0), (0, 1), (1, 0))}
     for seed in range(60, 62):
         world = oracle.random_world(seed, seats=400, looks=3)
         looks = Counter(at for _, at in world.snapshots if at > oracle.START + 57 * DAY)
         [(as_of, _)] = looks.most_common(1)  # on whose edges events are crowded
         facts, midnight = oracle.Facts(world), oracle.peers_midnight(as_of)
         seats = {seat_id: oracle.version_at(versions, as_of) for seat_id, versions in facts.versions.items()}
-        for (window, of_peers), frames in found.items():
+        for (window, of_peers, is_dated), frames in found.items():
             events = [
                 event
                 for event in world.events
                 if window == "so far"
-                or is_inside(oracle, facts, seats[event.seat_id], event, window, midnight if of_peers else as_of)
+                or is_inside(
+                    oracle,
+                    facts,
+                    seats[event.seat_id],
+                    event,
+                    window,
+                    midnight if of_peers else as_of,
+                    is_dated=is_dated,
+                )
             ]
             snapshots = tuple((seat_id, as_of) for seat_id in seats)
             frames.append(oracle.World(world.versions, tuple(events), world.sources, snapshots).features())
@@ -430,8 +463,8 @@ OF_THE_ROSTER = {"team_size_before_28"}  # what happens changes nothing of it
     "feature", [f for f in FEATURES if f.window != "so far" and f.name not in MORE], ids=lambda f: f.name
 )
 def test_a_feature_looks_no_further_back_than_its_window(feature, outside_dropped):
-    of_peers = feature.group is Group.PEERS
-    whole, cut = (outside_dropped[window, of_peers][feature.name] for window in ("so far", feature.window))
+    _, *which = window_of(feature)
+    whole, cut = (outside_dropped[window, *which][feature.name] for window in ("so far", feature.window))
     assert cut.equals(whole)
 
 
@@ -439,8 +472,8 @@ def test_a_feature_looks_no_further_back_than_its_window(feature, outside_droppe
     "feature", [f for f in NUMERIC if f.window != "now" and f.name not in OF_THE_ROSTER], ids=lambda f: f.name
 )
 def test_a_feature_looks_back(feature, outside_dropped):
-    of_peers = feature.group is Group.PEERS
-    whole, cut = (outside_dropped[window, of_peers][feature.name] for window in ("so far", "now"))
+    _, *which = window_of(feature)
+    whole, cut = (outside_dropped[window, *which][feature.name] for window in ("so far", "now"))
     assert not cut.equals(whole)
 
 

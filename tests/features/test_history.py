@@ -15,8 +15,10 @@ from features.history import (
     Events,
     History,
     Window,
+    ever,
+    first_dates,
+    last_dates,
     last_days,
-    life_days,
     ratio,
     take,
 )
@@ -83,12 +85,12 @@ def test_a_window_of_the_past_ends_where_it_says():
 def test_a_window_of_the_seats_life_stops_at_the_end():
     rows = [(0, 9 * DAY), (0, 10 * DAY), (0, 23 * DAY), (0, 24 * DAY)]
     two = history(rows, seat=(0, 0), end=(23 * DAY, 99 * DAY), assigned=(10 * DAY, 10 * DAY))
-    assert two.total(COUNTS, life_days(0, 14)).tolist() == [1, 2]
+    assert two.total(COUNTS, first_dates(0, 14)).tolist() == [1, 2]
 
 
 def test_a_seat_that_is_not_assigned_yet_has_empty_first_weeks():
     one = history([(0, DAY)], end=(5 * DAY,), assigned=(10 * DAY,))
-    assert one.total(COUNTS, life_days(0, 14)).tolist() == [0]
+    assert one.total(COUNTS, first_dates(0, 14)).tolist() == [0]
 
 
 def test_seats_do_not_see_each_other():
@@ -107,33 +109,47 @@ def test_no_snapshots_give_no_answers():
     assert history([(0, DAY)], seat=(), end=()).total(COUNTS, EVER).size == 0
 
 
-def test_a_day_is_24_hours_back_from_the_end():
-    end = 100 * DAY + 9 * HOUR
-    rows = [(0, end - 3 * DAY), (0, end - 2 * DAY - 1), (0, end - 2 * DAY), (0, end - 1)]
-    assert history(rows, end=(end,)).days(every, EVER).tolist() == [3.0]
+def test_a_day_is_a_utc_date():
+    rows = [(0, 97 * DAY - 1), (0, 97 * DAY), (0, 98 * DAY - 1), (0, 99 * DAY)]
+    assert history(rows, end=(100 * DAY + 9 * HOUR,)).days(every, EVER).tolist() == [3.0]
 
 
-@pytest.mark.parametrize("days", [1, 7, 14, 28])
-def test_no_more_days_of_a_window_are_counted_than_it_has(days):
-    """Something every hour, and snapshots at every hour of a day: UTC dates would count one more."""
-    hourly = [(0, hour * HOUR) for hour in range(40 * 24)]
-    ends = tuple(35 * DAY + hour * HOUR + 1 for hour in range(24))
+@pytest.mark.parametrize("dates", [1, 7, 14, 28])
+def test_the_last_dates_are_whole_and_as_many_whatever_the_hour(dates):
+    """Something every hour, and snapshots at every hour of a day, its midnight first: the running date is left out."""
+    hourly = [(0, hour * HOUR) for hour in range(70 * 24)]
+    ends = tuple(60 * DAY + hour * HOUR for hour in range(24))
     several = history(hourly, seat=(0,) * 24, end=ends)
-    assert several.days(every, last_days(days)).tolist() == [days] * 24
-    assert several.days(every, last_days(days, until=days)).tolist() == [min(days, 35 - days + 1)] * 24
+    assert several.days(every, last_dates(dates)).tolist() == [dates] * 24
+    assert several.days(every, last_dates(dates, until=dates)).tolist() == [dates] * 24
+    assert several.total(COUNTS, last_dates(dates)).tolist() == [24 * dates] * 24
 
 
-def test_the_first_two_weeks_and_the_two_after_them_have_fourteen_days_each():
+def test_the_last_date_ends_at_midnight_and_takes_what_stands_at_its_last_microsecond():
+    rows = [(0, 99 * DAY - 1), (0, 99 * DAY), (0, 100 * DAY - 1), (0, 100 * DAY)]
+    assert history(rows, end=(100 * DAY + 9 * HOUR,)).total(COUNTS, last_dates(1)).tolist() == [2]
+
+
+def test_the_first_two_weeks_and_the_two_after_them_have_fourteen_dates_each():
     hourly = [(0, hour * HOUR) for hour in range(40 * 24)]
     three = history(hourly, seat=(0,) * 3, end=(35 * DAY,) * 3, assigned=[DAY, DAY + 9 * HOUR, DAY + 23 * HOUR])
-    assert three.days(every, life_days(0, 14)).tolist() == [14.0] * 3
-    assert three.days(every, life_days(14, 28)).tolist() == [14.0] * 3
+    for window in (first_dates(0, 14), first_dates(14, 28)):
+        assert three.days(every, window).tolist() == [14.0] * 3
+        assert three.total(COUNTS, window).tolist() == [14 * 24] * 3
 
 
-def test_snapshots_of_one_seat_at_other_hours_count_other_days():
-    rows = [(0, 90 * DAY), (0, 90 * DAY + 12 * HOUR), (1, 90 * DAY)]
+def test_snapshots_of_one_seat_at_other_hours_count_the_same_dates():
+    rows = [(0, 90 * DAY), (0, 90 * DAY + 12 * HOUR), (0, 91 * DAY), (1, 90 * DAY)]
     ends = (99 * DAY + 6 * HOUR, 99 * DAY, 99 * DAY + 13 * HOUR, 99 * DAY + 6 * HOUR)
-    assert history(rows, seat=(0, 0, 0, 1), end=ends).days(every, EVER).tolist() == [2.0, 1.0, 1.0, 1.0]
+    assert history(rows, seat=(0, 0, 0, 1), end=ends).days(every, last_dates(14)).tolist() == [2.0, 2.0, 2.0, 1.0]
+
+
+def test_a_clock_of_its_own_ends_elsewhere():
+    given = {"seat": [0], "end": [90 * DAY], "as_of": [100 * DAY], "assigned": [0], "voice": [99 * DAY]}
+    instants = {name: np.array(value, np.int64) for name, value in given.items()}
+    one = History(events([(0, 80 * DAY), (0, 95 * DAY), (0, 99 * DAY)]), **instants)
+    assert [one.total(COUNTS, ever(clock)).tolist() for clock in ("end", "voice", "decided")] == [[1], [2], [1]]
+    assert (one.since_last(every).tolist(), one.since_last(every, "voice").tolist()) == ([10.0], [4.0])
 
 
 def test_the_same_day_in_two_seats_is_two_days():
@@ -187,7 +203,7 @@ def test_the_last_hour_is_that_before_as_of_whatever_the_lag(lag):
 
 def test_what_lies_between_the_end_and_as_of_is_in_no_other_window():
     one = history([(0, 96 * DAY), (0, 97 * DAY), (0, 100 * DAY - 1)], end=(97 * DAY,), as_of=(100 * DAY,))
-    assert [one.total(COUNTS, window).tolist() for window in (EVER, last_days(7), life_days(0, 1000))] == [[1]] * 3
+    assert [one.total(COUNTS, window).tolist() for window in (EVER, last_days(7), first_dates(0, 1000))] == [[1]] * 3
     assert one.since_last(every).tolist() == [1.0]
 
 
@@ -240,7 +256,7 @@ def test_a_mean_is_weighted_and_missing_without_weight():
     assert np.array_equal(two.mean(Channel(every, amount), COUNTS, EVER), [2.0, np.nan], equal_nan=True)
 
 
-@pytest.mark.parametrize("bound", [END, Bound("end", -1000 * DAY), Bound("assigned", 1000 * DAY), Bound("seat", 0)])
+@pytest.mark.parametrize("bound", [END, Bound("end", -1000 * DAY), Bound("birth", 1000 * DAY), Bound("seat", 0)])
 def test_a_bound_far_outside_the_data_stays_in_its_seat(bound):
     rows = [(seat, day * DAY) for seat in range(3) for day in range(3)]
     two = history(rows, seat=(1, 1), end=(2 * DAY, 200 * DAY))

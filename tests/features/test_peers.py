@@ -111,7 +111,8 @@ def test_depth_is_of_what_was_known_at_midnight(seat, peers_of, delay, counted):
 @pytest.mark.parametrize(("known", "counted"), [(MIDNIGHT, 0), (MIDNIGHT + MICRO, 1)], ids=["by midnight", "since"])
 def test_depth_ends_where_the_slowest_source_known_at_midnight_is_complete(seat, peers_of, known, counted):
     slow = Source("acme", TOOL, "vendor", 3 * DAY, known, AS_OF)
-    row = peers_of("me", [seat("me"), seat("ann")], [uses("ann", 1, MIDNIGHT - 2 * DAY)], sources=[slow])
+    fast = Source("acme", TOOL, "live", timedelta(0), MIDNIGHT - 99 * DAY, AS_OF)
+    row = peers_of("me", [seat("me"), seat("ann")], [uses("ann", 1, MIDNIGHT - 2 * DAY)], sources=[fast, slow])
     assert row["team_share_28"] == counted
 
 
@@ -453,7 +454,7 @@ def alone(oracle, versions, events, peers):
         oracle.snapshot_frame([(versions[0].seat_id, AS_OF)]),
         events=events_table(events),
         roster=oracle.roster_table(versions),
-        sources=(),
+        sources=oracle.World(tuple(versions), (), (), ()).sources,
         tools=oracle.PROFILES,
         peers=peers,
     )
