@@ -3,8 +3,8 @@
     python benchmarks/bench_freshness.py [--seats 4000] [--rate 200] [--seconds 60] [--kills 0] [--workers 1]
 
 Simulated seats with their history. Single events are posted to /v1/events at the rate, from connections that are kept.
-Every fortieth is a quick close at a seat that gets no other event; its score is asked for until the live counts show it:
-the time from the acknowledgement is the freshness that a caller sees. With --kills the
+Every fortieth is a quick close at a seat that gets no other event; by turns its score or a decision is asked for until the
+live counts show it: the time from the acknowledgement is the freshness that a caller sees. With --kills the
 service is killed (SIGKILL) so often at random moments and started again. At the end every acknowledged event must be in
 the log exactly once, and the service by itself must have caught up: the online features of every seat that got events are
 at least as new as the last of them, and equal to the bit what is computed from the log anew.
@@ -56,7 +56,7 @@ class Sent:
 
     acknowledged: list[str] = field(default_factory=list)
     answer_s: list[float] = field(default_factory=list)
-    visible_s: list[float] = field(default_factory=list)
+    visible_s: dict[str, list[float]] = field(default_factory=lambda: {"score": [], "decide": []})
     unanswered: int = 0
     not_seen: int = 0
 
@@ -120,7 +120,7 @@ def wait_until_ready(seconds: float = 60) -> None:
 def send(seats: list[str], *, key: str, run: str, rate: float, stop: threading.Event, sent: Sent) -> None:
     """Post single events at the rate until `stop`. seats: those that are watched are taken off its end."""
     wanted: queue.Queue[tuple[int, str] | None] = queue.Queue()
-    watched: queue.Queue[tuple[str, float] | None] = queue.Queue()
+    watched: queue.Queue[tuple[str, float, str] | None] = queue.Queue()
     senders = [threading.Thread(target=_sender, args=(key, run, wanted, watched, sent)) for _ in range(SENDERS)]
     watchers = [threading.Thread(target=_watcher, args=(key, watched, sent)) for _ in range(WATCHERS)]
     for thread in (*senders, *watchers):
@@ -166,20 +166,20 @@ def _sender(key: str, run: str, wanted: "queue.Queue", watched: "queue.Queue", s
             sent.answer_s.append(done - started)
             sent.acknowledged.append(answer.json()["items"][0]["event_id"])
             if number % WATCH_EVERY == 0:
-                watched.put((seat, done))
+                watched.put((seat, done, ("score", "decide")[number // WATCH_EVERY % 2]))
 
 
 def _watcher(key: str, watched: "queue.Queue", sent: Sent) -> None:
     with httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
         while (item := watched.get()) is not None:
-            seat, done = item
+            seat, done, call = item
             while time.perf_counter() - done < 30:
                 try:
-                    (score,) = client.post("/v1/score", json={"seats": [seat]}).json()["items"]
-                    if score["live_friction"]["quick_closes"] > 0:
-                        sent.visible_s.append(time.perf_counter() - done)
+                    (answer,) = client.post(f"/v1/{call}", json={"seats": [seat]}).json()["items"]
+                    if answer["live_friction"]["quick_closes"] > 0:
+                        sent.visible_s[call].append(time.perf_counter() - done)
                         break
-                except (httpx.HTTPError, ValueError, KeyError):
+                except (httpx.HTTPError, ValueError, KeyError, TypeError):
                     pass
                 time.sleep(POLL_SECONDS)
             else:
@@ -256,7 +256,7 @@ def main() -> None:
             if not is_last:
                 sending.join()
         lost, twice, behind = check(home, sent)
-        visible, answers = np.array(sent.visible_s), np.array(sent.answer_s)
+        measured = {"answer (durable)": sent.answer_s} | {f"visible to {c}": s for c, s in sent.visible_s.items()}
         print(
             f"{arguments.seats:,} seats, {arguments.rate:.0f} events/s for {arguments.seconds:.0f} s, {arguments.kills} kills,"
         )
@@ -266,7 +266,7 @@ def main() -> None:
         print(f"{lost} lost, {twice} twice, {sent.unanswered} without an answer, {sent.not_seen} not seen within 30 s,")
         print(f"{behind} seats whose online features the service had not brought up to the log\n")
         print("| | n | p50 s | p95 s | p99 s | max s |\n|---|---|---|---|---|---|")
-        for label, values in (("answer (durable)", answers), ("visible to score", visible)):
+        for label, values in measured.items():
             quantiles = (
                 " | ".join(f"{v:.3f}" for v in np.quantile(values, (0.5, 0.95, 0.99, 1))) if len(values) else "–"
             )

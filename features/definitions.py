@@ -23,10 +23,17 @@ def offline_path(home: Path, view: str) -> Path:
     return home.absolute() / OFFLINE_FOLDER / view
 
 
+def view_name(group: Group) -> str:
+    """A group's view in today's catalogue: another catalogue has views and files of its own, which models that were
+    trained on it keep.
+    """
+    return f"{group}_{catalogue_hash()}"
+
+
 def group_view(home: Path, group: Group) -> FeatureView:
     """The wide, named offline view of a group."""
     return FeatureView(
-        name=str(group),
+        name=view_name(group),
         entities=[seat],
         ttl=FRESH_FOR,
         schema=[
@@ -34,7 +41,7 @@ def group_view(home: Path, group: Group) -> FeatureView:
             for f in FEATURES
             if f.group is group
         ],
-        source=_source(home, str(group)),
+        source=_source(home, view_name(group)),
         online=False,
     )
 
@@ -59,7 +66,7 @@ def online_view(home: Path) -> FeatureView:
 def model_service(home: Path, model: str, version: str) -> FeatureService:
     """The views a version of a model takes its features from: all of today's catalogue, of which the model may use a part.
 
-    The hash of the catalogue is a tag. The views hold what was built last: once it is of another catalogue, the tag says so.
+    They are that catalogue's own (`view_name`): when the features change, what the model was trained on stays as it was.
     """
     return FeatureService(
         name=f"{model}-{version}",

@@ -50,25 +50,27 @@ class Refresher:
         claim = self.log.touched.claim(at_most=at_most, now=clock())
         if not claim:
             return 0
+        held = [claim]
         try:
-            with self._renewing(claim, clock):
+            with self._renewing(held, clock):
                 due = self._refresh(list(claim.tokens), as_of=clock())
         except Exception:
-            self.log.touched.release(claim)
+            self.log.touched.release(held[-1])
             raise
-        self.log.touched.finish(claim, later=due)
+        self.log.touched.finish(held[-1], later=due)
         return len(claim)
 
     @contextmanager
-    def _renewing(self, claim: Claim, clock: Callable[[], datetime]) -> Iterator[None]:
-        """Renews the claim for as long as the block runs: it must be short, so that the seats of the dead come soon."""
+    def _renewing(self, held: list[Claim], clock: Callable[[], datetime]) -> Iterator[None]:
+        """Renews the claim for as long as the block runs: it must be short, so that the seats of the dead come soon. held:
+        the claim, and every one that followed it, the last being the one that holds.
+        """
         ended = threading.Event()
 
         def renew() -> None:
-            held = claim
             while not ended.wait(RENEW.total_seconds()):
                 try:
-                    held = self.log.touched.renew(held, now=clock())
+                    held.append(self.log.touched.renew(held[-1], now=clock()))
                 except sa.exc.SQLAlchemyError as error:  # then somebody else may do the same work once more
                     _log.warning("a claim could not be renewed: %s", type(error).__name__)
 
@@ -213,7 +215,7 @@ def _due_again(features: pl.DataFrame, events: pa.Table, as_of: datetime) -> dic
 
 
 def _is_live() -> pl.Expr:
-    return pl.any_horizontal(pl.col(name) > 0 for name in LIVE)
+    return pl.any_horizontal(pl.col(name).fill_nan(0) > 0 for name in LIVE)  # to Polars NaN is more than any number
 
 
 LIVE = tuple(feature.name for feature in FEATURES if feature.name.endswith("_1h"))

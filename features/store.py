@@ -36,7 +36,15 @@ from redis.retry import Retry
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group, catalogue_hash
 from features.compute import pack
-from features.definitions import ONLINE_VIEW, RISK_SERVICE, model_service, offline_path, repository
+from features.definitions import (
+    OFFLINE_FOLDER,
+    ONLINE_VIEW,
+    RISK_SERVICE,
+    model_service,
+    offline_path,
+    repository,
+    view_name,
+)
 from features.instants import EPOCH, from_microseconds
 from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
 from features.tools import ToolProfile, load_tools
@@ -127,7 +135,7 @@ class FeatureStore:
     @_named
     def apply(self) -> None:
         """Register every entity, view and service (what `feast apply` does); safe to repeat."""
-        for view in (*map(str, Group), ONLINE_VIEW):
+        for view in (*map(view_name, Group), ONLINE_VIEW):
             offline_path(self.home, view).mkdir(parents=True, exist_ok=True)
         self._feast.apply(repository(self.home))
         if isinstance(self._feast.config.online_store, SqliteOnlineStoreConfig):
@@ -169,13 +177,13 @@ class FeatureStore:
         keyed = block.with_columns(pl.col("as_of").alias("created_at"))
         for group in Group:
             names = [feature.name for feature in FEATURES if feature.group is group]
-            yield offline_path(self.home, str(group)), keyed.select("seat_id", "as_of", "created_at", *names)
+            yield offline_path(self.home, view_name(group)), keyed.select("seat_id", "as_of", "created_at", *names)
         yield offline_path(self.home, ONLINE_VIEW), self._packed(block)  # what `feast materialize` reads
 
     @_named
     def snapshots(self) -> pl.DataFrame:
         """`seat_id` and `as_of` of the offline snapshots. Raises ValueError where none were built."""
-        path = offline_path(self.home, str(Group.USAGE)) / SNAPSHOTS
+        path = offline_path(self.home, view_name(Group.USAGE)) / SNAPSHOTS
         if not path.exists():
             raise ValueError("no features have been built yet: run `rekindle features build`")
         return pl.read_parquet(path, columns=["seat_id", "as_of"])
@@ -296,10 +304,7 @@ class FeatureStore:
     def _keep_offline(self, condition: pl.Expr) -> int:
         """Rewrite every offline file with the rows that are to stay, each whole or not at all; returns how many went."""
         gone = 0
-        for view in (*map(str, Group), ONLINE_VIEW):
-            path = offline_path(self.home, view) / SNAPSHOTS
-            if not path.exists():
-                continue
+        for path in sorted(self.home.glob(f"{OFFLINE_FOLDER}/*/{SNAPSHOTS}")):  # those of earlier catalogues, too
             file = pq.ParquetFile(path)
             removed = 0
             with pq.ParquetWriter(path.with_name(PARTIAL), file.schema_arrow) as writer:

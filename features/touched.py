@@ -125,7 +125,9 @@ class TouchedSeats:
         return Claim(claim.tokens, until)
 
     def finish(self, claim: Claim, *, later: Mapping[str, datetime] | None = None) -> None:
-        """Take off the marks of the claim. A seat touched meanwhile, or due again `later`, keeps its mark until then."""
+        """Take off the marks of the claim. A seat touched meanwhile, or due again `later`, keeps its mark until then; one that
+        another has claimed since stays the other's.
+        """
         due = later or {}
         held = [{"seat": seat, "held": token} for seat, token in claim.tokens.items()]
         is_seat = touched.c.seat_id == sa.bindparam("seat")
@@ -138,15 +140,19 @@ class TouchedSeats:
             if waits:
                 connection.execute(sa.update(touched).where(is_same).values(due_at=sa.bindparam("due")), waits)
             if held:
-                seats = [{"seat": row["seat"]} for row in held]
-                connection.execute(sa.update(touched).where(is_seat).values(claimed_until=0), seats)
+                self._let_go(connection, claim)
 
     def release(self, claim: Claim) -> None:
         """Give the claim back: whoever comes next may take its seats at once."""
         with self._write() as connection:
-            held = sa.update(touched).where(touched.c.seat_id == sa.bindparam("seat")).values(claimed_until=0)
             if claim.tokens:
-                connection.execute(held, [{"seat": seat} for seat in claim.tokens])
+                self._let_go(connection, claim)
+
+    def _let_go(self, connection: sa.Connection, claim: Claim) -> None:
+        """Those seats alone that are still held by this claim: one that ran out may be another's by now."""
+        is_held = (touched.c.seat_id == sa.bindparam("seat")) & (touched.c.claimed_until == claim.until)
+        free = sa.update(touched).where(is_held).values(claimed_until=0)
+        connection.execute(free, [{"seat": seat} for seat in claim.tokens])
 
     def is_any_due(self, *, now: datetime) -> bool:
         """Whether some seat waits that nobody refreshes."""

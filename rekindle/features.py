@@ -25,6 +25,7 @@ from rekindle.terminal import SHOWN_EVENTS, AsJson, out, print_json, progress_ba
 if TYPE_CHECKING:
     import polars as pl
 
+HOUR = timedelta(hours=1)
 ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
 DAY_MICROSECONDS = 86_400_000_000
@@ -154,7 +155,8 @@ def features_show(
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
-        shown = f"missing ({feature.missing})" if is_missing else value if feature.is_category else f"{value:g}"
+        why = "no source is known to tell it" if feature.missing == "never" else feature.missing
+        shown = f"missing ({why})" if is_missing else value if feature.is_category else f"{value:g}"
         if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
         words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
@@ -164,48 +166,78 @@ def features_show(
 
 
 def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
-    """Where the windows end, the sources that say so, and the last events that the features were made of."""
+    """Where the windows end, the sources that say so, and the last events that the features were made of: those of the
+    last hour, too, which are in no other window yet.
+    """
     import numpy as np
     import polars as pl
 
     from features.coding import CODED_COLUMNS
+    from features.events import INTERNAL_KINDS, VOICE_KINDS
     from features.instants import from_microseconds, to_microseconds
     from features.roster import Roster
 
     sources, roster = state.log.sources(), Roster.of(state.log.roster([seat]))
     moment = np.array([to_microseconds(as_of)])
     version = roster.at(np.zeros(1, np.int64), moment)
-    end = from_microseconds(int(moment[0] - roster.lag(sources, version, moment)[0]))
+    clocks = {"use": None, "tickets and surveys": VOICE_KINDS, "interventions": INTERNAL_KINDS}
+    ends = {
+        name: from_microseconds(int(moment[0] - roster.lag(sources, version, moment, kinds)[0]))
+        for name, kinds in clocks.items()
+    }
     (organization, tool) = roster.frame.select("organization", "tool").row(int(version[0]))
     events = pl.DataFrame(pl.from_arrow(state.log.events([seat], columns=(*CODED_COLUMNS, "source"))))
-    seen = events.filter((pl.col("occurred_at") < end) & (pl.col("available_at") <= as_of))
+    is_before = pl.lit(False)
+    for name, kinds in clocks.items():
+        is_of = pl.lit(True) if kinds is None else pl.col("kind").is_in(sorted(map(str, kinds)))
+        is_before |= is_of & (pl.col("occurred_at") < ends[name])
+    is_live = pl.col("occurred_at").is_between(as_of - HOUR, as_of, closed="left")
+    is_live &= pl.col("available_at") - pl.col("occurred_at") <= HOUR
+    seen = events.with_columns(is_live.alias("last_hour")).filter(
+        (is_before | is_live) & (pl.col("available_at") <= as_of)
+    )
     shown = ("occurred_at", "available_at", "kind", "workflow", "value", "count", "completed", "category", "source")
+    latest = seen.sort("occurred_at", descending=True)
     return {
-        "window_end": end,
+        "window_end": ends["use"],
+        "window_ends": ends,
         "sources": [
             {
                 "source": source.source,
-                "lag_hours": source.lag / timedelta(hours=1),
-                "complete_until": min(source.watermark - source.lag, end),
+                "lag_hours": (source.lag_at(as_of) or timedelta(0)) / HOUR,
+                "complete_until": min(source.watermark - source.lag, ends["use"]),
+                "tells": sorted({str(kind) for known_at, kind in source.known_kinds if known_at <= as_of}),
             }
             for source in sources
             if (source.organization, source.tool) == (organization, tool) and source.first_available_at <= as_of
         ],
         "events": seen.height,
-        "last_events": seen.sort("occurred_at", descending=True).head(SHOWN_EVENTS).select(shown).to_dicts(),
+        "events_of_the_last_hour": seen.filter("last_hour").height,
+        "last_events": latest.head(SHOWN_EVENTS).select(*shown, "last_hour").to_dicts(),
     }
 
 
 def _print_evidence(rests_on: Mapping[str, Any]) -> None:
-    out.print(f"Windows end at {rests_on['window_end']:%Y-%m-%d %H:%M} UTC; made of {rests_on['events']:,} events.")
-    sources = Table("source", "lag in hours", "complete until", title="Sources")
+    out.print(
+        f"Windows end at {rests_on['window_end']:%Y-%m-%d %H:%M} UTC; made of {rests_on['events']:,} events, "
+        f"{rests_on['events_of_the_last_hour']:,} of them of the last hour."
+    )
+    sources = Table("source", "lag in hours", "complete until", "can tell", title="Sources")
     for source in rests_on["sources"]:
-        sources.add_row(source["source"], f"{source['lag_hours']:g}", f"{source['complete_until']:%Y-%m-%d %H:%M}")
+        sources.add_row(
+            source["source"],
+            f"{source['lag_hours']:g}",
+            f"{source['complete_until']:%Y-%m-%d %H:%M}",
+            ", ".join(source["tells"]),
+        )
     out.print(sources)
-    last = Table("occurred", "kind", "workflow", "value", "count", "completed", "source", title="Last events")
+    last = Table(
+        "occurred", "kind", "workflow", "value", "count", "completed", "source", "last hour", title="Last events"
+    )
     for event in rests_on["last_events"]:
         cells = (event[name] for name in ("kind", "workflow", "value", "count", "completed", "source"))
-        last.add_row(f"{event['occurred_at']:%Y-%m-%d %H:%M}", *("" if cell is None else f"{cell}" for cell in cells))
+        said = ("" if cell is None else f"{cell}" for cell in cells)
+        last.add_row(f"{event['occurred_at']:%Y-%m-%d %H:%M}", *said, "yes" if event["last_hour"] else "")
     out.print(last)
 
 

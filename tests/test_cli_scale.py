@@ -10,6 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features.catalogue import Group
+from features.definitions import view_name
+
 
 def rekindle(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "rekindle", *arguments]
@@ -34,7 +37,7 @@ def test_features_and_scores_on_workers_are_those_of_one_process(home: Path, tmp
     archived = said(home, "archive", str(tmp_path / "archive"))
     assert archived["days"] > 30
     local = said(home, "features", "build")
-    offline = home / "offline" / "usage" / "snapshots.parquet"
+    offline = home / "offline" / view_name(Group.USAGE) / "snapshots.parquet"
     one = pl.read_parquet(offline)
     built = said(home, "features", "build", "--engine", "dask", "--workers", "1")
     assert (built["snapshots"], built["blocks"], built["computed"]) == (local["snapshots"], 1, 1)

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 import features
+import features.definitions
 import features.store
 from features.catalogue import CATEGORIES, FEATURES, NUMERIC, Group, catalogue_hash
 from features.compute import FEATURE_DTYPES, SNAPSHOT_SCHEMA, pack
-from features.definitions import FRESH_FOR, ONLINE_VIEW, RISK_SERVICE, repository
+from features.definitions import FRESH_FOR, ONLINE_VIEW, RISK_SERVICE, repository, view_name
 from features.store import CatalogueMismatch, FeatureStore
 from features.tools import load_tools
 
@@ -136,6 +137,29 @@ def test_writing_again_replaces_what_was_there(store, written):
     assert store.snapshots().equals(other.select("seat_id", "as_of"))
 
 
+def test_a_model_keeps_the_features_it_was_trained_on_when_the_catalogue_changes(tmp_path, written, monkeypatch):
+    store = FeatureStore(tmp_path)
+    store.apply()
+    store.write_offline([written])
+    name = store.register_model("rekindle-risk", "3")
+    for module in (features.definitions, features.store):
+        monkeypatch.setattr(module, "catalogue_hash", lambda: "0123456789abcdef")
+    store.apply()
+    other = rows([(seat, at) for seat, at in written.select("seat_id", "as_of").rows()], seed=SEED + 1)
+    store.write_offline([other])
+
+    entity = written.select("seat_id", pl.col("as_of").alias("event_timestamp")).with_row_index("row")
+    job = store._feast.get_historical_features(
+        entity_df=entity.to_pandas(), features=store._feast.get_feature_service(name)
+    )
+    kept = pl.DataFrame(pl.from_arrow(job.to_arrow())).sort("row")
+    assert [kept[f.name].equals(written[f.name]) for f in FEATURES] == [True] * len(FEATURES)
+    assert bits(store.historical(other.select("seat_id", "as_of"))) == bits(other)
+    store.erase([written["seat_id"][0]])
+    for path in (tmp_path / "offline").glob("*/snapshots.parquet"):
+        assert written["seat_id"][0] not in pl.read_parquet(path)["seat_id"].to_list()
+
+
 def test_the_built_snapshots_can_be_listed(offline, written):
     assert offline.snapshots().equals(written.select("seat_id", "as_of"))
 
@@ -148,7 +172,7 @@ def test_nothing_built_is_said_in_a_sentence(store):
 def test_the_created_timestamp_is_when_the_row_was_known(offline, offline_home):
     folder = offline_home / "offline"
     for group in Group:
-        frame = pl.read_parquet(folder / str(group) / "snapshots.parquet")
+        frame = pl.read_parquet(folder / view_name(group) / "snapshots.parquet")
         assert frame["created_at"].equals(frame["as_of"], check_names=False), group
         assert frame.columns == ["seat_id", "as_of", "created_at", *(f.name for f in FEATURES if f.group is group)]
 
@@ -353,7 +377,7 @@ def write_made_later(store, home, made):
     places = pl.Series(range(len(made)), dtype=pl.Float64)
     store.write_offline([frame.with_columns(places.alias(feature.name) for feature in NUMERIC)])
     for group in Group:
-        path = home / "offline" / str(group) / "snapshots.parquet"
+        path = home / "offline" / view_name(group) / "snapshots.parquet"
         created = pl.Series("created_at", [at for *_, at in made], dtype=pl.Datetime("us", "UTC"))
         pl.read_parquet(path).with_columns(created).write_parquet(path)
 

@@ -100,6 +100,31 @@ def test_renewing_takes_nothing_from_who_has_the_seats_by_now(log: EventLog) -> 
     assert set(late.tokens) == set(taken.tokens) == set(again.tokens) == {SEATS[-1]}
 
 
+@pytest.mark.parametrize("end", ["finish", "release"])
+def test_who_comes_back_too_late_does_not_free_the_seats_of_another(log: EventLog, end: str) -> None:
+    """The claim ran out, another took its seats, and something new happened at one of them."""
+    receive(log, SEATS[-1], NOW)
+    late = log.touched.claim(at_most=1, now=NOW)
+    other = log.touched.claim(at_most=1, now=NOW + CLAIM)
+    log.touch([SEATS[-1]], now=NOW + CLAIM)
+
+    getattr(log.touched, end)(late)
+
+    assert set(late.tokens) == set(other.tokens)
+    assert not set(log.touched.claim(at_most=500, now=NOW + CLAIM + RENEW).tokens) & set(other.tokens)
+
+
+@pytest.mark.parametrize("end", ["finish", "release"])
+def test_who_renewed_a_claim_gives_it_back_at_its_end(log: EventLog, end: str) -> None:
+    receive(log, SEATS[-1], NOW)
+    held = log.touched.renew(log.touched.claim(at_most=1, now=NOW), now=NOW + RENEW)
+    log.touch([SEATS[-1]], now=NOW + RENEW)
+
+    getattr(log.touched, end)(held)
+
+    assert SEATS[-1] in log.touched.claim(at_most=500, now=NOW + RENEW).tokens
+
+
 def test_a_refresh_that_takes_long_keeps_its_seats(log: EventLog, tmp_path: Path) -> None:
     """Another worker must not do the same work meanwhile."""
     store = FeatureStore(tmp_path)
