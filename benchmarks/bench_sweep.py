@@ -22,6 +22,7 @@ from features.events import Batch, Event, events_table
 from features.log import EventLog
 from features.parallel import reuse_memory
 from features.refresh import Refresher
+from features.sources import EXTERNAL_KINDS
 from features.store import FeatureStore
 from features.tools import load_tools
 
@@ -42,7 +43,12 @@ def fill(home: Path, *, seats: int, days: int, keep: float) -> None:
         source="simulated:usage",
     )  # fmt: skip
     log.append(
-        Batch(roster.slice(0, 0).drop_columns(["known_at"]), events_table([heartbeat]), lags={"simulated:usage": LAG}),
+        Batch(
+            roster.slice(0, 0).drop_columns(["known_at"]),
+            events_table([heartbeat]),
+            lags={"simulated:usage": LAG},
+            kinds={"simulated:usage": EXTERNAL_KINDS},
+        ),
         now=until,
     )
     log.close()

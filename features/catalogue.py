@@ -6,7 +6,7 @@ To add a feature, add a row. Its function gets a Snapshots block and returns one
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 
@@ -96,9 +96,17 @@ class Sight:
     at_midnight: Integers
     judged: Mapping[Judged, Integers]
     begun: Integers
+    _unseen: dict[tuple[Need, bool], Booleans | None] = field(default_factory=dict, init=False, repr=False)
 
-    def sees(self, need: Need, *, at_midnight: bool = False) -> Booleans:
-        """(n,) whether some source can tell it."""
+    def unseen(self, need: Need, *, at_midnight: bool = False) -> Booleans | None:
+        """(n,) where no source can tell it; None where some can everywhere."""
+        key = need, at_midnight
+        if key not in self._unseen:
+            unseen = ~self._sees(need, at_midnight=at_midnight)
+            self._unseen[key] = unseen if unseen.any() else None
+        return self._unseen[key]
+
+    def _sees(self, need: Need, *, at_midnight: bool) -> Booleans:
         kinds = (need,) if isinstance(need, Kind) else need
         wanted = self.judged[need] if isinstance(need, Judged) else sum(1 << KIND_CODES[kind] for kind in kinds)
         return np.asarray(((self.at_midnight if at_midnight else self.now) & wanted) > 0)
@@ -165,9 +173,9 @@ class Feature:
         """(n,) the feature; missing where nobody can tell what it needs."""
         values = self.compute(snapshots)
         for need in self.needs:
-            is_seen = snapshots.sight.sees(need, at_midnight=self.group is Group.PEERS)
-            if not is_seen.all():
-                values = np.where(is_seen, values, np.nan)
+            unseen = snapshots.sight.unseen(need, at_midnight=self.group is Group.PEERS)
+            if unseen is not None:
+                values = np.where(unseen, np.nan, values)
         return values
 
     @property

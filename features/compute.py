@@ -17,7 +17,7 @@ from features.roster import KIND_BITS, Roster
 from features.sources import Source
 from features.tools import ToolProfile
 
-BLOCK_SEATS = 10_000  # our choice: about 1.3 GB a block at 100 events a seat, 16 snapshots each and 120 features
+BLOCK_SEATS = 5_000  # our choice: about 0.5 GB a block at 100 events a seat, 16 snapshots each and 121 features
 _CLOCKS: tuple[Collection[Kind] | None, ...] = (
     None,
     VOICE_KINDS,

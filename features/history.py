@@ -18,6 +18,7 @@ from features.events import MICROSECONDS_PER_DAY, Kind
 from features.interventions import KINDS as INTERVENTION_KINDS
 
 Integers = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int32]  # a block holds far fewer than two thousand million events
 Floats = npt.NDArray[np.float64]
 Small = npt.NDArray[np.int8]
 Booleans = npt.NDArray[np.bool_]
@@ -200,15 +201,16 @@ class History:
             self._span = self._ranked.size + 1
         self._keys = events.seat * self._span + self._place(events.at)
         self._index: dict[Bound, Integers] = {}
+        self._asked: dict[Bound, Integers] = {}
         self._sums: dict[Channel, Integers] = {}
         self._totals: dict[tuple[Channel, Window], Integers] = {}
         self._places: dict[Mask, Integers] = {}
         self._locals: dict[Mask, Integers] = {}
         self._subsets: dict[Mask, Events] = {}
-        self._counts: dict[Mask, npt.NDArray[np.int32]] = {}
-        self._bounds: dict[tuple[Mask, Bound], Integers] = {}
+        self._counts: dict[Mask, Positions] = {}
+        self._bounds: dict[tuple[Mask, Bound], Positions] = {}  # half the bytes: they are most of what a block holds
         self._date_of: Integers | None = None
-        self._days: dict[Mask, tuple[npt.NDArray[np.int32], Integers]] = {}
+        self._days: dict[Mask, tuple[Positions, Integers]] = {}
 
     def _place(self, instant: Integers) -> Integers:
         if self._ranked is not None:
@@ -218,15 +220,16 @@ class History:
     def index(self, bound: Bound) -> Integers:
         """(n,) how many events of the block lie before the bound in each snapshot's seat (and in all seats before)."""
         if bound not in self._index:
-            if bound.anchor == "seat":
-                key = self.seat * self._span
-            else:
-                anchor = self._anchors[bound.anchor]
-                limit = self.end if bound.anchor in ("date", "birth") else anchor
-                instant = np.minimum(anchor + bound.offset, limit)
-                key = self.seat * self._span + self._place(instant)
-            self._index[bound] = np.searchsorted(self._keys, key, side="left").astype(np.int64)
+            self._index[bound] = np.searchsorted(self._keys, self._key(bound), side="left").astype(np.int64)
         return self._index[bound]
+
+    def _key(self, bound: Bound) -> Integers:
+        """(n,) the bound's place among the keys of all events."""
+        if bound.anchor == "seat":
+            return self.seat * self._span
+        anchor = self._anchors[bound.anchor]
+        limit = self.end if bound.anchor in ("date", "birth") else anchor
+        return self.seat * self._span + self._place(np.minimum(anchor + bound.offset, limit))
 
     def total(self, channel: Channel, window: Window) -> Integers:
         """(n,) sum of the channel over the window."""
@@ -322,18 +325,23 @@ class History:
         position = start if first else stop - 1
         return np.where(stop > start, take(self._chosen(mask).at, position), np.nan)
 
-    def _positions(self, mask: Mask, window: Window) -> tuple[Integers, Integers]:
+    def _positions(self, mask: Mask, window: Window) -> tuple[Positions, Positions]:
         """Half-open range of the window among the events of the mask."""
         return self._position(mask, window.start), self._position(mask, window.stop)
 
-    def _position(self, mask: Mask, bound: Bound) -> Integers:
+    def _position(self, mask: Mask, bound: Bound) -> Positions:
         """(n,) how many events of the mask lie before the bound (and in all seats before)."""
         if (mask, bound) not in self._bounds:
+            found: Integers | Positions
             if isinstance(mask, Within):
                 found = self._counted(mask)[self._position(mask.base, bound)]
+            elif bound.anchor in ("voice", "decided"):  # few events, and few that ask: searched among them alone
+                if bound not in self._asked:
+                    self._asked[bound] = self._key(bound)
+                found = np.searchsorted(self._keys[self._rows(mask)], self._asked[bound], side="left")
             else:
                 found = self._counted(mask)[self.index(bound)]
-            self._bounds[mask, bound] = found.astype(np.int64)
+            self._bounds[mask, bound] = found.astype(np.int32, copy=False)
         return self._bounds[mask, bound]
 
     def _before(self, mask: Mask, position: Integers) -> Integers:
@@ -363,7 +371,7 @@ class History:
             self._subsets[mask] = subset(self._events, self._rows(mask))
         return self._subsets[mask]
 
-    def _counted(self, mask: Mask) -> npt.NDArray[np.int32]:
+    def _counted(self, mask: Mask) -> Positions:
         """How many of the mask's events lie before each position of all events, or of the base's where it has one."""
         if mask not in self._counts:
             rows = self._local(mask)
@@ -372,7 +380,7 @@ class History:
             self._counts[mask] = np.repeat(np.arange(rows.size + 1, dtype=np.int32), edges)
         return self._counts[mask]
 
-    def _in_days(self, mask: Mask, window: Window) -> tuple[Integers, Integers, npt.NDArray[np.int32], Integers]:
+    def _in_days(self, mask: Mask, window: Window) -> tuple[Positions, Positions, Positions, Integers]:
         """The window's range among the mask's events; before each of them, how many dates with one began; each such date.
 
         A window that begins at a midnight begins where a date begins, so the dates inside are a difference of two
@@ -384,7 +392,7 @@ class History:
         begun, date = self._days[mask]
         return start, stop, begun, date
 
-    def _begun(self, rows: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
+    def _begun(self, rows: Integers) -> tuple[Positions, Integers]:
         if self._date_of is None:
             date = self._events.at // DAY
             low = int(date.min(initial=0))
@@ -417,11 +425,12 @@ def _day_times_value(events: Events) -> Integers:
     return _day(events) * events.value
 
 
-def take(values: npt.NDArray[Number], position: Integers) -> npt.NDArray[Number]:
+def take(values: npt.NDArray[Number], position: npt.NDArray[np.signedinteger]) -> npt.NDArray[Number]:
     """values[position] with positions out of range brought to the nearest; zeros where there are no values."""
     if values.size == 0:
         return np.zeros(position.shape, values.dtype)
-    return values[np.clip(position, 0, values.size - 1)]
+    taken: npt.NDArray[Number] = values[np.clip(position, 0, values.size - 1)]
+    return taken
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

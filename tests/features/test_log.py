@@ -19,7 +19,18 @@ import features.log
 from features.catalogue import NUMERIC
 from features.compute import pack
 from features.decisions import Decision
-from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Event, Rejected, Scores, Seat, events_table, seats_table
+from features.events import (
+    EVENT_SCHEMA,
+    SEAT_SCHEMA,
+    Batch,
+    Event,
+    Kind,
+    Rejected,
+    Scores,
+    Seat,
+    events_table,
+    seats_table,
+)
 from features.instants import from_microseconds, to_microseconds
 from features.log import ROSTER_SCHEMA, Appended, EventLog, Served, latest_seats
 
@@ -321,6 +332,41 @@ def test_sources_of_different_tools_and_organisations_are_apart(log):
 def test_an_event_that_was_set_aside_moves_no_watermark(log):
     log.append(batch([event(1, seat_id="acme/ghost")], [seat()]), now=NOW)
     assert log.sources() == []
+
+
+def test_a_lag_that_grows_is_known_from_what_was_new_with_it(log):
+    """The export of the second week repeats the first: only what is new in it tells when the lag had grown."""
+    first, second = event(1, available_at=NOW), event(2, occurred_at=NOW, available_at=NOW + 7 * DAY)
+    log.append(batch([first], [seat()], lags={"vendor": DAY}), now=NOW)
+    log.append(batch([first, second], lags={"vendor": 5 * DAY}), now=NOW + 9 * DAY)
+    (source,) = log.sources()
+    assert source.lag == 5 * DAY
+    assert source.known_lags == ((NOW, DAY), (NOW + 7 * DAY, 5 * DAY))
+    assert [source.lag_at(NOW + days * DAY) for days in (-1, 0, 6, 7)] == [None, DAY, DAY, 5 * DAY]
+
+
+def test_a_connector_says_which_kinds_its_format_can_tell(log):
+    log.append(batch([event(1, kind="prompt")], [seat()], kinds={"vendor": (Kind.PROMPT, Kind.TASK)}), now=NOW)
+    (source,) = log.sources()
+    assert {kind for _, kind in source.known_kinds} == {Kind.PROMPT, Kind.TASK}
+
+
+def test_a_sender_can_tell_what_it_has_sent_and_from_when(log):
+    log.append(batch([event(1, kind="prompt", available_at=NOW)], [seat()]), now=NOW)
+    log.receive(events_table([event(2, kind="task", available_at=NOW + DAY)]), now=NOW + DAY)
+    log.receive(events_table([event(3, kind="prompt", occurred_at=NOW - DAY, available_at=NOW - DAY)]), now=NOW + DAY)
+    (source,) = log.sources()
+    assert source.known_kinds == ((NOW - DAY, Kind.PROMPT), (NOW + DAY, Kind.TASK))
+
+
+def test_a_source_in_which_nobody_did_anything_is_known_with_what_it_would_have_told(log):
+    quiet = batch(
+        seats=[seat()], complete_until={"vendor": NOW + DAY}, kinds={"vendor": (Kind.TASK,)}, lags={"vendor": 2 * DAY}
+    )
+    log.append(quiet, now=NOW + DAY)
+    (source,) = log.sources()
+    assert (source.first_available_at, source.watermark, source.lag) == (NOW + DAY, NOW + DAY, 2 * DAY)
+    assert source.known_kinds == ((NOW + DAY, Kind.TASK),)
 
 
 # --- reading back ---------------------------------------------------------------------------------------------------

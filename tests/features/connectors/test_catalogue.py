@@ -116,6 +116,13 @@ def test_the_lag_is_stated_and_every_event_is_available_after_it_or_when_it_was_
 
 
 @every_connector
+def test_a_format_tells_no_kind_that_it_is_not_said_to_tell(desk, samples, roster, name):
+    connector = CONNECTORS[name]
+    told = {event["kind"] for event in desk(samples[name], known=roster).events}
+    assert connector.kinds is None or told <= set(map(str, connector.kinds))
+
+
+@every_connector
 def test_no_name_address_or_text_gets_out(desk, samples, secrets, roster, name):
     written = samples[name].written()
     broken = written + b'\n{"user": "Ada Lovelock", "UserId": "Ada.Lovelock@corp.example'

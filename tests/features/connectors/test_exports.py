@@ -1,9 +1,18 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import polars as pl
 import pytest
 
+from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
+from features.events import Kind
+from features.instants import to_microseconds
 from features.log import EventLog
+from features.observed import observed
+from features.peers import days_needed
+from features.rules import warnings_of
+from features.tools import load_tools
 
 USAGE = "Report Refresh Date,User Principal Name,Last Activity Date\n"
 ADA = "ada@corp.example"
@@ -159,3 +168,39 @@ def test_a_name_learned_in_one_file_joins_in_another(desk, samples):
     people = {seat["person_id"] for seat in desk(audit).seats}
     assert {seat["person_id"] for seat in desk(history, audit).seats} == people
     assert {seat["person_id"] for seat in desk(history).seats}.isdisjoint(people)
+
+
+def test_a_report_without_tasks_warns_nobody_of_no_meaningful_use(desk, tmp_path):
+    """The usage report of Microsoft 365 Copilot knows prompts alone; the audit log beside it knows tasks."""
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    report = usage(("2026-06-30", ADA, "2026-06-29"), ("2026-06-30", "bob@corp.example", "2026-05-02"))
+    for batch in desk(report, known=log.seats).batches:
+        log.append(batch, now=desk.edge.now)
+    (source,) = log.sources()
+    assert {kind for _, kind in source.known_kinds} == {Kind.PROMPT}
+    seats = log.seats().column("seat_id").to_pylist()
+    as_of, tools = at(2026, 7, 10), load_tools()
+    snapshots = pl.DataFrame({"seat_id": seats, "as_of": [as_of] * len(seats)}, schema=SNAPSHOT_SCHEMA)
+    features = compute_features(
+        snapshots,
+        events=log.events(),
+        roster=log.roster(),
+        sources=log.sources(),
+        tools=tools,
+        peers=observed(log, tools, days_needed(np.array([to_microseconds(as_of)]))),
+    )
+    log.close()
+    vectors, _ = pack(features)
+    assert features["meaningful_28"].is_nan().all()
+    assert sorted(features["prompts_28"]) == [0, 1]
+    assert not warnings_of(vectors).any()
+
+
+def test_a_report_of_people_who_did_nothing_is_known_to_have_seen_it(desk, tmp_path):
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    for batch in desk(usage(("2026-06-30", ADA, "")), known=log.seats).batches:
+        log.append(batch, now=desk.edge.now)
+    (source,) = log.sources()
+    log.close()
+    assert (source.source, source.tool, source.lag) == ("graph_copilot_usage", "m365_copilot", timedelta(days=3))
+    assert {kind for _, kind in source.known_kinds} == {Kind.PROMPT}
