@@ -12,9 +12,11 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -59,6 +61,18 @@ def generate(folder: Path, *, seats: int, days: int, keep: float) -> int:
         kept.write_parquet(folder / "events" / path.name)
         total += kept.height
     return total
+
+
+def generated(folder: Path, *, seats: int, days: int, keep: float) -> int:
+    """How many events the folder has; they are generated, by a process of its own, where it has none yet: this one's peak
+    of memory is that of the features.
+    """
+    known = folder / "n"
+    if not known.exists():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            number = pool.submit(generate, folder, seats=seats, days=days, keep=keep).result()
+        known.write_text(str(number))
+    return int(known.read_text())
 
 
 def roster_of(folder: Path) -> pa.Table:
@@ -237,11 +251,15 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=120)
     parser.add_argument("--keep", type=float, default=0.6, help="share of the simulated events that is kept")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--home", type=Path, help="where the events are kept, and used again")
+    parser.add_argument("--generate-only", action="store_true")
     arguments = parser.parse_args()
     reuse_memory()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        events = generate(folder, seats=arguments.seats, days=arguments.days, keep=arguments.keep)
+        folder = arguments.home or Path(name)
+        events = generated(folder, seats=arguments.seats, days=arguments.days, keep=arguments.keep)
+        if arguments.generate_only:
+            return
         roster = roster_of(folder)
         feeds = (("simulated:usage", LAG),)
         sources = [

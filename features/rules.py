@@ -80,14 +80,12 @@ EXPERT_RATES_ELSEWHERE = {Stratum.SILENT: _SILENT, Stratum.NOT_STARTED: _NOT_STA
 def strata(vectors: Floats) -> npt.NDArray[np.str_]:
     """(n,) the Stratum of each snapshot.
 
-    Where no source can tell meaningful use, any use stands for it; where none can tell that either, nothing is known
-    against the seat and it counts as in use.
+    Where no source can tell meaningful use, any use stands for it.
     """
-    is_told = ~np.isnan(vectors[:, _COLUMN["meaningful_ever"]])
-    uses = vectors[:, _COLUMN["uses_28"]]
+    meaningful_28, ever_meaningful = (vectors[:, _COLUMN[name]] for name in ("meaningful_28", "meaningful_ever"))
     was_used = ~np.isnan(vectors[:, _COLUMN["days_since_use"]])
-    recent = np.where(is_told, vectors[:, _COLUMN["meaningful_28"]] > 0, (uses > 0) | np.isnan(uses))
-    ever = np.where(is_told, vectors[:, _COLUMN["meaningful_ever"]] > 0, was_used)
+    recent = np.where(np.isnan(meaningful_28), vectors[:, _COLUMN["uses_28"]] > 0, meaningful_28 > 0)
+    ever = np.where(np.isnan(ever_meaningful), was_used, ever_meaningful > 0)
     return np.where(recent, str(Stratum.IN_USE), np.where(ever, str(Stratum.SILENT), str(Stratum.NOT_STARTED)))
 
 

@@ -346,7 +346,9 @@ def test_what_was_not_known_at_as_of_changes_nothing(oracle, seed):
         if was_known(oracle, world, firsts[event.seat_id], event, as_of):
             events.append(event)
         elif rng.random() < 0.7:
-            fresh = oracle.any_event(rng, rng.randrange(10**9), firsts[event.seat_id], event.occurred_at)
+            fresh = oracle.any_event(
+                rng, rng.randrange(10**9), firsts[event.seat_id], event.occurred_at, kind=event.kind
+            )
             events.append(fresh.model_copy(update={"available_at": event.available_at}))
     for seat, version in firsts.items():
         end, midnight_end = (

@@ -47,7 +47,7 @@ def test_the_weightiest_comes_first_whatever_its_sign(vector):
 
 def test_evidence_is_what_pulls_the_way_the_mode_does(vector):
     modes = {part.mode: part for part in explain(vector, {"role": "nurse"}, PARTS).modes}
-    assert modes["surface_use"].evidence == "last meaningful use 22 days ago"
+    assert modes["surface_use"].evidence == "last meaningful use 22 days before the data ends"
 
 
 def test_missing_values_and_categories_are_said(vector):

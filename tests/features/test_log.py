@@ -189,7 +189,7 @@ def test_an_address_in_the_name_of_a_file_is_not_kept(log):
     assert [kept.where for kept in log.set_aside()] == ["usage of (address), row 3"]
 
 
-@pytest.mark.parametrize("step", ["_append_events", "_insert_new", "_advance_sources", "_set_aside_rows"])
+@pytest.mark.parametrize("step", ["_append_events", "_insert_new", "_tools_of", "_set_aside_rows"])
 def test_after_an_error_in_the_middle_nothing_of_the_batch_is_there(log, monkeypatch, step):
     def fail(*arguments, **options):
         raise RuntimeError("the lights went out")

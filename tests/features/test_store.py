@@ -306,10 +306,12 @@ def test_applying_twice_is_harmless(store, tmp_path):
 def test_every_feature_is_in_the_view_of_its_group(tmp_path):
     views = {item.name: item for item in repository(tmp_path)}
     for group in Group:
-        assert {field.name for field in views[str(group)].schema} - {"seat_id"} == {
+        assert {field.name for field in views[view_name(group)].schema} - {"seat_id"} == {
             feature.name for feature in FEATURES if feature.group is group
         }
-    assert {projection.name for projection in views[RISK_SERVICE].feature_view_projections} == set(map(str, Group))
+    assert {projection.name for projection in views[RISK_SERVICE].feature_view_projections} == set(
+        map(view_name, Group)
+    )
     assert ONLINE_VIEW in views
 
 
