@@ -107,7 +107,8 @@ def features_push(
 ) -> None:
     """Features of the seats of which something new is known, to the online store. The service does it by itself."""
     state = open_state()
-    known_seats(state)
+    if not watch:
+        known_seats(state)  # who watches waits for the first seat
     if seats:
         known = set(state.log.seats(seats).column("seat_id").to_pylist())
         for seat in seats:
