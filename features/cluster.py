@@ -97,9 +97,8 @@ class Cluster:
         raise AssertionError("the last attempt returns or raises")
 
     def _lost(self, error: BaseException) -> ClusterLost:
-        said = " ".join(str(error).split()) or type(error).__name__
         return ClusterLost(
-            f"the scheduler of the cluster was lost ({said}); finished blocks are kept: run the same command again"
+            f"the scheduler of the cluster was lost ({type(error).__name__}); finished blocks are kept: run the same command again"
         )
 
 
@@ -110,7 +109,8 @@ def open_cluster(address: str | None = None, *, workers: int = 2, memory: str = 
     memory: what a local worker may hold before it is ended and its blocks go elsewhere. Raises ValueError where nobody
     answers at the address.
     """
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in ("distributed", "distributed.client"):  # what goes wrong is raised; its log would print it once more
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(
         {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.large-graph-warning-threshold": "1GB"}
     ):

@@ -185,7 +185,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
 
 
 def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
-    world, cluster, running_cluster, tmp_path, monkeypatch
+    world, cluster, running_cluster, tmp_path, monkeypatch, capfd
 ):
     address, scheduler = running_cluster
     monkeypatch.setattr("features.cluster.CONNECT", "4s")
@@ -198,6 +198,7 @@ def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     with open_cluster(address) as remote, pytest.raises(ClusterLost, match="run the same command again"):
         build_on(remote, world.inputs, out, until=world.until, block_seats=10, progress=stop_after_some)
     assert not remote.is_local
+    assert "Traceback" not in capfd.readouterr().err
     assert current(out) == earlier
     before = pl.concat(read_blocks(out))
     assert before["as_of"].max() < world.until - timedelta(days=7)
@@ -230,6 +231,23 @@ def test_a_run_on_other_data_takes_nothing_of_the_one_before(world, cluster, tmp
     assert second.facts["computed_blocks"] == 4
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [second.fingerprint]
     assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+def test_blocks_that_the_caller_cannot_see_are_no_run(world, cluster, tmp_path):
+    """Workers of another machine may write to a disk of their own."""
+    run = Run(str(tmp_path), "f" * 24)
+    written = [run.write(number, world.single.head(3).to_arrow()) for number in range(3)]
+    Path(run.path(1)).unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 blocks .* not at .*: every worker and this process must reach"):
+        run.finish(written, {})
+    assert current(str(tmp_path)) is None
+
+
+def test_the_memory_of_a_process_is_its_own_and_not_of_the_one_that_started_it():
+    held = bytearray(400 << 20)
+    code = "from features.cluster import peak_mebibytes; print(peak_mebibytes())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10 < float(said) < 350 < len(held) / 2**20
 
 
 def test_a_block_that_was_cut_off_counts_as_not_there(world, cluster, tmp_path):
