@@ -89,6 +89,7 @@ class Run:
         Raises ValueError where a block is not there: workers wrote it to a place that is not the caller's.
         """
         fs, root = fsspec.core.url_to_fs(self.address.rstrip("/"))
+        fs.invalidate_cache()  # of before the workers wrote
         there = {str(path).rsplit("/", 1)[-1] for path in fs.glob(f"{root}/{self.fingerprint}/block-*.parquet")}
         gone = sum(self.path(block.number).rsplit("/", 1)[-1] not in there for block in blocks)
         if gone:
