@@ -25,7 +25,7 @@ from features.coding import CODED_COLUMNS
 from features.compute import compute_blocks, pack, seat_blocks
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
-from features.engine import Inputs, build_on, observe_on, split_labels
+from features.engine import Inputs, build_on, observe_on, seats_of_a_block, split_labels
 from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
@@ -269,6 +269,17 @@ def test_a_worker_holds_no_more_than_it_is_given(world, cluster):
     peak = cluster.peak_mebibytes()
     assert len(peak) == 2
     assert 50 < max(peak.values()) < 2048
+
+
+@pytest.mark.parametrize(
+    ("events_a_seat", "weeks", "seats"),
+    [(170, 16, 4_000), (2_000, 16, 400), (170, 59, 1_200), (1, 0, 4_000), (900_000, 1, 1)],
+)
+def test_blocks_are_so_small_that_seats_with_much_stay_within_a_workers_memory(world, events_a_seat, weeks, seats):
+    one = world.log.seats().slice(0, 1).append_column("known_at", world.log.seats().column("assigned_at").slice(0, 1))
+    inputs = Inputs(world.inputs.reader, one, world.inputs.sources, TOOLS, "x", events_a_seat)
+    until = one.column("assigned_at")[0].as_py() + timedelta(weeks=weeks, hours=1)
+    assert seats_of_a_block(inputs, until=until) == seats
 
 
 def test_the_name_of_a_run_says_what_it_depends_on(world):
