@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="needs a checkout, not an installed wheel")
 
 
-def bench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def bench(folder: Path, *arguments: str, name: str = "bench_scale.py") -> "subprocess.CompletedProcess[str]":
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
         "-W",
         "ignore",
-        str(ROOT / "benchmarks/bench_scale.py"),
+        str(ROOT / "benchmarks" / name),
         "--folder",
         str(folder),
         *arguments,
@@ -52,3 +52,15 @@ def test_a_point_whose_process_dies_ends_the_run_and_is_no_result(tmp_path: Path
     assert done.returncode == 1
     assert "the process that measured ended with status 1" in done.stderr
     assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_killed_workers_and_a_killed_caller_change_no_byte(tmp_path: Path) -> None:
+    arguments = ("--size", "60x42", "--block", "6", "--every", "0.4")
+    done = bench(tmp_path, *arguments, name="bench_kills.py")
+    assert done.returncode == 0, done.stderr
+    alone, killed, stopped = done.stdout.splitlines()
+    assert "10 blocks" in alone
+    assert int(killed.split()[0]) > 0
+    assert killed.endswith(" 0 blocks differ")
+    assert stopped.endswith(" of 10 blocks, 0 differ")
+    assert "computed 10 of" not in stopped
