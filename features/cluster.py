@@ -21,7 +21,7 @@ from distributed.scheduler import NoValidWorkerError
 WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (docs/scaling.md)
 ATTEMPTS = 6  # our choice: a block whose workers died so often kills them
 AHEAD = 2  # blocks a worker has in hand or waiting, so that none is idle and the scheduler holds few
-CONNECT = "20s"
+CONNECT, GONE = "20s", "60s"
 KIB = 1024
 STATUS = Path("/proc/self/status")
 
@@ -112,7 +112,12 @@ def open_cluster(address: str | None = None, *, workers: int = 2, memory: str = 
     for name in ("distributed", "distributed.client"):  # what goes wrong is raised; its log would print it once more
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(
-        {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.large-graph-warning-threshold": "1GB"}
+        {
+            "distributed.comm.timeouts.connect": CONNECT,
+            "distributed.admin.large-graph-warning-threshold": "1GB",
+            # work that only a worker may do that is gone fails, and is done anew, in place of waiting without end
+            "distributed.scheduler.no-workers-timeout": GONE,
+        }
     ):
         if address is None:
             with (
