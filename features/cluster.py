@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dask
@@ -20,8 +21,9 @@ from distributed.scheduler import NoValidWorkerError
 WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (docs/scaling.md)
 ATTEMPTS = 6  # our choice: a block whose workers died so often kills them
 AHEAD = 2  # blocks a worker has in hand or waiting, so that none is idle and the scheduler holds few
-CONNECT = "20s"
+CONNECT, GONE = "20s", "60s"
 KIB = 1024
+STATUS = Path("/proc/self/status")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -71,7 +73,7 @@ class Cluster:
 
     def peak_mebibytes(self) -> dict[str, float]:
         """By worker, the most memory that its process has held so far, MiB."""
-        found: dict[str, float] = self.client.run(_peak_mebibytes)
+        found: dict[str, float] = self.client.run(peak_mebibytes)
         return found
 
     def _submit(self, work: Callable[[Item], Result], packed: "_Packed") -> Future:
@@ -95,9 +97,8 @@ class Cluster:
         raise AssertionError("the last attempt returns or raises")
 
     def _lost(self, error: BaseException) -> ClusterLost:
-        said = " ".join(str(error).split()) or type(error).__name__
         return ClusterLost(
-            f"the scheduler of the cluster was lost ({said}); finished blocks are kept: run the same command again"
+            f"the scheduler of the cluster was lost ({type(error).__name__}); finished blocks are kept: run the same command again"
         )
 
 
@@ -108,9 +109,15 @@ def open_cluster(address: str | None = None, *, workers: int = 2, memory: str = 
     memory: what a local worker may hold before it is ended and its blocks go elsewhere. Raises ValueError where nobody
     answers at the address.
     """
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in ("distributed", "distributed.client"):  # what goes wrong is raised; its log would print it once more
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(
-        {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.large-graph-warning-threshold": "1GB"}
+        {
+            "distributed.comm.timeouts.connect": CONNECT,
+            "distributed.admin.large-graph-warning-threshold": "1GB",
+            # work that only a worker may do that is gone fails, and is done anew, in place of waiting without end
+            "distributed.scheduler.no-workers-timeout": GONE,
+        }
     ):
         if address is None:
             with (
@@ -156,6 +163,9 @@ def _on_worker(work: Callable[[Any], Result], packed: _Packed) -> Result:
     return work(packed.item())
 
 
-def _peak_mebibytes() -> float:
+def peak_mebibytes() -> float:
+    """The most memory that this process has held since its program began, MiB."""
+    if STATUS.exists():  # on Linux, where the figure of getrusage includes what the process that started this one held
+        return int(next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")).split()[1]) / KIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / KIB if sys.platform != "darwin" else peak / KIB**2

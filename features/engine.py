@@ -21,7 +21,7 @@ from features.compute import compute_features
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import to_microseconds
-from features.labels import label_snapshots, weekly_snapshots
+from features.labels import SNAPSHOT_EVERY_DAYS, label_snapshots, weekly_snapshots
 from features.log import EventLog, Source, latest_seats
 from features.observed import looked_at
 from features.peers import Depth, Peers, count_peers, days_needed, depth_of, part_of
@@ -29,33 +29,36 @@ from features.roster import Roster
 from features.runs import Block, Manifest, Run
 from features.tools import ToolProfile
 
-TASK_SEATS = 4_000  # our choice: about 0.9 GiB at 170 events and 16 snapshots a seat, half of what a worker is given
+# our choice of a block's most: about 1 GiB with all three, half of what a worker is given (docs/scaling.md)
+TASK_SEATS, TASK_EVENTS, TASK_SNAPSHOTS = 4_000, 800_000, 72_000
 LABELLED_COLUMNS = (*CODED_COLUMNS, "source")
 LABEL_NAMES = ("silent_after_days", "known_days", "observable_days", "ended")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What features are made of. version: changes with any of it."""
+    """What features are made of. version: changes with any of it; events: how many there are."""
 
     reader: EventReader
     roster: pa.Table
     sources: Sequence[Source]
     tools: Mapping[str, ToolProfile]
     version: str
+    events: int = 0
 
     @staticmethod
     def of_log(log: EventLog, url: str | None, tools: Mapping[str, ToolProfile]) -> "Inputs":
         """The log as it is. url: by which the workers reach it (LogReader)."""
         roster, sources = log.roster(), log.sources()
         mark = hashlib.sha256(pl.DataFrame(pl.from_arrow(roster)).hash_rows(seed=1).to_numpy().tobytes())
-        mark.update(f"{log.event_count()} {sources}".encode())
-        return Inputs(LogReader(url), roster, sources, tools, mark.hexdigest()[:16])
+        events = log.event_count()
+        mark.update(f"{events} {sources}".encode())
+        return Inputs(LogReader(url), roster, sources, tools, mark.hexdigest()[:16], events)
 
     @staticmethod
     def of_archive(archive: Archive, tools: Mapping[str, ToolProfile]) -> "Inputs":
         """An archive as it was when it was opened."""
-        return Inputs(archive, archive.roster(), archive.sources, tools, archive.version)
+        return Inputs(archive, archive.roster(), archive.sources, tools, archive.version, archive.rows)
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,15 @@ def build_on(
     *,
     until: datetime,
     with_labels: bool = False,
-    block_seats: int = TASK_SEATS,
+    block_seats: int | None = None,
     progress: Callable[[int], None] = _silent,
 ) -> Manifest:
     """Weekly snapshots of every seat up to `until`, with features (and labels), as blocks at the address `out`.
 
-    What an interrupted run with the same inputs finished is kept. Raises ClusterLost when the scheduler is gone.
+    block_seats: seats of a block, which bound a worker's memory; None: as `seats_of_a_block` says. What an interrupted run
+    with the same inputs and blocks finished is kept. Raises ClusterLost when the scheduler is gone.
     """
+    block_seats = block_seats or seats_of_a_block(inputs, until=until)
     run = Run(out, fingerprint(inputs, until=until, with_labels=with_labels, block_seats=block_seats))
     book = Roster.of(inputs.roster)
     blocks = _seat_slices(len(book), block_seats)
@@ -142,6 +147,21 @@ def build_on(
     facts = {"catalogue": catalogue_hash(), "until": until.isoformat(), "version": inputs.version,
              "computed_blocks": len(missing)}  # fmt: skip
     return run.finish(list(found.values()), facts)
+
+
+def seats_of_a_block(inputs: Inputs, *, until: datetime) -> int:
+    """How many seats make a block that holds no more than TASK_SEATS, TASK_EVENTS and TASK_SNAPSHOTS, as seats are on
+    average. It depends on the inputs alone, so that a run can be gone on with by any number of workers.
+    """
+    seats = pl.DataFrame(pl.from_arrow(latest_seats(_by_seat(inputs.roster)).select(["assigned_at", "removed_at"])))
+    life = pl.min_horizontal(pl.col("removed_at").fill_null(until), pl.lit(until)) - pl.col("assigned_at")
+    weeks = int(seats.select((life.dt.total_days().clip(0) // SNAPSHOT_EVERY_DAYS + 1).sum()).item())
+    most = (
+        TASK_SEATS,
+        TASK_EVENTS * seats.height // max(inputs.events, 1),
+        TASK_SNAPSHOTS * seats.height // max(weeks, 1),
+    )
+    return max(min(most), 1)
 
 
 def make(task: _Making) -> Block:

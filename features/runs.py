@@ -84,11 +84,22 @@ class Run:
         return found
 
     def finish(self, blocks: Sequence[Block], facts: Mapping[str, Any]) -> Manifest:
-        """Make this the address's current run, and take other runs' folders away."""
+        """Make this the address's current run, and take other runs' folders away.
+
+        Raises ValueError where a block is not there: workers wrote it to a place that is not the caller's.
+        """
+        fs, root = fsspec.core.url_to_fs(self.address.rstrip("/"))
+        fs.invalidate_cache()  # of before the workers wrote
+        there = {str(path).rsplit("/", 1)[-1] for path in fs.glob(f"{root}/{self.fingerprint}/block-*.parquet")}
+        gone = sum(self.path(block.number).rsplit("/", 1)[-1] not in there for block in blocks)
+        if gone:
+            raise ValueError(
+                f"{gone} of {len(blocks)} blocks that workers wrote are not at {self.address}: every worker and this "
+                "process must reach the same folder or address there"
+            )
         manifest = Manifest(self.fingerprint, tuple(sorted(blocks, key=lambda block: block.number)), dict(facts))
         body = json.dumps(asdict(manifest), default=str).encode()
         write_whole(f"{self.address.rstrip('/')}/{CURRENT}", lambda file: file.write(body))
-        fs, root = fsspec.core.url_to_fs(self.address.rstrip("/"))
         for path in fs.ls(root, detail=False):
             if fs.isdir(path) and str(path).rstrip("/").rsplit("/", 1)[-1] != self.fingerprint:
                 fs.rm(path, recursive=True)

@@ -20,7 +20,7 @@ from rekindle.clusters import (
     cluster_at,
 )
 from rekindle.state import State, complete_until, instant_of, known_seats, open_state
-from rekindle.terminal import SHOWN_EVENTS, AsJson, out, print_json, progress_bar, say, utc_now
+from rekindle.terminal import SHOWN_EVENTS, AsJson, err, out, print_json, progress_bar, say, utc_now
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 ALIVE = "push.alive"  # touched by every round of `features push --watch`, for probes
 PUSH_SEATS, WATCH_SECONDS = 1_000, 0.5
+REST_SECONDS = 5  # our choice: until a database or store that failed is asked again
 DAY_MICROSECONDS = 86_400_000_000
 features_app = typer.Typer(help="Build, push and show features.", no_args_is_help=True)
 
@@ -108,7 +109,8 @@ def features_push(
 ) -> None:
     """Features of the seats of which something new is known, to the online store. The service does it by itself."""
     state = open_state()
-    known_seats(state)
+    if not watch:
+        known_seats(state)  # who watches waits for the first seat
     if seats:
         known = set(state.log.seats(seats).column("seat_id").to_pylist())
         for seat in seats:
@@ -118,7 +120,14 @@ def features_push(
     pushed = 0
     with progress_bar("refreshing seats", unit="seats") as advance:
         while True:
-            part = state.refresher.refresh(at_most=PUSH_SEATS, clock=utc_now)
+            try:
+                part = state.refresher.refresh(at_most=PUSH_SEATS, clock=utc_now)
+            except Exception as error:  # databases and Feast's stores raise whatever their libraries do
+                if not watch:
+                    raise
+                err.print(f"features could not be refreshed, the seats wait: {type(error).__name__}", highlight=False)
+                time.sleep(REST_SECONDS)
+                continue
             pushed += part
             advance(part)
             if watch:

@@ -81,6 +81,8 @@ def _score_file(
     scorer = Scorer(Method.RULE, note="no model has been promoted yet") if champion is None else champion[0]
     with on as cluster, progress_bar("scoring", unit="seats") as advance:
         if cluster is None:
+            if not Path(source).is_file():
+                raise ValueError(f"--parquet: {source} is no file; runs and addresses are read by --engine dask")
             scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
         else:
             blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")

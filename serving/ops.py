@@ -47,7 +47,7 @@ def session_of(advisor: Advisor, gate: Gate) -> Callable[[str | None], Caller | 
 
 def add_ops(app: FastAPI, advisor: Advisor, gate: Gate) -> None:
     """The routes, none of them in the OpenAPI document, and the gauges of the latest run."""
-    runs = Runs(advisor.settings.home)
+    runs = Runs(advisor.settings.runs or advisor.settings.home)
     advisor.meters.add(RunGauges(runs))
 
     def page(route: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:

@@ -74,6 +74,10 @@ def _folder(value: object) -> Path:
     return Path(str(value)).absolute()
 
 
+def _folder_if_any(value: object) -> Path | None:
+    return None if value is None or value == "" else _folder(value)
+
+
 def _text(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
@@ -82,6 +86,7 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "home": _folder,
     "host": _address,
     "port": _port,
+    "runs": _folder_if_any,
     "database": _text,
     "redis": _text,
     "epsilon": _exploration,
@@ -106,6 +111,7 @@ class Settings:
     home: Path = Path(".rekindle")  # every file of ours is under it
     host: str = "127.0.0.1"
     port: int = 3000
+    runs: Path | None = None  # state folder of `rekindle monitor`, where it is another; read only
     database: str | None = None  # SQLAlchemy URL of the event log; none: log.db in the home folder
     redis: str | None = None  # Feast's connection string; none: SQLite in the home folder
     epsilon: float = 0.10  # share of decisions that explores, in total

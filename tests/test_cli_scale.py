@@ -59,3 +59,40 @@ def test_what_does_not_go_together_is_said_in_one_sentence(home: Path, arguments
     done = rekindle(home, *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
+
+
+def test_who_watches_waits_for_the_first_seat_and_outlives_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from features.refresh import Refresher
+    from rekindle.features import ALIVE, features_push
+
+    answers: list[object] = [ConnectionError("gone"), 2, 0]
+    rests: list[float] = []
+
+    def refresh(self: Refresher, **_details: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            assert not (tmp_path / ALIVE).exists()
+            raise answer
+        return answer
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if not answers:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    monkeypatch.setattr(Refresher, "refresh", refresh)
+    monkeypatch.setattr("time.sleep", rest)
+    with pytest.raises(KeyboardInterrupt):
+        features_push(watch=True)
+    assert len(rests) == 2
+    assert (tmp_path / ALIVE).exists()
+    assert "the seats wait: ConnectionError" in capsys.readouterr().err
+
+
+def test_a_run_of_features_without_the_cluster_is_said_in_one_sentence(home: Path, tmp_path: Path) -> None:
+    done = rekindle(home, "score", "--parquet", str(tmp_path), "--out", str(tmp_path / "risks.parquet"))
+    assert done.returncode == 2
+    assert "is no file; runs and addresses are read by --engine dask" in " ".join(done.stderr.split())

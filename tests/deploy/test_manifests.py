@@ -63,9 +63,9 @@ def test_a_wrong_field_is_found():
 
 def test_every_file_is_named_by_the_kustomization():
     named = documents("kustomization.yaml")[0]["resources"]
-    ours = {name for name in FILES if name != "kustomization.yaml"}
-    assert set(named) <= ours
-    assert {"api.yaml", "pusher.yaml", "trainer.yaml", "postgres.yaml", "redis.yaml", "mlflow.yaml", "dask.yaml"} <= set(named)  # fmt: skip
+    assert sorted(named) == [name for name in FILES if name != "kustomization.yaml"]
+    assert {name for _, name, _ in PODS} >= {"api", "pusher", "monitor", "trainer", "sweep", "retention", "postgres", "redis",
+                                             "mlflow", "dask-scheduler", "dask-worker"}  # fmt: skip
 
 
 def test_compose_obeys_its_schema():
@@ -120,3 +120,98 @@ def test_every_service_of_compose_is_locked_and_bounded():
         assert service["cap_drop"] == ["ALL"], name
         assert not service["user"].startswith("0"), name
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+
+
+# --- what it runs exists ----------------------------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    """Every command line of Rekindle, in the manifests and the crontab, as it is written there."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()
+    containers = [container for _, _, pod in PODS for container in pod["containers"]]
+    words = [one.get("args", []) for one in containers] + [service.get("command", []) for service in compose]
+    lines = [" ".join(line) for line in words] + (DEPLOY / "monitoring" / "crontab").read_text().splitlines()[2:]
+    found = [part for line in lines for part in re.split(r"[;&|>]+|\bdo\b|\bthen\b", line)]
+    return sorted(
+        {part[part.index("rekindle ") :].strip() for part in found if re.search(r"(?<!-t )\brekindle [a-z]", part)}
+    )
+
+
+@pytest.mark.parametrize("line", commands() if DEPLOY.exists() else [])
+def test_every_command_that_is_deployed_is_one_of_the_command_line(line):
+    from typer.main import get_command
+
+    from rekindle import app
+
+    command, context = get_command(app), None
+    arguments = [word for word in line.replace("$$asked", "--on-signal").split()[1:] if "$" not in word]
+    while True:
+        context = command.make_context(command.name, arguments, parent=context)
+        if not context._protected_args:
+            break
+        _, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+    assert command.callback is not None
+
+
+def test_commands_are_found_in_every_manifest():
+    assert {"rekindle serve", "rekindle monitor --json", "rekindle features push --watch"} <= set(commands())
+    assert len([line for line in commands() if line.startswith("rekindle train")]) >= 3
+
+
+def test_every_variable_that_is_set_is_read():
+    from serving.settings import Settings
+
+    text = "\n".join(path.read_text() for path in DEPLOY.rglob("*") if path.suffix in (".yaml", "") and path.is_file())
+    known = {f"REKINDLE_{name.upper()}" for name in Settings.__dataclass_fields__}
+    assert set(re.findall(r"\bREKINDLE_[A-Z_]+", text)) <= known
+
+
+def test_what_the_monitors_find_is_seen_by_the_service():
+    api = next(pod for _, name, pod in PODS if name == "api")
+    monitor = next(pod for _, name, pod in PODS if name == "monitor")
+    (container,) = api["containers"]
+    folder = next(item["value"] for item in container["env"] if item["name"] == "REKINDLE_RUNS")
+    mount = next(item for item in container["volumeMounts"] if item["mountPath"] == folder)
+    claims = [
+        next(volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if volume["name"] == name)
+        for pod, name in ((api, mount["name"]), (monitor, "home"))
+    ]
+    assert (mount["readOnly"], claims[0]) == (True, claims[1])
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert f"trainer:{services['api']['environment']['REKINDLE_RUNS']}:ro" in services["api"]["volumes"]
+    assert services["monitor"]["volumes"] == services["trainer"]["volumes"] == ["trainer:/var/lib/rekindle"]
+
+
+def test_the_image_is_made_of_what_is_there_and_owns_what_is_mounted():
+    lines = (DEPLOY / "Dockerfile").read_text()
+    copied = {word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.MULTILINE) for word in line.split()}
+    assert copied >= {"features", "training", "serving", "monitoring", "requirements.lock", "pyproject.toml"}
+    assert all((DEPLOY.parent / word).exists() for word in copied)
+    owned = re.search(r"install -d -o rekindle -g rekindle (.+)", lines)[1].split()
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()
+    mounted = {
+        mount.split(":")[1]
+        for one in services
+        if one.get("image") == "rekindle:0.1.0"
+        for mount in one.get("volumes", ())
+    }
+    assert mounted == set(owned)
+
+
+def test_the_check_of_the_pusher_fails_where_it_stopped(tmp_path):
+    mark = tmp_path / "push.alive"
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["pusher"]["healthcheck"]["test"][1]
+    pusher = next(pod for _, name, pod in PODS if name == "pusher")["containers"][0]
+    checks = [compose.replace("$$", "$"), pusher["livenessProbe"]["exec"]["command"][2]]
+
+    def statuses():
+        return [
+            os.system(check.replace("/var/lib/rekindle/push.alive", str(mark)) + " 2>/dev/null") != 0
+            for check in checks
+        ]
+
+    assert statuses() == [True, True]
+    mark.touch()
+    assert statuses() == [False, False]
+    os.utime(mark, (0, 0))
+    assert statuses() == [True, True]

@@ -25,7 +25,7 @@ from features.coding import CODED_COLUMNS
 from features.compute import compute_blocks, pack, seat_blocks
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
-from features.engine import Inputs, build_on, observe_on, split_labels
+from features.engine import Inputs, build_on, observe_on, seats_of_a_block, split_labels
 from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
@@ -185,7 +185,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
 
 
 def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
-    world, cluster, running_cluster, tmp_path, monkeypatch
+    world, cluster, running_cluster, tmp_path, monkeypatch, capfd
 ):
     address, scheduler = running_cluster
     monkeypatch.setattr("features.cluster.CONNECT", "4s")
@@ -198,6 +198,7 @@ def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     with open_cluster(address) as remote, pytest.raises(ClusterLost, match="run the same command again"):
         build_on(remote, world.inputs, out, until=world.until, block_seats=10, progress=stop_after_some)
     assert not remote.is_local
+    assert "Traceback" not in capfd.readouterr().err
     assert current(out) == earlier
     before = pl.concat(read_blocks(out))
     assert before["as_of"].max() < world.until - timedelta(days=7)
@@ -232,6 +233,23 @@ def test_a_run_on_other_data_takes_nothing_of_the_one_before(world, cluster, tmp
     assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
 
 
+def test_blocks_that_the_caller_cannot_see_are_no_run(world, cluster, tmp_path):
+    """Workers of another machine may write to a disk of their own."""
+    run = Run(str(tmp_path), "f" * 24)
+    written = [run.write(number, world.single.head(3).to_arrow()) for number in range(3)]
+    Path(run.path(1)).unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 blocks .* not at .*: every worker and this process must reach"):
+        run.finish(written, {})
+    assert current(str(tmp_path)) is None
+
+
+def test_the_memory_of_a_process_is_its_own_and_not_of_the_one_that_started_it():
+    held = bytearray(400 << 20)
+    code = "from features.cluster import peak_mebibytes; print(peak_mebibytes())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10 < float(said) < 350 < len(held) / 2**20
+
+
 def test_a_block_that_was_cut_off_counts_as_not_there(world, cluster, tmp_path):
     first = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=120)
     path = Path(Run(str(tmp_path), first.fingerprint).path(1))
@@ -251,6 +269,17 @@ def test_a_worker_holds_no_more_than_it_is_given(world, cluster):
     peak = cluster.peak_mebibytes()
     assert len(peak) == 2
     assert 50 < max(peak.values()) < 2048
+
+
+@pytest.mark.parametrize(
+    ("events_a_seat", "weeks", "seats"),
+    [(170, 16, 4_000), (2_000, 16, 400), (170, 59, 1_200), (1, 0, 4_000), (900_000, 1, 1)],
+)
+def test_blocks_are_so_small_that_seats_with_much_stay_within_a_workers_memory(world, events_a_seat, weeks, seats):
+    one = world.log.seats().slice(0, 1).append_column("known_at", world.log.seats().column("assigned_at").slice(0, 1))
+    inputs = Inputs(world.inputs.reader, one, world.inputs.sources, TOOLS, "x", events_a_seat)
+    until = one.column("assigned_at")[0].as_py() + timedelta(weeks=weeks, hours=1)
+    assert seats_of_a_block(inputs, until=until) == seats
 
 
 def test_the_name_of_a_run_says_what_it_depends_on(world):

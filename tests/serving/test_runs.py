@@ -4,14 +4,20 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from fastapi import FastAPI
 
 from serving import meters
+from serving.advisor import Advisor
 from serving.meters import Meters
 from serving.runs import RunGauges, Runs
+from serving.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "monitoring"
 NAME = re.compile(r"\brekindle_[a-z0-9_]+")
@@ -95,8 +101,10 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_cron_job_runs_what_exists() -> None:
-    job = yaml.safe_load((DEPLOY / "cronjob.yaml").read_text())
-    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob")
-    container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    assert "rekindle monitor" in container["args"][0]
+def test_runs_may_lie_in_the_state_folder_of_the_monitors(
+    tmp_path: Path, settings: Settings, make_advisor: Callable[[Settings], Advisor],
+    make_app: Callable[[Advisor], FastAPI], make_client: Any,
+) -> None:  # fmt: skip
+    write_run(tmp_path)
+    client = make_client(make_app(make_advisor(replace(settings, runs=tmp_path))))
+    assert "rekindle_monitor_status" in client.get("/metrics").text

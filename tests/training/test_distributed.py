@@ -1,11 +1,17 @@
 """Trees grown by several workers are as good as those of one process, and are grown so above a stated size alone."""
 
+import os
+import signal
+import threading
+
 import lightgbm as lgb
 import numpy as np
 import pytest
 
+import training.distributed
 import training.risk
 from features.catalogue import CATEGORIES
+from features.cluster import open_cluster
 from features.scorer import INPUTS, Method
 from training.distributed import DISTRIBUTED_ROWS, grow_on
 from training.risk import TREE_PARAMETERS, fit
@@ -44,6 +50,28 @@ def test_trees_of_two_workers_are_as_good_as_those_of_one_process(cluster, rows)
     # bins come from other rows, bags from other draws: over seeds the losses differ by some thousandths
     assert loss(together, rows) == pytest.approx(loss(alone, rows), abs=0.01)
     assert loss(alone, rows) < null - 0.02
+
+
+def test_trees_are_grown_anew_where_a_worker_is_killed(rows, monkeypatch):
+    inputs, event, weight = rows
+    attempts = []
+    grown = training.distributed._grown
+
+    def watched(cluster, *arguments, **options):
+        attempts.append(cluster.workers)
+        if len(attempts) == 1:
+            nanny = next(iter(cluster.client.cluster.workers.values()))
+            threading.Timer(1.0, os.kill, (nanny.pid, signal.SIGKILL)).start()
+            options["trees"] = 5_000  # longer than a second, so that it is killed in the middle
+        return grown(cluster, *arguments, **options)
+
+    monkeypatch.setattr(training.distributed, "_grown", watched)
+    with open_cluster(workers=2) as own:
+        found = grow_on(
+            own, inputs, event, weight, parameters={**TREE_PARAMETERS, "seed": 7, "num_threads": 1}, trees=20
+        )
+    assert len(attempts) == 2
+    assert found.num_trees() == 20
 
 
 @pytest.mark.parametrize(("limit", "spread"), [(DISTRIBUTED_ROWS, 0), (1_000, 1)])
