@@ -137,7 +137,8 @@ class EffectModel:
 
     weights: (K,) w = n / (n + m) by arm: how far the effect departs from the expert's toward the learned one.
     correction: (K, q) on the basis times the slope, added to what the learner says. covariance: (K, q, q) of the effect on
-    the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X.
+    the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X, for PRIOR_R that
+    of what any contact does, where it was learned. contact: how much of what those trees say is believed, and its deviation.
     decisions: (K,) matured ones that taught each arm. trained_until: ISO 8601, empty for never. prior: prior_of(...) the
     interventions it learned, empty where it is not known.
     """
@@ -150,6 +151,7 @@ class EffectModel:
     boosters: tuple[lgb.Booster, ...] = ()
     correction: tuple[tuple[float, ...], ...] = ()
     covariance: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    contact: tuple[float, float] = (0.0, 0.0)
     decisions: tuple[int, ...] = ()
     note: str = ""
     trained_until: str = ""
@@ -168,6 +170,7 @@ class EffectModel:
                 columns = self.basis(at, codes)
                 spread = np.einsum("nq,kqr,nr->nk", columns, np.asarray(self.covariance), columns, optimize=True)
                 known = np.sqrt(np.maximum(spread, 0) + PRIOR_DEVIATION**2) * at.slope[:, None]
+                known = np.hypot(known, (self.contact[1] * self._contact(at, codes))[:, None])
                 deviation = np.where(weight > 0, known, deviation)
         mean[:, 0], deviation[:, 0] = 0.0, 0.0
         mean = np.clip(mean, -1, 1)
@@ -201,12 +204,20 @@ class EffectModel:
             parts = [np.asarray(booster.predict(rows, num_threads=1)) for booster in self.boosters]
             return np.stack([np.zeros(len(at)), *parts], axis=1)
         raw = at.expert if self.learner is Learner.PRIOR_R else np.zeros_like(at.expert)
+        if self.learner is Learner.PRIOR_R:
+            raw = raw + (self.contact[0] * self._contact(at, codes))[:, None] * (np.arange(len(self.arms)) > 0)
         if self.learner in (Learner.S, Learner.S_DR):
             chances = arm_chances(self.boosters[0], self.rows(at, codes), len(self.arms))
             raw = chances - chances[:, :1]
         if self.correction:
             raw = raw + at.slope[:, None] * (self.basis(at, codes) @ np.asarray(self.correction).T)
         return np.asarray(raw)
+
+    def _contact(self, at: Seen, codes: Floats) -> Floats:
+        """(n,) what trees say that any contact does beyond what the experts expect; 0 where none were grown."""
+        if self.learner is not Learner.PRIOR_R or not self.boosters:
+            return np.zeros(len(at))
+        return np.asarray(self.boosters[0].predict(self.rows(at, codes), num_threads=1), np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the model into the folder, which must exist."""
@@ -246,6 +257,7 @@ _PLAIN = (
     "levels",
     "correction",
     "covariance",
+    "contact",
     "decisions",
     "note",
     "trained_until",
