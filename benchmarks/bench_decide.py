@@ -4,7 +4,8 @@
 
 `policy`: serving.policy.decide for one seat with the shipped catalogue and a year of uses around it, no input or output; by the
 processor's time, which other programs do not lengthen, and by the clock.
-`with effects`: the same with the experts' effects told for that one seat. `replay`: the decision computed again. `logged`:
+`with effects`: the same with the experts' effects told for that one seat; `with learned`: with those of a learned model (`prior_r`,
+learned from random decisions: only the time is meant). `replay`: the decision computed again. `logged`:
 facts read, decided and durably recorded inside the log's transaction, one seat at a time, by the workers together on one
 SQLite file; feature store and risk model are left out (bench_risk.py).
 """
@@ -24,7 +25,8 @@ import numpy as np
 from features.catalogue import NUMERIC
 from features.champions import Candidate, Champions
 from features.decisions import Decision
-from features.estimates import ExpertEstimator
+from features.effects import EffectModel, answers, seen
+from features.estimates import ExpertEstimator, LearnedEstimator
 from features.events import EVENT_SCHEMA, Batch, Seat, seats_table
 from features.interventions import SHIPPED, load_interventions
 from features.log import EventLog
@@ -32,6 +34,8 @@ from features.tools import load_tools
 from features.uses import Use
 from serving.facts import FactBook
 from serving.policy import Facts, Snapshot, Terms, decide, generator, key_id, policy_name, replay
+from training.decided import DecisionData
+from training.effects import learn_prior_r, lesson_of
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 KEY = b"benchmark"
@@ -62,6 +66,23 @@ def decided(number: int, facts: Facts, told: np.ndarray, effects: object) -> Dec
         effects_model="expert",
         key_id=key_id(KEY),
     )
+
+
+def learned_model(decisions: int = 4_000) -> EffectModel:
+    """The learned effects of random decisions, in which the first number decides whom any contact harms."""
+    rng = np.random.default_rng(1)
+    arms, rows = tuple(item.id for item in CATALOGUE), np.arange(decisions)
+    vectors = np.stack([vector(number) for number in range(decisions)])
+    known = seen(vectors, [list(CATEGORIES)] * decisions, np.full(decisions, 0.4), CATALOGUE)
+    arm = rng.integers(0, len(arms), decisions)
+    data = DecisionData(
+        arms=arms, seen=known, arm=arm, propensity=np.full((decisions, len(arms)), 1 / len(arms)),
+        kept=(rng.random(decisions) < 0.6 - 0.3 * ((arm > 0) & (vectors[:, 0] > 15))).astype(np.float64),
+        team=np.array([f"t-{number // 10}" for number in rows]), organization=np.full(decisions, "acme"),
+        seat=rows.astype(str), as_of=rows.astype(np.int64), cost=np.array([item.cost for item in CATALOGUE]),
+        answers=answers(CATALOGUE),
+    )  # fmt: skip
+    return learn_prior_r(lesson_of(data, seed=1))
 
 
 def timed(work: Callable[[int], object], times: int, *, clock: Callable[[], float] = time.perf_counter) -> np.ndarray:
@@ -133,6 +154,13 @@ def main() -> None:
         return decided(number, facts, told, told_now)
 
     show("with effects", timed(with_effects, options.decisions))
+    estimator = LearnedEstimator(learned_model(), "learned", CATALOGUE)
+
+    def with_learned(number: int) -> Decision:
+        (told_now,) = estimator.estimate(told[None], [CATEGORIES], np.array([0.4]), CATALOGUE)
+        return decided(number, facts, told, told_now)
+
+    show("with learned", timed(with_learned, options.decisions))
     decision = decided(0, facts, told, effects)
     assert replay(decision, key=KEY) == decision
     show("replay", timed(lambda _: replay(decision, key=KEY), options.decisions))

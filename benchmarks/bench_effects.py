@@ -2,6 +2,7 @@
 
     python benchmarks/bench_effects.py gain [--worlds simulator strong shapes] [--sizes 50000 10000 2000] [--seeds 3]
     python benchmarks/bench_effects.py segments
+    python benchmarks/bench_effects.py ceilings
     python benchmarks/bench_effects.py harm
     python benchmarks/bench_effects.py coverage [--repeats 1000]
     python benchmarks/bench_effects.py promotions [--repeats 300]
@@ -38,7 +39,7 @@ from features.tools import load_tools
 from training.decided import DecisionData, joined
 from training.effects import CANDIDATES, fit_effects, learn_prior_r, lesson_of
 from training.offpolicy import Estimator, explore, greedy, promotion, value
-from training.outcome import around_kept, fit_kept, kept_chance
+from training.outcome import around_kept, blank, fit_kept, fit_trees, kept_chance
 from training.plan import round_plan, solve_plan
 
 Floats = npt.NDArray[np.float64]
@@ -245,14 +246,76 @@ def hidden_segments(name: str, decisions: int, *, seed: int) -> None:
     )
 
 
-def _segments(data: DecisionData, rollout: Rollout) -> Floats:
-    """(n, segments) indicators of the mode, of who knows it well, of who worries."""
+def ceilings(name: str, decisions: int, *, seed: int) -> None:
+    """What bounds the share: what features show at all, what experts could know beforehand, what outcomes can teach.
+
+    None of these is to be had: true effects, modes and who is confident are the simulator's own.
+    """
+    past, true = world(name, decisions, seed=seed)
+    later, truth = world(name, TEST_DECISIONS, seed=1_000)
+    past, other = told_risk(name, past, later)
+    sizes = ((past, decisions, seed), (other, TEST_DECISIONS, 1_000))
+    known = [_hidden(data, rollout_of(size, seed=number, effect_size=SIZE_OF[name])) for data, size, number in sizes]
+    model = blank(past)
+    rows, asked = (model.rows(data.seen, model.codes(data.seen.categories)) for data in (past, other))
+    trees = {"num_leaves": 31, "learning_rate": 0.05, "min_data_in_leaf": 30}
+    shown = [
+        fit_trees(rows, true[:, arm], seed=7, threads=1, objective="regression", rounds=200, **trees)
+        for arm in range(1, len(ARMS))
+    ]
+    told = np.column_stack([np.zeros(len(other)), *(np.asarray(one.predict(asked)) for one in shown)])
+    modes = sorted({mode for mode, _, _ in known[0]})
+    taught = np.array([modes.index(mode) for mode, _, _ in known[0]])
+    seen_modes = fit_trees(rows, taught, seed=7, threads=1, objective="multiclass", num_class=len(modes), rounds=40)
+    named = np.asarray(seen_modes.predict(asked)).argmax(axis=1)
+    right = float(np.mean([modes[at] == mode for at, (mode, _, _) in zip(named, known[1], strict=True)]))
+    expert = [_told_modes(one, data) for one, (data, _, _) in zip(known, sizes, strict=True)]
+    apart = expert[1].copy()
+    apart[np.array([sure for _, sure, _ in known[1]]), 1:] = -1
+    lesson = lesson_of(past, seed=seed)
+    segmented = [
+        replace(
+            data,
+            seen=replace(
+                data.seen,
+                strengths=_segments(data, rollout_of(size, seed=number, effect_size=SIZE_OF[name])),
+                expert=said,
+                categories=[[]] * len(data),
+            ),
+        )
+        for (data, size, number), said in zip(sizes, expert, strict=True)
+    ]
+    learned = learn_prior_r(replace(lesson, data=segmented[0])).effects(segmented[1].seen).mean
+    for what, effects in (
+        ("experts, by the signs of the features", other.seen.expert),
+        ("experts who are told each seat's mode", expert[1]),
+        ("and who needs no contact", apart),
+        ("and then learn from the outcomes, by segment", learned),
+        ("trees that were taught the true effects themselves", told),
+    ):
+        print(f"| {name} | {decisions:,} | {seed} | {what} | {share(effects, truth, other):.3f} |", flush=True)
+    print(f"modes that trees tell rightly from the features, once taught them: {right:.1%}", flush=True)
+
+
+def _told_modes(hidden: list[tuple[str, bool, float]], data: DecisionData) -> Floats:
+    """(n, K) what the experts expect of seats whose mode they are told."""
+    stated = np.array([[one.base_effect + one.answers.get(mode, 0.0) for one in CATALOGUE] for mode, _, _ in hidden])
+    return np.asarray(stated * data.seen.slope[:, None])
+
+
+def _hidden(data: DecisionData, rollout: Rollout) -> list[tuple[str, bool, float]]:
+    """Of each decision's seat the mode, whether it knows the tool well, and how much it worries."""
     hidden: dict[str, tuple[str, bool, float]] = {}
     for truth in open_truth(rollout):
         columns = (truth.seats[name].to_pylist() for name in ("seat_id", "mode", "confident", "worry"))
         hidden |= {seat: (mode, sure, worry) for seat, mode, sure, worry in zip(*columns, strict=True)}
-    own = [hidden[seat] for seat in data.seat.tolist()]
-    modes = sorted({mode for mode, _, _ in hidden.values()})
+    return [hidden[seat] for seat in data.seat.tolist()]
+
+
+def _segments(data: DecisionData, rollout: Rollout) -> Floats:
+    """(n, segments) indicators of the mode, of who knows it well, of who worries."""
+    own = _hidden(data, rollout)
+    modes = sorted({mode for mode, _, _ in own})
     traits = [[sure, worry > WORRIED] for _, sure, worry in own]
     return np.array(
         [[*(one[0] == mode for mode in modes), *trait] for one, trait in zip(own, traits, strict=True)], float
@@ -403,7 +466,7 @@ def plans(seats: int = 100_000) -> None:
 
 def _commands() -> Iterator[argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gain", "segments", "harm", "coverage", "promotions", "plan"))
+    parser.add_argument("what", choices=("gain", "segments", "ceilings", "harm", "coverage", "promotions", "plan"))
     parser.add_argument("--worlds", nargs="+", default=["simulator", "strong", "shapes"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50_000, 10_000, 2_000])
     parser.add_argument("--seeds", type=int, help="by default 3, and 10 below 5 000 decisions")
@@ -425,6 +488,10 @@ def main() -> None:
         for name in ("simulator", "strong"):
             for seed in range(1, (asked.seeds or 3) + 1):
                 hidden_segments(name, 50_000, seed=seed)
+    elif asked.what == "ceilings":
+        for name in asked.worlds if asked.worlds != ["simulator", "strong", "shapes"] else ["simulator"]:
+            for seed in range(1, (asked.seeds or 1) + 1):
+                ceilings(name, asked.sizes[0], seed=seed)
     elif asked.what == "harm":
         print(
             "| world | effects told by | bound | harmful ruled out | helpful ruled out | arms left | none left | explored | kept |"

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +40,8 @@ BASIS_FEATURES: Mapping[str, float] = MappingProxyType(
         "quick_close_share_28": 1, "frustration": 1, "errors_28": 6, "surface_days_28": 10, "assisted_share_28": 1,
     }
 )  # fmt: skip
+_BASIS_COLUMNS = [NUMERIC.index(BY_NAME[name]) for name in BASIS_FEATURES]
+_BASIS_FULL = np.array(list(BASIS_FEATURES.values()), np.float64)
 MAX_BASIS_LEVELS = 12  # our choice: a category with more names (roles) has too few decisions for each
 _95 = 1.959964
 
@@ -85,13 +88,12 @@ class Seen:
 
 def seen(vectors: Floats, categories: Sequence[Sequence[str]], risk: Floats, catalogue: Sequence[Intervention]) -> Seen:
     """What the effects are learned and told from. vectors: (n, n_numeric); risk: (n,) at the product horizon."""
-    plain = [
-        np.nan_to_num(np.clip(vectors[:, NUMERIC.index(BY_NAME[name])] / full, 0, 1), nan=0.5)
-        for name, full in BASIS_FEATURES.items()
-    ]
-    strengths = np.stack([*mode_strengths(vectors).values(), *plain], axis=1)
+    modes = mode_strengths(vectors)
+    plain = np.clip(vectors[:, _BASIS_COLUMNS] / _BASIS_FULL, 0, 1)
+    plain[np.isnan(plain)] = 0.5
+    strengths = np.concatenate((np.stack(list(modes.values()), axis=1), plain), axis=1)
     names = [list(row) for row in categories]
-    return Seen(vectors, names, expert_matrix(vectors, risk, catalogue), strengths, even_risk_slope(risk))
+    return Seen(vectors, names, expert_matrix(vectors, risk, catalogue, modes), strengths, even_risk_slope(risk))
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class EffectModel:
 
     weights: (K,) w = n / (n + m) by arm: how far the effect departs from the expert's toward the learned one.
     correction: (K, q) on the basis times the slope, added to what the learner says. covariance: (K, q, q) of the effect on
-    the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X.
+    the basis, in units of even risk; empty where nothing was learned. boosters: one for S, one by arm for X, for PRIOR_R that
+    of what any contact does, where it was learned. contact: how much of what those trees say is believed, and its deviation.
     decisions: (K,) matured ones that taught each arm. trained_until: ISO 8601, empty for never. prior: prior_of(...) the
     interventions it learned, empty where it is not known.
     """
@@ -150,6 +153,7 @@ class EffectModel:
     boosters: tuple[lgb.Booster, ...] = ()
     correction: tuple[tuple[float, ...], ...] = ()
     covariance: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    contact: tuple[float, float] = (0.0, 0.0)
     decisions: tuple[int, ...] = ()
     note: str = ""
     trained_until: str = ""
@@ -163,11 +167,14 @@ class EffectModel:
         weight = np.asarray(self.weights)
         if weight.any():
             codes = self.codes(at.categories)
-            mean = mean + weight * (self._learned(at, codes) - mean)
+            contact = self._contact(at, codes)
+            mean = mean + weight * (self._learned(at, codes, contact) - mean)
             if self.covariance:
                 columns = self.basis(at, codes)
-                spread = np.einsum("nq,kqr,nr->nk", columns, np.asarray(self.covariance), columns, optimize=True)
+                half = (columns @ self._spread).reshape(len(at), len(self.arms), -1)
+                spread = (half * columns[:, None]).sum(axis=2)
                 known = np.sqrt(np.maximum(spread, 0) + PRIOR_DEVIATION**2) * at.slope[:, None]
+                known = np.hypot(known, (self.contact[1] * contact)[:, None])
                 deviation = np.where(weight > 0, known, deviation)
         mean[:, 0], deviation[:, 0] = 0.0, 0.0
         mean = np.clip(mean, -1, 1)
@@ -190,7 +197,7 @@ class EffectModel:
         """(n, inputs) what the trees read, without the arm."""
         return np.concatenate((at.vectors, at.strengths, codes), axis=1)
 
-    def _learned(self, at: Seen, codes: Floats) -> Floats:
+    def _learned(self, at: Seen, codes: Floats, contact: Floats) -> Floats:
         """(n, K) the learner's effects before shrinkage."""
         if self.learner is Learner.LOGISTIC_T:
             assert self.line is not None
@@ -201,12 +208,31 @@ class EffectModel:
             parts = [np.asarray(booster.predict(rows, num_threads=1)) for booster in self.boosters]
             return np.stack([np.zeros(len(at)), *parts], axis=1)
         raw = at.expert if self.learner is Learner.PRIOR_R else np.zeros_like(at.expert)
+        if self.learner is Learner.PRIOR_R:
+            raw = raw + (self.contact[0] * contact)[:, None] * (np.arange(len(self.arms)) > 0)
         if self.learner in (Learner.S, Learner.S_DR):
             chances = arm_chances(self.boosters[0], self.rows(at, codes), len(self.arms))
             raw = chances - chances[:, :1]
         if self.correction:
-            raw = raw + at.slope[:, None] * (self.basis(at, codes) @ np.asarray(self.correction).T)
+            raw = raw + at.slope[:, None] * (self.basis(at, codes) @ self._corrections)
         return np.asarray(raw)
+
+    @cached_property
+    def _spread(self) -> Floats:
+        """(q, K * q) the covariance side by side: one seat is told in one product, and as an array is made of it once."""
+        covariance = np.asarray(self.covariance)
+        return np.ascontiguousarray(covariance.transpose(1, 0, 2)).reshape(covariance.shape[1], -1)
+
+    @cached_property
+    def _corrections(self) -> Floats:
+        """(q, K)."""
+        return np.asarray(self.correction).T
+
+    def _contact(self, at: Seen, codes: Floats) -> Floats:
+        """(n,) what trees say that any contact does beyond what the experts expect; 0 where none were grown."""
+        if self.learner is not Learner.PRIOR_R or not self.boosters:
+            return np.zeros(len(at))
+        return np.asarray(self.boosters[0].predict(self.rows(at, codes), num_threads=1), np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the model into the folder, which must exist."""
@@ -246,6 +272,7 @@ _PLAIN = (
     "levels",
     "correction",
     "covariance",
+    "contact",
     "decisions",
     "note",
     "trained_until",

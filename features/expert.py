@@ -1,12 +1,12 @@
 """What the catalogue's experts expect of an intervention at a seat: the prior from which learned effects depart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from features.diagnosis import mode_strengths
-from features.interventions import Intervention
+from features.interventions import FailureMode, Intervention
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,14 +15,20 @@ Floats = npt.NDArray[np.float64]
 PRIOR_DEVIATION = 0.02
 
 
-def expert_matrix(vectors: Floats, risk: Floats, catalogue: Sequence[Intervention]) -> Floats:
+def expert_matrix(
+    vectors: Floats,
+    risk: Floats,
+    catalogue: Sequence[Intervention],
+    strengths: Mapping[FailureMode, Floats] | None = None,
+) -> Floats:
     """(n, n_interventions) what the catalogue's experts expect of each intervention, in the catalogue's order.
 
-    vectors: (n, n_numeric) in catalogue order; risk: (n,) at the product horizon. The experts' effect is stated for even
+    vectors: (n, n_numeric) in catalogue order; risk: (n,) at the product horizon; strengths: `mode_strengths` of the vectors,
+    where they are known already. The experts' effect is stated for even
     risk and moved on the log-odds scale, where the slope of the probability is r (1 - r): 4 r (1 - r) times its own. Our
     choice: it makes effects small where the seat is as good as kept or lost. No more can be kept than would be lost.
     """
-    strengths = mode_strengths(vectors)
+    strengths = mode_strengths(vectors) if strengths is None else strengths
     slope = even_risk_slope(risk)
     columns = []
     for intervention in catalogue:

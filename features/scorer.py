@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 REGISTERED_MODEL = "rekindle-risk"  # the name under which training registers and serving looks
 CHAMPION = "champion"  # the alias of the version that serves
 SCORER_ARTIFACT = "scorer"  # folder of the registered model that Scorer.save wrote
-SCORER_FILE, BOOSTER_FILE, ACTIVATION_FOLDER = "scorer.json", "booster.txt", "activation"
+SCORER_FILE, BOOSTER_FILE, LATER_FILE, ACTIVATION_FOLDER = "scorer.json", "booster.txt", "later.txt", "activation"
 REFERENCE_ARTIFACT = "reference"  # folder with reference.parquet: training snapshots, FEATURES and `risk_28`
 
 HORIZONS_DAYS = (0, 7, 14, 28)
@@ -122,7 +122,8 @@ class Scorer:
     rule: of seats in use; elsewhere: by stratum, the rule of the others, whose silence has begun or never ended; young:
     by stratum, the rule of seats younger than COLD_START_DAYS. speaks_from_days: the age at which the learned model takes
     over from the rule of the young: 0 where it has seen enough of them. booster and linear: the log-odds of the hazard
-    are tree_weight times those of the trees plus the rest times those of the line. activation: the model of seats
+    are tree_weight times those of the trees plus the rest times those of the line. later: the trees of the later weeks,
+    where `booster` speaks of T = 0 alone; None where it speaks of all weeks. activation: the model of seats
     that never started, where one was learned. trained_until: ISO 8601, the instant up to which the training knew, empty for
     none.
     """
@@ -136,6 +137,7 @@ class Scorer:
     calibrator: Calibrator = field(default_factory=Calibrator)
     band: Band = field(default_factory=Band)
     booster: lgb.Booster | None = None
+    later: lgb.Booster | None = None
     linear: LinearHazard | None = None
     tree_weight: float = 1.0
     activation: "Scorer | None" = None
@@ -220,12 +222,24 @@ class Scorer:
             raise ValueError(f"a scorer of method {self.method} has no hazards")
         if self.booster is None:
             return probability(self._linear_odds(vectors, codes))
-        rows = person_periods(vectors, codes)
-        raw = np.asarray(self.booster.predict(rows, raw_score=True, num_threads=threads), np.float64)
-        odds = raw.reshape(-1, PERIODS)
+        odds = self._tree_odds(self.booster, person_periods(vectors, codes), threads=threads)
         if self.linear is not None:
             odds = self.tree_weight * odds + (1 - self.tree_weight) * self._linear_odds(vectors, codes)
         return probability(odds)
+
+    def _tree_odds(self, booster: lgb.Booster, rows: Floats, *, threads: int) -> Floats:
+        """(n, PERIODS) log-odds of the hazard by the trees. rows: (n * PERIODS, len(INPUTS))."""
+        if self.later is None:
+            return np.asarray(booster.predict(rows, raw_score=True, num_threads=threads), np.float64).reshape(
+                -1, PERIODS
+            )
+        apart = rows.reshape(-1, PERIODS, rows.shape[1])
+        odds = np.empty(apart.shape[:2])
+        for trees, weeks in ((booster, slice(0, 1)), (self.later, slice(1, None))):
+            asked = apart[:, weeks].reshape(-1, rows.shape[1])
+            raw = np.asarray(trees.predict(asked, raw_score=True, num_threads=threads), np.float64)
+            odds[:, weeks] = raw.reshape(len(odds), -1)
+        return odds
 
     def _linear_odds(self, vectors: Floats, codes: Floats) -> Floats:
         assert self.linear is not None
@@ -306,6 +320,8 @@ class Scorer:
         (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")
         if self.booster is not None:
             (folder / BOOSTER_FILE).write_text(self.booster.model_to_string(), encoding="utf-8")
+        if self.later is not None:
+            (folder / LATER_FILE).write_text(self.later.model_to_string(), encoding="utf-8")
         if self.activation is not None:
             (folder / ACTIVATION_FOLDER).mkdir(exist_ok=True)
             self.activation.save(folder / ACTIVATION_FOLDER)
@@ -319,7 +335,8 @@ class Scorer:
                 f"the model was trained on another feature catalogue ({document['catalogue']}, now {catalogue_hash()}): "
                 "build features and train again"
             )
-        booster, activation, linear = folder / BOOSTER_FILE, folder / ACTIVATION_FOLDER, document["linear"]
+        booster, later = folder / BOOSTER_FILE, folder / LATER_FILE
+        activation, linear = folder / ACTIVATION_FOLDER, document["linear"]
         return Scorer(
             method=Method(document["method"]),
             rule=_rates(document["rule"]),
@@ -330,6 +347,7 @@ class Scorer:
             calibrator=Calibrator.from_document(document["calibrator"]),
             band=Band.from_document(document["band"]),
             booster=lgb.Booster(model_file=str(booster)) if booster.exists() else None,
+            later=lgb.Booster(model_file=str(later)) if later.exists() else None,
             linear=None if linear is None else LinearHazard(**{name: tuple(v) for name, v in linear.items()}),
             tree_weight=document["tree_weight"],
             activation=Scorer.load(activation) if activation.exists() else None,

@@ -225,14 +225,16 @@ def _promote_effects(state: State, version: str | None, *, seed: int, as_json: b
 
 
 def rollback_command(effects: OfEffects = False, as_json: AsJson = False) -> None:
-    """Put the champion before the present one back."""
+    """Put the champion before the present one back; before the first learned effects, the experts."""
     from features.effects import REGISTERED_EFFECTS
     from features.scorer import REGISTERED_MODEL
     from training.registry import rollback
 
     name = REGISTERED_EFFECTS if effects else REGISTERED_MODEL
     withdrawn, restored = rollback(open_state().home, at=utc_now().isoformat(), name=name)
-    sentence = f"Version {restored} serves again; version {withdrawn} was withdrawn."
+    of = " of the effects" if effects else ""
+    again = "The experts tell the effects again" if restored is None else f"Version {restored}{of} serves again"
+    sentence = f"{again}; version {withdrawn}{of} was withdrawn."
     say({"withdrawn": withdrawn, "restored": restored}, sentence, as_json=as_json)
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from features.effects import EffectModel, Learner, arm_chances, expert_model
@@ -42,6 +43,19 @@ YOUNG_LOG = 5_000  # matured decisions; our choice: below it nothing beats the e
 _95 = 1.96
 INNER_FOLDS = 3  # of the chance of keeping inside each lesson; our choice: two thirds of the teams tell it well
 LEAST_VARIANCE = 0.02  # of one outcome: a chance near 0 or 1 is not known so well that its decisions should rule
+# Of what any contact does: few splits, each of many decisions, for all arms together are still little beside the noise.
+CONTACT_TREES: Mapping[str, object] = MappingProxyType(
+    {
+        "objective": "regression",
+        "num_leaves": 4,
+        "rounds": 40,
+        "learning_rate": 0.05,
+        "lambda_l2": 100.0,
+        "feature_fraction": 0.3,
+    }
+)
+CONTACT_LEAF_SHARE = 0.04  # of the decisions in a leaf, at the least; our choice
+LEAST_DRAWN = 1e-3  # a contact that was as good as certain, or ruled out, teaches nothing
 X_TREES: Mapping[str, object] = MappingProxyType(
     {"objective": "regression", "num_leaves": 7, "min_data_in_leaf": 100, "rounds": 40, "learning_rate": 0.05}
 )
@@ -247,14 +261,17 @@ def learn_prior_r(lesson: Lesson) -> EffectModel:
     one of the modes' strengths, which moves all arms that answer a mode together; each normal with mean 0. Their deviations are
     those of the greatest evidence. Our choice of structure: arms of a few hundred decisions learn from each other.
     The likelihood is that of the R learner (Nie and Wager 2021, eq. 4) with logged propensities, which confounding by what
-    is seen does not bias.
+    is seen does not bias. What every contact does is told first, by trees (_learn_contact), as far as they held up on teams that
+    they did not see; the rest is what they leave.
     """
     data, model = lesson.data, _started(lesson, Learner.PRIOR_R)
+    trees, contact, told = _learn_contact(lesson, model)
+    model = replace(model, boosters=trees, contact=contact)
     arms = len(data.arms)
-    contact = (np.arange(arms) > 0).astype(float)[:, None]
-    loadings = np.concatenate((np.eye(arms)[:, 1:], contact, data.answers), axis=1)
+    contact_of = (np.arange(arms) > 0).astype(float)
+    loadings = np.concatenate((np.eye(arms)[:, 1:], contact_of[:, None], data.answers), axis=1)
     kinds = np.repeat([0, 1, 2], [arms - 1, 1, data.answers.shape[1]])
-    moments = _moments(lesson, model, data.seen.expert, loadings)
+    moments = _moments(lesson, model, data.seen.expert + told[:, None] * contact_of[None], loadings)
     choices = [
         np.array([own, every, mode])[kinds]
         for own in ARM_DEVIATIONS
@@ -270,6 +287,49 @@ def learn_prior_r(lesson: Lesson) -> EffectModel:
         correction=_nested(correction),
         covariance=tuple(_nested(part) for part in covariance),
     )
+
+
+def _learn_contact(lesson: Lesson, model: EffectModel) -> tuple[tuple[lgb.Booster, ...], tuple[float, float], Floats]:
+    """Trees of what any contact does beyond the experts' effects, how far they are believed, and (n,) what that is.
+
+    The R learner for contact against none (Nie and Wager 2021, eq. 4), all interventions together: the one question of
+    which every decision says something. How far they are believed is the slope of the residuals on what trees of other teams
+    say, between nothing and all of it: mean and deviation of its posterior under an even prior on [0, 1].
+    """
+    data = lesson.data
+    drawn = lesson.drawn()
+    contacted, precision = -drawn[:, 0], lesson.precision()
+    residual = data.kept - lesson.chance - (drawn * data.seen.expert).sum(axis=1)
+    rows = model.rows(data.seen, model.codes(data.seen.categories))
+    nothing = (), (0.0, 0.0), np.zeros(len(data))
+    if min(data.counts()[0], len(data) - data.counts()[0]) < SUPPORT:
+        return nothing
+
+    def grown(chosen: Integers) -> lgb.Booster:
+        used = chosen[np.abs(contacted[chosen]) > LEAST_DRAWN]
+        return fit_trees(
+            rows[used],
+            residual[used] / contacted[used],
+            weight=contacted[used] ** 2 * precision[used],
+            seed=lesson.seed,
+            threads=lesson.threads,
+            min_data_in_leaf=max(int(CONTACT_LEAF_SHARE * len(used)), 20),
+            **CONTACT_TREES,
+        )
+
+    fold, told = data.folds(lesson.seed + 5, folds=INNER_FOLDS), np.zeros(len(data))
+    for number in np.unique(fold).tolist():
+        told[fold == number] = grown(np.flatnonzero(fold != number)).predict(
+            rows[fold == number], num_threads=lesson.threads
+        )
+    lever = contacted * told
+    information = float(precision @ lever**2)
+    if information <= 0:
+        return nothing
+    slope, error = float(precision @ (lever * residual)) / information, information**-0.5
+    posterior = stats.truncnorm(-slope / error, (1 - slope) / error, loc=slope, scale=error)
+    believed = float(posterior.mean()), float(posterior.std())
+    return (grown(np.arange(len(data))),), believed, believed[0] * told
 
 
 @dataclass(frozen=True)

@@ -113,5 +113,12 @@ def trained_until(scorer: Scorer | None) -> int:
 def as_rule(scorer: Scorer, note: str) -> Scorer:
     """The rule with the rates that the scorer's training saw, to serve where the scorer may not."""
     return replace(
-        scorer, method=Method.RULE, booster=None, linear=None, activation=None, speaks_from_days=0.0, note=note
+        scorer,
+        method=Method.RULE,
+        booster=None,
+        later=None,
+        linear=None,
+        activation=None,
+        speaks_from_days=0.0,
+        note=note,
     )

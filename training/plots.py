@@ -85,6 +85,8 @@ def importance(scorer: Scorer) -> Figure:
     if scorer.booster is None:
         raise ValueError(f"a scorer of method {scorer.method} has no trees")
     gain = scorer.booster.feature_importance("gain")
+    if scorer.later is not None:
+        gain = gain + scorer.later.feature_importance("gain")
     top = np.argsort(gain, kind="stable")[-20:]
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()

@@ -63,7 +63,7 @@ def page(proof: Proof, *, title: str) -> str:
             [_policy_row(one) for one in proof.policies],
         ),
         image(
-            _plot([("teams left alone", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]),
+            _plot([("as decided, against teams left alone", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]),
             "licences kept per 1 000 by policy",
         ),
         *(f"<p><b>{escape(one.name)}</b> cannot be valued: {escape(one.why)}.</p>" for one in proof.policies if one.why),
@@ -73,6 +73,7 @@ def page(proof: Proof, *, title: str) -> str:
         "<h2>By segment</h2>",
         "<p>What was decided against doing nothing. One in twenty of such intervals misses its truth: of "
         f"{len(segments)} groups, about {len(segments) / 20:.0f} will seem to gain or lose by chance alone.</p>",
+        *([f"<p>The plot shows the {MOST_BARS} groups of most decisions, the table all.</p>"] if len(segments) > MOST_BARS else []),
         image(_plot([(f"{one.kind}: {one.name}", one.gain) for one in _largest(segments)]), "gain by segment"),
         _segment_table("group", segments),
         *(f"<p><small>{count} of {escape(kind)} are too small to be shown.</small></p>" for kind, count in proof.suppressed.items()),
@@ -130,7 +131,7 @@ def _said(found: Value, against: str) -> str:
     if found.low > 0:
         return f"It worked: against {against}, {told} more were kept."
     if found.high < 0:
-        return f"It did harm: against {against}, {told} were kept (fewer)."
+        return f"It did harm: against {against}, fewer were kept, the difference is {told}."
     return f"Not proven: against {against}, the difference is {told}; it may be none."
 
 

@@ -33,6 +33,10 @@ PYFUNC = Path(__file__).with_name("pyfunc.py")
 REQUIREMENTS = ("rekindle", "lightgbm", "mlflow", "numpy", "pandas", "scikit-learn")
 ENVIRONMENT = (*REQUIREMENTS, "polars", "scipy", "venn-abers", "optuna")
 _MADE_BY = {REGISTERED_MODEL: "rekindle train", REGISTERED_EFFECTS: "rekindle learn"}
+_NOTHING_TO_ROLL_BACK = {
+    REGISTERED_MODEL: "there is no champion, so there is nothing to roll back",
+    REGISTERED_EFFECTS: "no learned effects serve, the experts tell them, so there is nothing to roll back",
+}
 PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back_at"
 CODE_PACKAGES = ("features", "training")  # what decides a model's bytes
 
@@ -227,17 +231,21 @@ def promote(home: Path, version: str, *, name: str = REGISTERED_MODEL) -> None:
         client.set_model_version_tag(name, version, PREVIOUS, before)
 
 
-def rollback(home: Path, *, at: str, name: str = REGISTERED_MODEL) -> tuple[str, str]:
+def rollback(home: Path, *, at: str, name: str = REGISTERED_MODEL) -> tuple[str, str | None]:
     """Put the champion before the present one back; (withdrawn, restored) versions. at: ISO 8601, written on the withdrawn one.
 
-    Raises ValueError where there is none to go back to, or where it cannot serve today's features.
+    Before the first effects the experts told them: restored is None where they do so again. Raises ValueError where there is none to go back to, or where it cannot serve today's features.
     """
     present = champion_version(home, name=name)
     made_by = _MADE_BY[name]
     if present is None:
-        raise ValueError(f"there is no champion, so there is nothing to roll back: run `{made_by}` first")
+        raise ValueError(f"{_NOTHING_TO_ROLL_BACK[name]}: run `{made_by}` first")
     client = _client(home)
     before = client.get_model_version(name, present).tags.get(PREVIOUS)
+    if before is None and name == REGISTERED_EFFECTS:
+        client.delete_registered_model_alias(name, CHAMPION)
+        client.set_model_version_tag(name, present, ROLLED_BACK, at)
+        return present, None
     if before is None:
         raise ValueError(f"version {present} is the first champion: there is none before it to go back to")
     load_version(home, before) if name == REGISTERED_MODEL else load_effects_version(home, before)

@@ -37,6 +37,9 @@ HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time jud
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
 # Our choice: of so many rows two folds, and trees that are fewer and need less patience, say enough.
 BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 25
+# Stages of the hazard that have trees of their own: whether the silence has begun, and when it will. Of fewer rows one
+# forest tells both (ALL_WEEKS), for the later weeks then hold too few silences. The later weeks' trees are half as large.
+ALL_WEEKS, PARTED = (None,), (0, 1)
 ORIGINS = (
     0.5,
     0.7,
@@ -74,7 +77,7 @@ RAISES_RISK = ("days_since_meaningful", "days_since_use")
 class Fit:
     """A fitted scorer and how it came about, for the record.
 
-    held_out_log_loss: by calibrator; blend_log_loss: by weight of the trees; both on people, and where there is enough of
+    trees: of all forests together. held_out_log_loss: by calibrator; blend_log_loss: by weight of the trees; both on people, and where there is enough of
     it at a time, that the models did not see. activation: the fit for seats that never started, where it was tried.
     """
 
@@ -152,7 +155,7 @@ def _fit_stratum(
     some = _some_people(dataset, DISTRIBUTED_ROWS / len(rows.row), seed=_seed(parameters)) if is_spread else dataset
     held = hold_out(some, seed=_seed(parameters))
     hazards, trees = _held_out_hazards(bare, held, parameters)
-    weight, blend_losses = _choose_tree_weight(held.later, hazards) if trees else (0.0, {})
+    weight, blend_losses = _choose_tree_weight(held.later, hazards) if any(trees) else (0.0, {})
     blended = _blend(hazards, weight)
     calibrator, losses = choose_calibrator(held.later, blended, seed=_seed(parameters))
     bare = _weighted(bare, weight)
@@ -165,7 +168,7 @@ def _fit_stratum(
         else:
             at_hand = _errors_of_held_out_people(calibrator, held.later, blended)
             band = measure_band([at_hand], least_drift=YOUNG_DRIFT)
-    return Fit(replace(fitted, band=band), abandonments, len(rows.row), trees, losses, blend_losses)
+    return Fit(replace(fitted, band=band), abandonments, len(rows.row), sum(trees), losses, blend_losses)
 
 
 def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
@@ -228,8 +231,28 @@ def held_out_loss(
     """The held-out log loss per person-period row of trees with these parameters, and how many trees reach it."""
     parameters = {**TREE_PARAMETERS, **tree_parameters, "seed": seed, "num_threads": threads}
     bare = Scorer(Method.LIGHTGBM, levels=category_levels(dataset))
-    _, losses = _cross_validated(bare, hold_out(dataset, seed=seed), parameters)
-    return losses[-1], len(losses)
+    held = hold_out(dataset, seed=seed)
+    found = [_cross_validated(bare, held, parameters, stage=stage)[1] for stage in _stages(held)]
+    judged = [of_stage(person_period_rows(held.later), stage).fit_weight.sum() for stage in _stages(held)]
+    return float(np.average([losses[-1] for losses in found], weights=judged)), sum(map(len, found))
+
+
+def _stages(held: HeldOut) -> tuple[int | None, ...]:
+    """PARTED where there are so many rows that each stage can have trees of its own."""
+    rows = person_period_rows(held.early)
+    events = [of_stage(rows, stage).event for stage in PARTED]
+    is_enough = all(min(event.sum(), (1 - event).sum()) >= ENOUGH_FOR_TREES for event in events)
+    return PARTED if (held.early_fold < 0).any() and is_enough else ALL_WEEKS
+
+
+def of_stage(rows: PersonPeriods, stage: int | None) -> PersonPeriods:
+    """The rows of a stage, all for None."""
+    return rows if stage is None else rows.take(np.minimum(rows.period, 1) == stage)
+
+
+def _for_stage(parameters: Mapping[str, object], stage: int | None) -> dict[str, object]:
+    leaves = int(str(parameters["num_leaves"]))
+    return {**parameters, **_signs(), "num_leaves": max(leaves // 2, 2) if stage == 1 else leaves}
 
 
 def _folds(fold: Integers) -> list[int]:
@@ -239,8 +262,8 @@ def _folds(fold: Integers) -> list[int]:
 
 def _held_out_hazards(
     bare: Scorer, held: HeldOut, parameters: Mapping[str, object]
-) -> tuple[dict[Method, Floats], int]:
-    """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people, and the best number of trees."""
+) -> tuple[dict[Method, Floats], tuple[int, ...]]:
+    """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people; the best number of trees by stage."""
     codes = bare.codes(held.later.categories)
     line = np.full((len(held.later), PERIODS), np.nan)
     is_big = bare.method is Method.LIGHTGBM and (held.early_fold < 0).any()  # so many rows have no need of a line
@@ -252,25 +275,25 @@ def _held_out_hazards(
         model = replace(bare, method=Method.LOGISTIC, linear=_fit_linear(bare, others, rows))
         line[own] = model.hazards(held.later.vectors[own], codes[own])
     if bare.method is not Method.LIGHTGBM:
-        return {Method.LOGISTIC: line}, 0
-    boosters, losses = _cross_validated(bare, held, parameters)
-    forest = np.full((len(held.later), PERIODS), np.nan)
-    for number, booster in boosters.items():
-        own = held.later_fold == number
-        threads = int(str(parameters["num_threads"]))
-        forest[own] = replace(bare, booster=booster).hazards(held.later.vectors[own], codes[own], threads=threads)
-    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, len(losses)
+        return {Method.LOGISTIC: line}, ()
+    found = [_cross_validated(bare, held, parameters, stage=stage) for stage in _stages(held)]
+    forest, threads = np.full((len(held.later), PERIODS), np.nan), int(str(parameters["num_threads"]))
+    for number in sorted(set.intersection(*(set(boosters) for boosters, _ in found))):
+        own, (first, *later) = held.later_fold == number, [boosters[number] for boosters, _ in found]
+        model = replace(bare, booster=first, later=later[0] if later else None)
+        forest[own] = model.hazards(held.later.vectors[own], codes[own], threads=threads)
+    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, tuple(len(losses) for _, losses in found)
 
 
 def _cross_validated(
-    bare: Scorer, held: HeldOut, parameters: Mapping[str, object]
+    bare: Scorer, held: HeldOut, parameters: Mapping[str, object], *, stage: int | None
 ) -> tuple[dict[int, lgb.Booster], list[float]]:
-    """By fold, the trees of the other people; and the mean held-out log loss after each tree, up to the lowest."""
+    """By fold, the stage's trees of the other people; and the mean held-out log loss after each tree, up to the lowest."""
     is_same = held.early is held.later
     parts = (
         [(held.early, held.early_fold)] if is_same else [(held.early, held.early_fold), (held.later, held.later_fold)]
     )
-    rows = [person_period_rows(part) for part, _ in parts]
+    rows = [of_stage(person_period_rows(part), stage) for part, _ in parts]
     fold = [folds[row.row] for (_, folds), row in zip(parts, rows, strict=True)]
     start = 0 if is_same else len(fold[0])  # where the rows by which models are judged begin
     splits = {
@@ -281,7 +304,7 @@ def _cross_validated(
     data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
     patience = BIG_PATIENCE_TREES if (held.early_fold < 0).any() else PATIENCE_TREES
     found = lgb.cv(
-        {**parameters, **_signs(), "metric": "binary_logloss"},
+        {**_for_stage(parameters, stage), "metric": "binary_logloss"},
         _tree_data(
             np.concatenate(data),
             np.concatenate([row.event for row in rows]),
@@ -327,7 +350,7 @@ def _weighted(bare: Scorer, weight: float) -> Scorer:
 
 
 def _errors_after_origins(
-    fitted: Scorer, dataset: Dataset, parameters: Mapping[str, object], *, trees: int
+    fitted: Scorer, dataset: Dataset, parameters: Mapping[str, object], *, trees: tuple[int, ...]
 ) -> list[LaterErrors]:
     """How far models of the same kind, fitted at moments in the past, were off in the time that followed.
 
@@ -340,8 +363,11 @@ def _errors_after_origins(
         past, later = dataset.known_before(origin), dataset.take(dataset.as_of >= origin)
         rows = person_period_rows(past)
         if _judged_days(past) < GROWN_UP_DAYS or past.abandonments() < (
-            ENOUGH_FOR_TREES if trees else ENOUGH_FOR_LOGISTIC
+            ENOUGH_FOR_TREES if any(trees) else ENOUGH_FOR_LOGISTIC
         ):
+            continue
+        stages = PARTED if len(trees) > 1 else ALL_WEEKS
+        if any(len(np.unique(of_stage(rows, stage).event)) < 2 for stage in stages):
             continue
         model = _fit_hazard(fitted, past, rows, parameters, trees=trees)
         hazards = model.hazards(later.vectors, model.codes(later.categories))
@@ -362,20 +388,24 @@ def _fit_hazard(
     rows: PersonPeriods,
     parameters: Mapping[str, object],
     *,
-    trees: int,
+    trees: tuple[int, ...],
     cluster: Cluster | None = None,
 ) -> Scorer:
     """The scorer with its trees, its line or both, as its method and the weight of its trees ask for."""
     is_forest = bare.method is Method.LIGHTGBM
-    booster = None
-    if is_forest and cluster is not None and len(rows.row) > DISTRIBUTED_ROWS:
-        inputs, spread = _tree_rows(bare, dataset, rows), {**parameters, **_signs()}
-        booster = grow_on(cluster, inputs, rows.event, rows.fit_weight, parameters=spread, trees=trees)
-    elif is_forest:
-        data = _tree_data(_tree_rows(bare, dataset, rows), rows.event, rows.fit_weight)
-        booster = lgb.train({**parameters, **_signs()}, data, num_boost_round=trees)
+    forests = []
+    for stage, count in zip(PARTED if len(trees) > 1 else ALL_WEEKS, trees if is_forest else (), strict=False):
+        own, spoken = of_stage(rows, stage), _for_stage(parameters, stage)
+        inputs = _tree_rows(bare, dataset, own)
+        if cluster is not None and len(rows.row) > DISTRIBUTED_ROWS:
+            forests.append(grow_on(cluster, inputs, own.event, own.fit_weight, parameters=spoken, trees=count))
+        else:
+            data = _tree_data(inputs, own.event, own.fit_weight)
+            forests.append(lgb.train(spoken, data, num_boost_round=count))
+    booster, later = (*forests, None, None)[:2]
     needs_line = not is_forest or bare.tree_weight < 1.0
-    return replace(bare, booster=booster, linear=_fit_linear(bare, dataset, rows) if needs_line else None)
+    linear = _fit_linear(bare, dataset, rows) if needs_line else None
+    return replace(bare, booster=booster, later=later, linear=linear)
 
 
 def _some_people(dataset: Dataset, share: float, *, seed: int) -> Dataset:

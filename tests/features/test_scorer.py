@@ -110,7 +110,20 @@ def test_a_saved_scorer_comes_back_to_the_bit(scorers, tmp_path, method):
     vectors, categories = snapshots(SEED + 1)
     came, expected = (arrays(scorer.score(vectors, categories)) for scorer in (loaded, scorers[method]))
     assert [values.tobytes() for values in came] == [values.tobytes() for values in expected]
-    assert replace(loaded, booster=None) == replace(scorers[method], booster=None)
+    assert replace(loaded, booster=None, later=None) == replace(scorers[method], booster=None, later=None)
+
+
+def test_trees_of_the_later_weeks_come_back_and_leave_the_first_to_the_others(scorers, tmp_path):
+    parted = replace(scorers[Method.LIGHTGBM], later=tree_booster(SEED + 5))
+    parted.save(tmp_path)
+    vectors, categories = snapshots(SEED + 1)
+    codes = parted.codes(categories)
+    found = Scorer.load(tmp_path).hazards(vectors, codes)
+    first, later = (
+        replace(parted, booster=one, later=None).hazards(vectors, codes) for one in (parted.booster, parted.later)
+    )
+    np.testing.assert_array_equal(found, np.concatenate((first[:, :1], later[:, 1:]), axis=1))
+    assert np.abs(first[:, 1:] - later[:, 1:]).max() > 0.01
 
 
 @pytest.mark.parametrize("method", Method)

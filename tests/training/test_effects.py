@@ -82,6 +82,30 @@ def test_logged_probabilities_undo_the_confounding(decision_data) -> None:
     assert abs(told[:, 1].mean() - told[:, 2].mean()) < 0.04
 
 
+def test_whom_any_contact_harms_is_learned_from_all_interventions_together(decision_data) -> None:
+    data = decision_data(6, n=6000)
+    is_harmed = (data.seen.vectors[:, 0] > 0) & (data.arm > 0) & (data.kept == 1)
+    harmed = replace(
+        data, kept=np.where(is_harmed & (np.random.default_rng(6).random(len(data)) < 0.25), 0.0, data.kept)
+    )
+
+    model = learn_prior_r(lesson_of(harmed, seed=1))
+    told = model.effects(harmed.seen).mean
+
+    where = harmed.seen.vectors[:, 0] > 0
+    assert 0.3 < model.contact[0] <= 1
+    assert all(told[where, arm].mean() < told[~where, arm].mean() - 0.05 for arm in (1, 2))
+
+
+def test_where_contact_does_the_same_to_all_its_trees_are_hardly_believed(decision_data) -> None:
+    model = learn_prior_r(lesson_of(decision_data(7, n=6000), seed=1))
+
+    told = model.effects(decision_data(8, n=2000).seen).mean
+
+    assert np.abs(told[:, 1:]).max() < 0.1
+    assert told[:, 1:].std() < 0.03
+
+
 def test_the_weight_of_the_learner_is_n_over_n_plus_m(taught) -> None:
     n = taught.counts()
 

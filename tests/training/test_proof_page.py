@@ -10,7 +10,7 @@ from features.catalogue import CATEGORIES
 from training.decided import Decided
 from training.offpolicy import Mismatch, Value
 from training.proof import LOGGED, leave_alone, prove
-from training.proof_page import DOCUMENT, per, verdict, write_proof
+from training.proof_page import DOCUMENT, MOST_BARS, per, verdict, write_proof
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,17 @@ def test_the_page_holds_its_plots_and_the_document_is_json(proof, tmp_path) -> N
     assert "nan" not in page.replace("vernance", "")
 
 
+def test_a_plot_that_leaves_groups_out_says_so(proof, tmp_path) -> None:
+    groups = [replace(proof.segments[0], kind="role", name=f"r{number}") for number in range(MOST_BARS + 1)]
+    few, many = (
+        write_proof(tmp_path, replace(proof, segments=groups[:n])).read_text() for n in (MOST_BARS, MOST_BARS + 1)
+    )
+
+    said = f"The plot shows the {MOST_BARS} groups of most decisions"
+    assert said in many
+    assert said not in few
+
+
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
@@ -55,7 +66,10 @@ def test_the_page_holds_its_plots_and_the_document_is_json(proof, tmp_path) -> N
             (0.02, -0.01, 0.05),
             "Not proven: against doing nothing, by the randomised decisions, the difference is +20.0 [−10.0",
         ),
-        ((-0.02, -0.03, -0.01), "It did harm"),
+        (
+            (-0.02, -0.03, -0.01),
+            "It did harm: against doing nothing, by the randomised decisions, fewer were kept, the difference is −20.0 [−30.0",
+        ),
     ],
 )
 def test_the_verdict_says_no_more_than_its_interval(proof, gain, said) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from features.compute import FEATURE_DTYPES
+from features.effects import REGISTERED_EFFECTS, expert_model
 from features.scorer import CHAMPION, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from training import registry
 
@@ -137,6 +138,19 @@ def test_rollback_restores_the_champion_before_and_marks_the_withdrawn(fresh):
     assert registry.champion_version(fresh) == "1"
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}")
     assert client.get_model_version(REGISTERED_MODEL, "2").tags["rolled_back_at"] == "2026-05-04T09:00:00+00:00"
+
+
+def test_rollback_of_the_first_effects_gives_the_word_back_to_the_experts(tmp_path):
+    with pytest.raises(ValueError, match="no learned effects serve, the experts tell them"):
+        registry.rollback(tmp_path, at="now", name=REGISTERED_EFFECTS)
+    model = expert_model(("none", "hint"))
+    version = registry.register_effects(tmp_path, model, params={}, metrics={}, documents={}).version
+    registry.promote(tmp_path, version, name=REGISTERED_EFFECTS)
+    assert registry.load_effects(tmp_path) is not None
+
+    assert registry.rollback(tmp_path, at="now", name=REGISTERED_EFFECTS) == (version, None)
+
+    assert registry.load_effects(tmp_path) is None
 
 
 def test_rollback_of_the_first_champion_is_refused(tmp_path):

@@ -378,6 +378,27 @@ def test_of_a_big_log_two_folds_of_people_are_enough(train, monkeypatch):
     assert set(fitted.held_out_log_loss) == {"none", "beta", "venn_abers"}
 
 
+def test_of_a_big_log_each_stage_has_trees_of_its_own(train, test, monkeypatch, tmp_path):
+    monkeypatch.setattr(training.risk, "BIG_ROWS", 1_000)
+    fitted = fit(train.dataset, seed=SEED)
+    scorer = fitted.scorer
+    # LightGBM keeps no tree in which nothing could be split
+    assert 2 <= scorer.booster.num_trees() + scorer.later.num_trees() <= fitted.trees
+    scorer.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"scorer.json", "booster.txt", "later.txt"}
+    found, truth = scored(fitted, test.dataset).risk, test.risk[:, HORIZON_PERIODS]
+    assert np.abs(found - truth).mean() < 0.05  # trees alone, without the line that suits this world: a little worse
+
+
+def test_of_a_big_log_with_hardly_a_silence_of_later_weeks_one_forest_tells_all(train, monkeypatch):
+    monkeypatch.setattr(training.risk, "BIG_ROWS", 1_000)
+    is_later = (train.dataset.silent_after > 0) & np.isfinite(train.dataset.silent_after)
+    kept = train.dataset.take(~is_later | (np.arange(len(train.dataset)) % 20 == 0))
+    fitted = fit(kept, seed=SEED)
+    assert fitted.scorer.booster is not None
+    assert fitted.scorer.later is None
+
+
 # --- the blend --------------------------------------------------------------------------------------------------------
 
 
