@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Feature, Group
+from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group
 from monitoring.bins import MIN_GROUP
 from monitoring.delivery import coverage, enough_data, late_events, late_sources, stale_features
 from monitoring.drift import ALERT_QUANTILE, GROWING, OLD_SHARE, Drift, alert_threshold
 from monitoring.findings import Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.impact import changed_decisions
+from monitoring.rates import column, feature_of
 from monitoring.results import calibration, fairness, interventions, policy_value, sample_ratio
 from monitoring.windows import MIN_SEATS, RISK, SEAT, Window
 
@@ -59,20 +60,20 @@ _WENT_TO_ZERO = "A source most likely stopped or lost a kind of event: typical v
 def feature_drift(evidence: Evidence) -> tuple[Finding, ...]:
     """One finding for each group of features in which some moved, the worst of them named."""
     moved = [d for d in evidence.moved.drifts.values() if d.name != RISK and d.is_shift]
-    groups = {g: [d for d in moved if BY_NAME[d.name].group is g] for g in Group}
+    groups = {g: [d for d in moved if feature_of(d.name).group is g] for g in Group}
     return tuple(_group_drift(evidence, group, drifts) for group, drifts in groups.items() if drifts)
 
 
 def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Finding:
     window = evidence.window
     worst = sorted(drifts, key=lambda drift: -drift.excess)
-    judged = sum(BY_NAME[name].group is group for name in evidence.moved.drifts if name != RISK)
-    named = listed([_moved(window, BY_NAME[drift.name], drift) for drift in worst])
+    judged = sum(feature_of(name).group is group for name in evidence.moved.drifts if name != RISK)
+    named = listed([_moved(window, drift) for drift in worst])
     changed = f"{len(drifts)} of {judged} {group} features moved: {named}."
     is_ageing = all(drift.name in GROWING for drift in drifts)
     share = None
     if evidence.scorer is not None and RISK in evidence.moved.drifts:
-        share = changed_decisions(evidence.scorer, window, [drift.name for drift in drifts])
+        share = changed_decisions(evidence.scorer, window, {feature_of(drift.name).name for drift in drifts})
         changed += f" It changes {share:.1%} of the decisions whom to alert on."
         severity = watch_or_act(share >= DECISIONS_ACT)
     else:
@@ -92,17 +93,17 @@ def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Findi
     )
 
 
-def _moved(window: Window, feature: Feature, drift: Drift) -> str:
+def _moved(window: Window, drift: Drift) -> str:
     said = f"{_MEASURES[drift.worst]} {drift.values[drift.worst]:.2f}, by chance below {drift.limits[drift.worst]:.2f}"
-    if feature.is_category:
-        return f"{feature.name} ({said})"
-    before, now = _middle(window, feature)
-    return f"{feature.name} ({before} → {now}; {said})"
+    if feature_of(drift.name).is_category:
+        return f"{drift.name} ({said})"
+    before, now = _middle(window, drift.name)
+    return f"{drift.name} ({before} → {now}; {said})"
 
 
-def _middle(window: Window, feature: Feature) -> tuple[str, str]:
+def _middle(window: Window, name: str) -> tuple[str, str]:
     """The medians before and now; the means where the medians are equal, as those of rare things are."""
-    sides = [side[feature.name].drop_nulls().to_numpy() for side in (window.reference, window.current)]
+    sides = [column(side, name).drop_nulls().to_numpy() for side in (window.reference, window.current)]
     before, now = (float(np.median(side)) for side in sides)
     if before != now:
         return f"median {_short(before)}", _short(now)
@@ -114,8 +115,8 @@ def _short(value: float) -> str:
 
 
 def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:
-    columns = [drift.name for drift in drifts if BY_NAME[drift.name].unit not in _NOT_AMOUNTS]
-    return any(_median(window.current[name]) == 0 != _median(window.reference[name]) for name in columns)
+    names = [drift.name for drift in drifts if feature_of(drift.name).unit not in _NOT_AMOUNTS]
+    return any(_median(column(window.current, name)) == 0 != _median(column(window.reference, name)) for name in names)
 
 
 def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
