@@ -1,6 +1,6 @@
 """How often the monitors alarm on unchanged data, and whether they find planted shifts. Simulated data throughout.
 
-    python benchmarks/bench_monitoring.py [--runs 400] [--plants 100] [--seats 1200] [--first-seed 100]
+    python benchmarks/bench_monitoring.py [--runs 400] [--plants 100] [--seats 800] [--first-seed 100] [--keep FILE]
 
 One rollout after another is simulated (each with a seed of its own, interventions included); a logistic risk model is
 fitted on what was known at a moment, and the reference is what training keeps. Unchanged: windows of the same rollout
@@ -15,11 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy import stats
 
 from features.catalogue import CATEGORIES, NUMERIC
 from features.compute import compute_features, pack
@@ -40,6 +43,7 @@ from training.risk import fit
 from training.train import datasets
 
 DAYS, TRAINED_AFTER_WEEKS, SERVED_WEEKS_LATER = 200, (13, 16, 19), (0, 1, 2, 3, 4, 5, 6, 7)
+PLANTED_WEEKS_LATER = (1, 3)
 WEEK_US = 7 * MICROSECONDS_PER_DAY
 REFERENCE_ROWS = 20_000
 
@@ -85,13 +89,13 @@ def world(seed: int, seats: int) -> World:
     events = pa.concat_tables([batch.events for batch in batches])
     known = roster.append_column(ROSTER_SCHEMA.field("known_at"), roster.column("assigned_at")).cast(ROSTER_SCHEMA)
     lags = batches[0].lags
-    told = events.group_by("source").aggregate([("available_at", "min"), ("available_at", "max")]).to_pylist()
+    spoken = events.group_by("source").aggregate([("available_at", "min"), ("available_at", "max")]).to_pylist()
     sources = [
         Source(
             rollout.organization, rollout.tool, row["source"], lags.get(row["source"], timedelta(0)),
             row["available_at_min"], row["available_at_max"],
         )
-        for row in told
+        for row in spoken
     ]  # fmt: skip
     weekly = weekly_snapshots(roster, until=grid[-1])
     moments = [*weekly["as_of"].cast(pl.Int64).to_list(), *(int(at.timestamp() * 1e6) for at in grid)]
@@ -241,8 +245,70 @@ def planted(
     yield "new department", department(served(found.events), young, np.random.default_rng(seed)), sources
 
 
-def alarms(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.severity > Severity.INFO]
+Record = dict[str, Any]  # Any: a line of JSON, one window that was judged
+
+
+def record(seed: int, trained: int, later: int, shift: str | None, made: Window, said: Sequence[Finding]) -> Record:
+    return {
+        "seed": seed,
+        "trained": trained,
+        "later": later,
+        "shift": shift,
+        "older": round(made.older, 3),
+        "findings": [
+            [one.monitor, int(one.severity), one.changed, one.value, one.threshold, one.affected] for one in said
+        ],
+    }
+
+
+def judged(seed: int, *, seats: int, plants: int) -> Iterator[Record]:
+    """Every window of one rollout, as it is and, of so many of them, with each shift planted."""
+    here = world(seed, seats)
+    weekly = here.features(here.weekly)
+    known = labelled(here, weekly)
+    moments = sorted({trained + later for trained in TRAINED_AFTER_WEEKS for later in SERVED_WEEKS_LATER})
+    unchanged = here.features(pl.concat([here.served(here.grid[week]) for week in moments]))
+    for trained in TRAINED_AFTER_WEEKS:
+        until = here.grid[trained]
+        past = weekly.filter(pl.col("as_of") < until)
+        scorer = model(known, until)
+        reference = side(past.sample(min(REFERENCE_ROWS, past.height), seed=0).sort("as_of"), here.seats, scorer)
+        young = reference.filter(pl.col(WEEK).is_between(4, 6)).unique(SEAT, keep="first", maintain_order=True)
+        for later in SERVED_WEEKS_LATER:
+            at = here.grid[trained + later]
+            made = window(reference, side(unchanged.filter(pl.col("as_of") == at), here.seats, scorer), at)
+            yield record(seed, trained, later, None, made, run(made, feeds(here, here.events, at), scorer, at))
+            if later not in PLANTED_WEEKS_LATER or plants <= 0:
+                continue
+            plants -= 1
+            for name, shifted, sources in planted(here, scorer, young, at, seed):
+                made = window(reference, shifted, at)
+                yield record(seed, trained, later, name, made, run(made, sources, scorer, at))
+
+
+def told(records: Sequence[Record]) -> str:
+    """What came out, of all windows that were judged: false alarms with an interval, and how many shifts were found."""
+    unchanged = [one for one in records if one["shift"] is None]
+    loud = [one for one in unchanged if alarms(one)]
+    low, high = stats.binomtest(len(loud), len(unchanged)).proportion_ci(method="exact") if unchanged else (0.0, 1.0)
+    by = dict(Counter(monitor for one in loud for monitor in alarms(one)))
+    rollouts = len({one["seed"] for one in unchanged})
+    lines = [
+        f"unchanged: {len(loud)} of {len(unchanged)} windows of {rollouts} rollouts alarmed "
+        f"({len(loud) / max(len(unchanged), 1):.2%}, 95 % interval {low:.2%} to {high:.2%}) {by or ''}"
+    ]
+    for name, wanted in PLANTS.items():
+        tried = [alarms(one) for one in records if one["shift"] == name]
+        if tried:
+            found = sum(bool(said & set(wanted)) for said in tried)
+            named = ", ".join(f"{m} {n}" for m, n in Counter(m for said in tried for m in said).most_common())
+            lines.append(f"{name}: found in {found} of {len(tried)} ({found / len(tried):.0%}); {named}")
+    return "\n".join(lines)
+
+
+def alarms(one: Record) -> set[str]:
+    """The monitors that alarmed."""
+    return {monitor for monitor, severity, *_ in one["findings"] if severity > Severity.INFO}
 
 
 def main() -> None:
@@ -251,58 +317,29 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=100, help="windows into which every shift is planted")
     parser.add_argument("--seats", type=int, default=800)
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--keep", type=Path, help="a file of JSON lines: rollouts that are in it are not made again")
     wanted = parser.parse_args()
-    started, runs, seed = time.perf_counter(), 0, wanted.first_seed
-    false: Counter[str] = Counter()
-    alarmed, tried = 0, Counter[str]()
-    found_by: dict[str, Counter[str]] = {name: Counter() for name in PLANTS}
     a_rollout = len(TRAINED_AFTER_WEEKS) * len(SERVED_WEEKS_LATER)
-    plants_a_rollout = -(-wanted.plants * a_rollout // wanted.runs)
-    while runs < wanted.runs:
-        here = world(seed, wanted.seats)
-        weekly = here.features(here.weekly)
-        known = labelled(here, weekly)
-        moments = sorted({trained + later for trained in TRAINED_AFTER_WEEKS for later in SERVED_WEEKS_LATER})
-        unchanged = here.features(pl.concat([here.served(here.grid[week]) for week in moments]))
-        left = plants_a_rollout
-        for trained in TRAINED_AFTER_WEEKS:
-            until = here.grid[trained]
-            past = weekly.filter(pl.col("as_of") < until)
-            scorer = model(known, until)
-            reference = side(past.sample(min(REFERENCE_ROWS, past.height), seed=0).sort("as_of"), here.seats, scorer)
-            young = reference.filter(pl.col(WEEK).is_between(4, 6)).unique(SEAT, keep="first", maintain_order=True)
-            for later in SERVED_WEEKS_LATER:
-                if runs == wanted.runs:
-                    break
-                at = here.grid[trained + later]
-                current = side(unchanged.filter(pl.col("as_of") == at), here.seats, scorer)
-                said = alarms(run(window(reference, current, at), feeds(here, here.events, at), scorer, at))
-                runs += 1
-                alarmed += bool(said)
-                false.update({finding.monitor for finding in said})
-                if said and wanted.verbose:
-                    print(
-                        f"  seed {seed}, trained {trained}, {later} weeks later: "
-                        + " | ".join(f.changed for f in said),
-                        flush=True,
-                    )
-                if later in (1, 3) and left > 0 and tried["new department"] < wanted.plants:
-                    left -= 1
-                    for name, shifted, sources in planted(here, scorer, young, at, seed):
-                        told = alarms(run(window(reference, shifted, at), sources, scorer, at))
-                        tried[name] += 1
-                        by = {finding.monitor for finding in told}
-                        found_by[name].update(by)
-                        found_by[name]["found"] += any(monitor in by for monitor in PLANTS[name])
-            print(f"  seed {seed}, trained {trained}: {time.process_time():.0f} s of the processor", flush=True)
-        seed += 1
-        print(f"{runs} runs, {alarmed} with an alarm {dict(false)}; {time.perf_counter() - started:.0f} s", flush=True)
-    print(json.dumps({"runs": runs, "alarmed": alarmed, "by_monitor": dict(false)}))
-    for name, counts in found_by.items():
-        if tried[name]:
-            by = ", ".join(f"{monitor} {n}" for monitor, n in counts.most_common() if monitor != "found")
-            print(f"{name}: found in {counts['found']} of {tried[name]} ({counts['found'] / tried[name]:.0%}); {by}")
+    rollouts = -(-wanted.runs // a_rollout)
+    plants = -(-wanted.plants // rollouts)
+    kept = [json.loads(line) for line in wanted.keep.open()] if wanted.keep and wanted.keep.exists() else []
+    seeds = range(wanted.first_seed, wanted.first_seed + rollouts)
+    records = [one for one in kept if one["seed"] in seeds]
+    for seed in seeds:
+        if any(one["seed"] == seed for one in records):
+            continue
+        started = time.perf_counter()
+        made = list(judged(seed, seats=wanted.seats, plants=plants))
+        records += made
+        if wanted.keep:
+            with wanted.keep.open("a") as file:  # a whole rollout at a time, so that one that was stopped is made anew
+                file.write("".join(json.dumps(one) + "\n" for one in made))
+        loud = [one for one in made if one["shift"] is None and alarms(one)]
+        print(f"seed {seed}: {len(loud)} of {a_rollout} alarmed; {time.perf_counter() - started:.0f} s", flush=True)
+        for one in loud:
+            said = " | ".join(f[2] for f in one["findings"] if f[1] > Severity.INFO)
+            print(f"  trained {one['trained']}, {one['later']} weeks later: {said}", flush=True)
+    print(told(records))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import polars as pl
 
 from features.catalogue import CATEGORIES, FEATURES
 from monitoring.chance import MISSING, Binned
+from monitoring.rates import column
 from monitoring.windows import Window
 
 DECILES = np.linspace(0, 1, 11)
@@ -53,7 +54,7 @@ def column_of(window: Window, name: str) -> Column:
     """The column in bins; a bin holds on either side nobody or at least MIN_GROUP seats."""
     if name in _CATEGORY_NAMES:
         return _named(window, name)
-    sides = [_numbers(frame[name]) for frame in (window.current, window.reference, window.pool)]
+    sides = [_numbers(column(frame, name)) for frame in (window.current, window.reference, window.pool)]
     known = [side[~np.isnan(side)] for side in sides]
     edges = _edges(known[1], known[0])
     codes = [np.where(np.isnan(s), MISSING, np.searchsorted(edges, np.nan_to_num(s))).astype(np.int64) for s in sides]

@@ -7,7 +7,7 @@ import polars as pl
 
 from features.log import Source
 from features.rules import Stratum
-from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.findings import COUNTED, NOISE_SD, RARE, Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 
 LEFT_OUT_WATCH, LEFT_OUT_ACT = 0.01, 0.05  # our choice: served without usable or fresh features
@@ -39,7 +39,7 @@ def enough_data(evidence: Evidence) -> tuple[Finding, ...]:
         cause = "Few seats so far, a short window, or sources that stopped so that seats look silent."
         action = "Choose a longer window; where most seats turned silent, check the sources."
     text = f"Not enough data for a verdict: {changed}; {MIN_SEATS} are needed."
-    return (Finding("enough_data", Severity.WATCH, text, "seats", n, MIN_SEATS, None, cause, action),)
+    return (Finding("enough_data", Severity.WATCH, text, "seats", n, MIN_SEATS, None, cause, action, COUNTED),)
 
 
 def coverage(evidence: Evidence) -> tuple[Finding, ...]:
@@ -65,7 +65,9 @@ def coverage(evidence: Evidence) -> tuple[Finding, ...]:
         if share >= LEFT_OUT_WATCH:
             changed = f"{share:.1%} of {seats} served snapshots {what}."
             severity = watch_or_act(share >= LEFT_OUT_ACT and column == "without_features")
-            found.append(Finding("coverage", severity, changed, "share", share, LEFT_OUT_WATCH, share, cause, action))
+            found.append(
+                Finding("coverage", severity, changed, "share", share, LEFT_OUT_WATCH, share, cause, action, COUNTED)
+            )
     return (*found, *_fall_of_use(window))
 
 
@@ -93,6 +95,7 @@ def _fall_of_use(window: Window) -> tuple[Finding, ...]:
             first - last,
             "A source of meaningful use stopped, or the tool was withdrawn.",
             "Check the sources before anybody acts on these scores.",
+            f"What {NOISE_SD} deviations of chance make is taken off. {RARE}",
         ),
     )
 
@@ -115,6 +118,7 @@ def stale_features(evidence: Evidence) -> tuple[Finding, ...]:
             share,
             "The features of every seat were not pushed for more than a day.",
             "Ingest what is new, then run `rekindle features sweep`, daily.",
+            COUNTED,
         ),
     )
 
@@ -147,6 +151,7 @@ def late_sources(evidence: Evidence) -> tuple[Finding, ...]:
             None,
             "An export or connector failed, its access expired, or the feed is retired or speaks only now and then.",
             "Run the ingest of this source and read its error.",
+            f"Counted: longer than its lag and a long weekend, and than {PATIENCE:g} times its longest silence before.",
         ),
     )
 
@@ -175,6 +180,7 @@ def late_events(evidence: Evidence) -> tuple[Finding, ...]:
                 None,
                 "A backfill after an outage, or the source has become slower than its connector states.",
                 "After a backfill nothing: later snapshots count it. If it stays, raise the lag of the connector.",
+                COUNTED,
             )
         )
     return tuple(found)

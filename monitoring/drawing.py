@@ -36,14 +36,29 @@ NO_STORAGE = (
 )
 LEVEL = " (level)"  # after the name of a number's column where its bins stand at their medians
 PROJECT = "Rekindle"
+DRAWN_COLUMNS = 16  # our choice: about what somebody looks at
 WORKSPACE = "evidently"  # folder of the state folder
 
 
 def draw(window: Window, drifts: Mapping[str, Drift]) -> "Snapshot":
     """Every measure of every judged column, with its limit as threshold; equal to what `measure` found."""
+    return _report(window, {name: dict(drift.limits) for name, drift in drifts.items()})
+
+
+def draw_worst(window: Window, drifts: Mapping[str, Drift]) -> "Snapshot":
+    """The DRAWN_COLUMNS that moved most, the worst first, each by the measure that is farthest beyond its limit.
+
+    All of them would be three hundred pictures, which nobody reads and a browser takes a minute for.
+    """
+    worst = sorted(drifts.values(), key=lambda drift: -drift.excess)[:DRAWN_COLUMNS]
+    return _report(window, {drift.name: {drift.worst: drift.limits[drift.worst]} for drift in worst})
+
+
+def _report(window: Window, wanted: Mapping[str, Mapping[str, float]]) -> "Snapshot":
+    """wanted: by column and measure, the threshold."""
     sides: dict[str, dict[str, Any]] = {"current": {}, "reference": {}}  # Any: Series of texts or of numbers
     metrics = []
-    for name, drift in drifts.items():
+    for name, limits in wanted.items():
         column = column_of(window, name)
         for side, frame in sides.items():
             frame[name] = _texts(column, side)
@@ -51,10 +66,10 @@ def draw(window: Window, drifts: Mapping[str, Drift]) -> "Snapshot":
                 frame[name + LEVEL] = _levels(column, side)
         metrics += [
             ValueDrift(column=name + (LEVEL if measure == "wasserstein" else ""), method=measure, threshold=most)
-            for measure, most in drift.limits.items()
+            for measure, most in limits.items()
         ]
     levels = [name for name in sides["current"] if name.endswith(LEVEL)]
-    definition = DataDefinition(categorical_columns=list(drifts), numerical_columns=levels)
+    definition = DataDefinition(categorical_columns=list(wanted), numerical_columns=levels)
     now, before = (
         Dataset.from_pandas(pl.DataFrame(frame).to_pandas(), data_definition=definition) for frame in sides.values()
     )
@@ -77,7 +92,7 @@ def page_of(snapshot: "Snapshot") -> str:
 
 
 def keep(snapshot: "Snapshot", home: Path, *, name: str) -> None:
-    """Add the run to the local workspace, which `rekindle monitor-ui` opens in Evidently's own pages."""
+    """Add the run to the local workspace, which `rekindle monitor ui` opens in Evidently's own pages."""
     workspace = Workspace.create(str(home / WORKSPACE))
     known = [project for project in workspace.list_projects() if project.name == PROJECT]
     project = known[0] if known else workspace.create_project(PROJECT)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from features.catalogue import BY_NAME, FEATURES, Group
 from monitoring.bins import column_of
 from monitoring.chance import MISSING, Binned, by_chance, distances, limit
+from monitoring.rates import CALENDAR, RATES, column
 from monitoring.windows import COMPARED, MIN_SEATS, RISK, Window
 
 RUN_ALPHA = (
@@ -22,8 +23,12 @@ FLOOR = 0.10  # of each measure: below it a shift is of no account, however sure
 SHARE_FLOOR = 0.02  # of shares: fewer in a hundred are no finding
 LARGE = 0.25  # of the PSI: a real shift by tradition (Yurdakul 2018, abstract)
 OLD_SHARE = (
-    0.5  # our choice: with more seats older than the reference than this, only shifts of twice the floor are told
+    0.5  # our choice: with more seats older than the reference than this, columns have to move OLD_FACTOR as far
 )
+OLD_FACTOR = 2.0  # our choice
+# Our choice, for amounts over a window. Of 9 weeks that are compared, a window of 28 days leaves two that share no day: what
+# holidays do to it cannot be read off the reference. A source that stops moves them twenty times as far.
+CALENDAR_FACTOR = 2.0
 OLDER_AT_ALL = 0.05  # our choice: with more than so many older seats, what only grows with time is not judged
 ALERT_QUANTILE = 0.9  # the riskiest tenth of the reference: the fixed alert rate at which the model is evaluated
 SEED = 0  # of the resampling: the same window gets the same limits
@@ -108,8 +113,8 @@ class Moved:
 def judged(window: Window) -> Iterator[str]:
     """The columns that can be judged: those that enough seats on both sides have, and that the calendar does not move."""
     left_out = MATCHED | SHARED | (GROWING if window.older > OLDER_AT_ALL else frozenset())
-    for name in COMPARED:
-        known = min(side[name].len() - side[name].null_count() for side in (window.reference, window.current))
+    for name in (*COMPARED, *RATES):
+        known = min(column(side, name).count() for side in (window.reference, window.current))
         if name not in left_out and known >= MIN_SEATS:
             yield name
 
@@ -124,17 +129,17 @@ def measure(window: Window) -> Moved:
     columns = {name: column_of(window, name) for name in judged(window)}
     shares = {f.name: _nulls(window, f.name) for f in FEATURES if f.name not in MATCHED}
     alerts = _alerts(window) if RISK in columns else None
-    asked = {name: column.binned for name, column in columns.items()}
+    asked = {name: binned.binned for name, binned in columns.items()}
     asked |= {f"missing {name}": share.binned for name, share in shares.items()}
     asked |= {} if alerts is None else {"alerts": alerts.binned}
     chance = by_chance(asked, window.blocks, teams=window.teams, seed=SEED)
     alpha = RUN_ALPHA / max(sum(len(found) for found in chance.values()), 1)
-    floor = FLOOR * (2 if window.older > OLD_SHARE else 1)
     drifts = {}
-    for name, column in columns.items():
-        values = {measure: float(value) for measure, value in distances(*column.shares(), column.place).items()}
-        limits = {measure: max(floor, limit(chance[name][measure], alpha)) for measure in values}
-        drifts[name] = Drift(name, values, limits, len(column.labels))
+    for name, binned in columns.items():
+        values = {measure: float(value) for measure, value in distances(*binned.shares(), binned.place).items()}
+        factor = (OLD_FACTOR if window.older > OLD_SHARE else 1) * (CALENDAR_FACTOR if name in CALENDAR else 1)
+        limits = {measure: factor * max(FLOOR, limit(chance[name][measure], alpha)) for measure in values}
+        drifts[name] = Drift(name, values, limits, len(binned.labels))
     missing = {name: share.change(limit(chance[f"missing {name}"]["share"], alpha)) for name, share in shares.items()}
     return Moved(drifts, missing, None if alerts is None else alerts.change(limit(chance["alerts"]["share"], alpha)))
 

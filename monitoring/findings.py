@@ -13,6 +13,8 @@ from monitoring.windows import Window
 
 NAMED_AT_MOST = 5  # our choice: worst columns or feeds that a finding names
 NOISE_SD = 3.29  # two-sided quantile of the normal for a false alarm in a thousand, as for the index
+COUNTED = "Counted, not estimated."
+RARE = "Chance alone shows that in less than one run of a thousand."
 
 
 class Severity(IntEnum):
@@ -25,7 +27,10 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that changed. value and threshold are of `measure`; affected: share of scores in [0, 1], or None."""
+    """One thing that changed. value and threshold are of `measure`; affected: share of scores that have it, in [0, 1], or None.
+
+    sure: in words, how sure it is. decisions: share of the decisions whom to alert on that it changes, None where unknown.
+    """
 
     monitor: str
     severity: Severity
@@ -36,6 +41,8 @@ class Finding:
     affected: float | None
     cause: str
     action: str
+    sure: str
+    decisions: float | None = None
 
 
 @dataclass(frozen=True)

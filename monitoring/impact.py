@@ -33,8 +33,36 @@ def changed_decisions(scorer: Scorer, window: Window, columns: Collection[str]) 
         for feature in CATEGORIES
         if feature.name in columns
     )
+    return _crossing(scorer, window, current, undrifted)
+
+
+def lost_decisions(scorer: Scorer, window: Window, columns: Collection[str]) -> float:
+    """Share of current snapshots that are alerted on only with, or only without, the values of `columns` that went missing.
+
+    Without the loss: so many missing numbers as the reference has fewer of are filled in with its own, evenly over its ranks.
+    """
+    current = window.current.head(IMPACT_ROWS)
+    whole = current.with_columns(
+        _filled(window.reference[feature.name], current[feature.name]) for feature in NUMERIC if feature.name in columns
+    )
+    return _crossing(scorer, window, current, whole)
+
+
+def _crossing(scorer: Scorer, window: Window, current: pl.DataFrame, without: pl.DataFrame) -> float:
     threshold = alert_threshold(window)
-    return float(np.mean((_risk(scorer, current) >= threshold) != (_risk(scorer, undrifted) >= threshold)))
+    return float(np.mean((_risk(scorer, current) >= threshold) != (_risk(scorer, without) >= threshold)))
+
+
+def _filled(reference: pl.Series, current: pl.Series) -> pl.Series:
+    known = reference.drop_nulls().to_numpy()
+    rows = np.flatnonzero(current.is_null().to_numpy())
+    lost = len(rows) - round(reference.null_count() / max(len(reference), 1) * len(current))
+    if lost <= 0 or not len(known):
+        return current
+    ranks = np.random.default_rng(0).permutation((np.arange(lost) + 0.5) / lost)
+    values = current.to_numpy().astype(np.float64)
+    values[rows[:lost]] = np.quantile(known, ranks, method="inverted_cdf")
+    return pl.Series(current.name, values).fill_nan(None)
 
 
 def _risk(scorer: Scorer, frame: pl.DataFrame) -> Floats:

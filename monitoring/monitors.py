@@ -4,17 +4,18 @@ To add a monitor, write a function from Evidence to findings and name it in MONI
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
 
-from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Feature, Group
+from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group
 from monitoring.bins import MIN_GROUP
 from monitoring.delivery import coverage, enough_data, late_events, late_sources, stale_features
-from monitoring.drift import ALERT_QUANTILE, GROWING, OLD_SHARE, Drift, alert_threshold
-from monitoring.findings import Evidence, Finding, Severity, listed, watch_or_act
-from monitoring.impact import changed_decisions
+from monitoring.drift import ALERT_QUANTILE, GROWING, OLD_FACTOR, OLD_SHARE, RUN_ALPHA, Drift, alert_threshold
+from monitoring.findings import COUNTED, Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.impact import changed_decisions, lost_decisions
+from monitoring.rates import column, feature_of
 from monitoring.results import calibration, fairness, interventions, policy_value, sample_ratio
 from monitoring.windows import MIN_SEATS, RISK, SEAT, Window
 
@@ -59,20 +60,20 @@ _WENT_TO_ZERO = "A source most likely stopped or lost a kind of event: typical v
 def feature_drift(evidence: Evidence) -> tuple[Finding, ...]:
     """One finding for each group of features in which some moved, the worst of them named."""
     moved = [d for d in evidence.moved.drifts.values() if d.name != RISK and d.is_shift]
-    groups = {g: [d for d in moved if BY_NAME[d.name].group is g] for g in Group}
+    groups = {g: [d for d in moved if feature_of(d.name).group is g] for g in Group}
     return tuple(_group_drift(evidence, group, drifts) for group, drifts in groups.items() if drifts)
 
 
 def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Finding:
     window = evidence.window
     worst = sorted(drifts, key=lambda drift: -drift.excess)
-    judged = sum(BY_NAME[name].group is group for name in evidence.moved.drifts if name != RISK)
-    named = listed([_moved(window, BY_NAME[drift.name], drift) for drift in worst])
-    changed = f"{len(drifts)} of {judged} {group} features moved: {named}."
+    judged = sum(feature_of(name).group is group for name in evidence.moved.drifts if name != RISK)
+    named = listed([_moved(window, drift) for drift in worst])
+    changed = f"{len(drifts)} of {judged} {group} columns moved: {named}."
     is_ageing = all(drift.name in GROWING for drift in drifts)
     share = None
     if evidence.scorer is not None and RISK in evidence.moved.drifts:
-        share = changed_decisions(evidence.scorer, window, [drift.name for drift in drifts])
+        share = changed_decisions(evidence.scorer, window, {feature_of(drift.name).name for drift in drifts})
         changed += f" It changes {share:.1%} of the decisions whom to alert on."
         severity = watch_or_act(share >= DECISIONS_ACT)
     else:
@@ -86,23 +87,29 @@ def _group_drift(evidence: Evidence, group: Group, drifts: list[Drift]) -> Findi
         f"{_MEASURES[worst[0].worst]} of {worst[0].name}",
         worst[0].values[worst[0].worst],
         worst[0].limits[worst[0].worst],
-        share,
+        None,
         cause,
         action,
+        _beyond_chance(worst[0].excess),
+        share,
     )
 
 
-def _moved(window: Window, feature: Feature, drift: Drift) -> str:
-    said = f"{_MEASURES[drift.worst]} {drift.values[drift.worst]:.2f}, by chance below {drift.limits[drift.worst]:.2f}"
-    if feature.is_category:
-        return f"{feature.name} ({said})"
-    before, now = _middle(window, feature)
-    return f"{feature.name} ({before} → {now}; {said})"
+def _beyond_chance(times: float) -> str:
+    return f"{times:.1f} times the limit, which any column at all passes by chance in about one run of {1 / RUN_ALPHA:.0f}."
 
 
-def _middle(window: Window, feature: Feature) -> tuple[str, str]:
+def _moved(window: Window, drift: Drift) -> str:
+    said = f"{_MEASURES[drift.worst]} {drift.values[drift.worst]:.2f}, limit {drift.limits[drift.worst]:.2f}"
+    if feature_of(drift.name).is_category:
+        return f"{drift.name} ({said})"
+    before, now = _middle(window, drift.name)
+    return f"{drift.name} ({before} → {now}; {said})"
+
+
+def _middle(window: Window, name: str) -> tuple[str, str]:
     """The medians before and now; the means where the medians are equal, as those of rare things are."""
-    sides = [side[feature.name].drop_nulls().to_numpy() for side in (window.reference, window.current)]
+    sides = [column(side, name).drop_nulls().to_numpy() for side in (window.reference, window.current)]
     before, now = (float(np.median(side)) for side in sides)
     if before != now:
         return f"median {_short(before)}", _short(now)
@@ -114,8 +121,8 @@ def _short(value: float) -> str:
 
 
 def _fell_to_zero(window: Window, drifts: list[Drift]) -> bool:
-    columns = [drift.name for drift in drifts if BY_NAME[drift.name].unit not in _NOT_AMOUNTS]
-    return any(_median(window.current[name]) == 0 != _median(window.reference[name]) for name in columns)
+    names = [drift.name for drift in drifts if feature_of(drift.name).unit not in _NOT_AMOUNTS]
+    return any(_median(column(window.current, name)) == 0 != _median(column(window.reference, name)) for name in names)
 
 
 def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
@@ -141,6 +148,7 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
                 None,
                 "Another model answered in this window.",
                 "Compare with the model that served, or choose a later window.",
+                COUNTED,
             ),
         )
     gap = abs(alerts.now - alerts.before)
@@ -161,9 +169,11 @@ def prediction_drift(evidence: Evidence) -> tuple[Finding, ...]:
             f"{_MEASURES[drift.worst]} of {RISK}",
             drift.values[drift.worst],
             drift.limits[drift.worst],
-            gap,
+            None,
             "The features moved (see there), or the seats are others than in training.",
             "Explain it by the feature findings; else check calibration as labels mature.",
+            _beyond_chance(max(drift.excess, gap / alerts.limit)),
+            gap,
         ),
     )
 
@@ -177,8 +187,14 @@ def model_age(evidence: Evidence) -> tuple[Finding, ...]:
         f"{window.older:.0%} of the seats have had the tool for longer than any seat that the model was trained on."
     )
     cause = "The rollout has grown older since the last training."
-    action = "Train again: recent weeks have matured since. Until then only shifts of twice the usual size are told."
-    return (Finding("model_age", Severity.INFO, changed, "share older", window.older, OLD_SHARE, None, cause, action),)
+    action = (
+        "Train again: recent weeks have matured since. Until then columns are told of only from "
+        f"{OLD_FACTOR:g} times their usual limit on."
+    )
+    share = window.older
+    return (
+        Finding("model_age", Severity.INFO, changed, "share older", share, OLD_SHARE, share, cause, action, COUNTED),
+    )
 
 
 def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
@@ -210,9 +226,17 @@ def missing_values(evidence: Evidence) -> tuple[Finding, ...]:
                 abs(first.now - first.before),
                 _LOST if lost > 0 else _MORE_KNOWN,
                 "Compare the sources and the roster with those of the weeks of training.",
+                _beyond_chance(abs(first.now - first.before) / first.limit),
+                _decisions_lost(evidence, [name for name, _ in worst]),
             )
         )
     return tuple(found)
+
+
+def _decisions_lost(evidence: Evidence, names: Sequence[str]) -> float | None:
+    if evidence.scorer is None or evidence.moved.alerts is None:
+        return None
+    return lost_decisions(evidence.scorer, evidence.window, names)
 
 
 def impossible_values(evidence: Evidence) -> tuple[Finding, ...]:
@@ -237,6 +261,7 @@ def impossible_values(evidence: Evidence) -> tuple[Finding, ...]:
                 share,
                 "A source changed the unit of a field, or sends values that cannot be.",
                 "Look at the latest events of the source; correct them there and send them again.",
+                COUNTED,
             )
         )
     return tuple(found)
@@ -271,6 +296,8 @@ def unseen_categories(evidence: Evidence) -> tuple[Finding, ...]:
                 share,
                 "New teams got seats, or the roster renamed its categories.",
                 "Map renamed categories back to the old names; for new ones train again once labels have matured.",
+                f"Counted; training would have had them with a chance above {SEEN_BY_CHANCE:.1%}, were they as frequent there.",
+                None if evidence.scorer is None else changed_decisions(evidence.scorer, window, [feature.name]),
             )
         )
     return tuple(found)

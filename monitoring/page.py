@@ -20,7 +20,7 @@ tr { border-bottom: 1px solid light-dark(#ddd, #3a3a3a); } a { color: light-dark
 """.strip()
 
 _VERDICTS = {0: "Nothing to do", 10: "Worth a look", 20: "Act now"}
-_URGENCY = {"act": "Act", "watch": "Look", "info": "For information"}
+_URGENCY = {"act": "Act", "watch": "Watch", "info": "Info"}
 _COMPARED = {
     "reference_snapshots": "Snapshots of seats in use that the model was trained on",
     "reference_sample": "… of which compared",
@@ -63,10 +63,12 @@ def page(run: Mapping[str, Any], drift_page: str | None) -> str:  # Any: the JSO
 
 
 def _article(finding: Mapping[str, Any]) -> str:  # Any: as in `page`
-    affected = "" if finding["affected"] is None else f" Scores affected: {finding['affected']:.1%}."
+    affected = "" if finding["affected"] is None else f" Scores concerned: {finding['affected']:.1%}."
+    changes = "not known" if finding["decisions"] is None else f"{finding['decisions']:.1%}"
     return f"""<article class="{finding["severity"]}">
 <p><strong>{_URGENCY[finding["severity"]]}: {escape(finding["changed"])}</strong></p>
-<p>Likely cause: {escape(finding["cause"])}<br>What to do: {escape(finding["action"])}</p>
+<p>How sure: {escape(finding["sure"])}<br>Decisions whom to alert on that it changes: {changes}.<br>
+Likely cause: {escape(finding["cause"])}<br>What to do: {escape(finding["action"])}</p>
 <p><small>{escape(finding["measure"])} {finding["value"]:.3g}, threshold {finding["threshold"]:.3g}.{affected}</small>
 </article>
 """

@@ -16,7 +16,7 @@ from features.rules import Stratum
 from features.scorer import Scorer
 from features.tools import ToolProfile
 from monitoring.delivery import LATE_SLACK
-from monitoring.drawing import draw, keep, page_of
+from monitoring.drawing import draw, draw_worst, keep, page_of
 from monitoring.drift import Moved, alert_threshold, measure
 from monitoring.findings import Evidence, Finding, Severity
 from monitoring.monitors import MONITORS
@@ -92,14 +92,14 @@ def run_monitors(
     found = (finding for monitor in MONITORS for finding in monitor(evidence))
     findings = tuple(sorted(found, key=lambda finding: -finding.severity))
     run = MonitorRun(run_id, reports / run_id, findings)
-    snapshot = draw(window, moved.drifts) if moved.drifts else None
-    _write(_files(run, evidence, snapshot), run.folder)
-    if snapshot is not None:
-        keep(snapshot, home, name=run_id)
+    drawn = draw_worst(window, moved.drifts) if moved.drifts else None
+    _write(_files(run, evidence, drawn), run.folder)
+    if drawn is not None:
+        keep(drawn, home, name=run_id)
     return run
 
 
-def _files(run: MonitorRun, evidence: Evidence, snapshot: "Snapshot | None") -> dict[str, str]:
+def _files(run: MonitorRun, evidence: Evidence, drawn: "Snapshot | None") -> dict[str, str]:
     window, moved = evidence.window, evidence.moved
     document = {
         "run_id": run.run_id,
@@ -131,7 +131,9 @@ def _files(run: MonitorRun, evidence: Evidence, snapshot: "Snapshot | None") -> 
         "truth": None if evidence.truth is None else asdict(evidence.truth),
     }
     document = finite(document)
-    evidently = {} if snapshot is None else {DRIFT_PAGE_FILE: page_of(snapshot), DRIFT_FILE: str(snapshot.json())}
+    evidently = (
+        {} if drawn is None else {DRIFT_PAGE_FILE: page_of(drawn), DRIFT_FILE: str(draw(window, moved.drifts).json())}
+    )
     return {
         PAGE_FILE: page(document, DRIFT_PAGE_FILE if evidently else None),
         FINDINGS_FILE: json.dumps(document, indent=2) + "\n",

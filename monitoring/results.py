@@ -3,7 +3,8 @@
 import math
 
 from monitoring.bins import MIN_GROUP
-from monitoring.findings import NOISE_SD, Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.findings import COUNTED, NOISE_SD, RARE, Evidence, Finding, Severity, listed, watch_or_act
+from monitoring.truth import HARM_ALPHA
 from training.offpolicy import MISMATCH_P
 
 GAP_WATCH, GAP_ACT = 0.03, 0.08  # our choice, in share of seats: three and eight in a hundred
@@ -30,9 +31,11 @@ def calibration(evidence: Evidence) -> tuple[Finding, ...]:
                 "share abandoned less mean risk",
                 abs(found.gap),
                 threshold,
-                abs(found.gap),
+                1.0,
                 "People behave otherwise than in the weeks of training, or features mean something else now.",
                 "Train again: the labels that show the gap are there to learn from. Until then rank, but do not quote, risks.",
+                RARE,
+                found.crossing,
             )
         )
     if found.auc_at_training is not None and found.auc.high < found.auc_at_training - AUC_LOST:
@@ -48,6 +51,7 @@ def calibration(evidence: Evidence) -> tuple[Finding, ...]:
                 None,
                 "A feature that the model rests on lost its meaning, or the people who are left are harder to tell apart.",
                 "See which features moved; train again.",
+                f"The whole 95 % interval lies more than {AUC_LOST} below.",
             )
         )
     return tuple(findings)
@@ -74,6 +78,7 @@ def policy_value(evidence: Evidence) -> tuple[Finding, ...]:
                 1.0,
                 "An intervention does harm, or goes to people whom contact harms.",
                 "See the interventions below; take the harmful one out of the catalogue, then `rekindle learn`.",
+                RARE,
             )
         )
     return tuple(findings)
@@ -100,6 +105,8 @@ def sample_ratio(evidence: Evidence) -> tuple[Finding, ...]:
                 abs(gap),
                 "Decisions are lost or filtered after they are drawn, or a client overrules them without saying so.",
                 "Find where decisions get lost before anything is learned or promoted; the gate is closed until then.",
+                f"Draws as logged would show that with a chance of {found.mismatch.p_value:.1e}.",
+                abs(gap),
             )
         )
     rare = [one for one in found.support if one.eligible >= MIN_GROUP and 0 < one.smallest < SMALLEST_CHANCE]
@@ -116,6 +123,7 @@ def sample_ratio(evidence: Evidence) -> tuple[Finding, ...]:
                 None,
                 "The share of exploration is small for the number of interventions.",
                 "Raise REKINDLE_EPSILON, or offer fewer interventions.",
+                COUNTED,
             )
         )
     return tuple(findings)
@@ -140,6 +148,8 @@ def interventions(evidence: Evidence) -> tuple[Finding, ...]:
             arm.decisions / total,
             "It does harm, at least to those it is given to.",
             "Take it out of the catalogue (interventions.yaml), then `rekindle learn`.",
+            f"However often one looks, and over all interventions, chance says so at most once in {1 / HARM_ALPHA:,.0f} rollouts.",
+            arm.decisions / total,
         )
         for arm in found.arms
         if arm.effect is not None and arm.decisions >= MIN_GROUP and arm.effect_at_most < 0
@@ -175,6 +185,7 @@ def fairness(evidence: Evidence) -> tuple[Finding, ...]:
             wrong[0].scores / max(people, 1),
             "The model saw few of them, or their work shows otherwise in the sources.",
             "Check their sources; train again once enough of their labels have matured.",
+            f"Beyond {noise:.1f} deviations of chance over people, more than {NOISE_SD} because many groups are looked at.",
         ),
     )
 

@@ -50,7 +50,8 @@ class Judged:
 @dataclass(frozen=True)
 class Calibration:
     """How served scores did. gap: share abandoned less mean risk; error: its standard deviation over people; bins: of the
-    reliability plot. auc_at_training: of the same model on the snapshots that it was judged by, None where unknown.
+    reliability plot. auc_at_training: of the same model on the snapshots that it was judged by, None where unknown. crossing:
+    share of scores on the other side of the alert threshold once the gap is added to the risk.
     """
 
     scores: int
@@ -63,6 +64,7 @@ class Calibration:
     ece: Estimate
     bins: Sequence[Bin]
     auc_at_training: float | None
+    crossing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def read_truth(
     judged = read_judged(log, model=model, tools=tools, now=now)
     groups, suppressed = fairness_groups(judged, alert)
     return Truth(
-        calibration_of(judged, auc_at_training=auc_at_training),
+        calibration_of(judged, alert=alert, auc_at_training=auc_at_training),
         groups,
         suppressed,
         read_policy(log, tools=tools, catalogue=catalogue),
@@ -190,7 +192,7 @@ def _groups(vectors: Floats, categories: Sequence[Sequence[str]]) -> dict[str, T
     return {**found, "tenure": np.where(np.isnan(tenure), "", names)}
 
 
-def calibration_of(judged: Judged, *, auc_at_training: float | None) -> Calibration | None:
+def calibration_of(judged: Judged, *, alert: float = 1.0, auc_at_training: float | None) -> Calibration | None:
     """None below ENOUGH_TO_JUDGE scores, or where all or none abandoned."""
     if len(judged.label) < ENOUGH_TO_JUDGE or len(np.unique(judged.label)) < 2:
         return None
@@ -207,6 +209,7 @@ def calibration_of(judged: Judged, *, auc_at_training: float | None) -> Calibrat
         estimate(ece, judged.label, judged.risk, judged.person),
         [_bin(judged, rows) for rows in bins],
         auc_at_training,
+        float(np.mean((judged.risk >= alert) != (judged.risk + gap.value >= alert))),
     )
 
 
@@ -287,13 +290,17 @@ def _arms(data: DecisionData, proof: Proof) -> list[Arm]:
             continue
         low, high = empirical_bernstein(own)
         kept = Value(float(own.mean()), low, high)
-        effect, most = _effect(data, q, position) if position else (None, np.inf)
+        effect, most = effect_against_none(data, q, position) if position else (None, np.inf)
         found.append(Arm(support.arm, len(own), kept, effect, most))
     return found
 
 
-def _effect(data: DecisionData, q: Floats, position: int) -> tuple[Value | None, float]:
-    """Against `none`, where both could have been chosen, and what it surely does not exceed."""
+def effect_against_none(data: DecisionData, q: Floats, position: int) -> tuple[Value | None, float]:
+    """What the arm at a position keeps against `none`, where both could have been chosen, and what it surely does not exceed.
+
+    data: matured decisions; q: (n, K) chance of keeping under each arm. The interval (95 %, over teams) and the bound (with
+    HARM_ALPHA over all arms) hold however often somebody looks; (None, inf) where the log cannot tell.
+    """
     rows = np.flatnonzero(data.eligible[:, position] & data.eligible[:, 0])
     both = data.take(rows)
     if not ((both.arm == position).any() and (both.arm == 0).any()):

@@ -23,7 +23,7 @@ SECTIONS = (
     ("/ops/webhooks", "Webhooks"),
 )
 VERDICTS = {0: ("quiet", "Nothing to do"), 10: ("watch", "Worth a look"), 20: ("act", "Act today")}
-URGENCY = {"act": "Act", "watch": "Look", "info": "Know"}
+URGENCY = {"act": "Act", "watch": "Watch", "info": "Info"}
 SHOWN_DRIFTS = 25
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1b1f, #e8e8ec); --soft: light-dark(#55565f, #a9aab5);
@@ -152,7 +152,7 @@ def runs_page(runs: Sequence[Run]) -> str:
         )
         for run in runs
     ]
-    heads = ("When (UTC)", "Verdict", "Model", "Act", "Look", "Know", "Seats", "First finding")
+    heads = ("When (UTC)", "Verdict", "Model", "Act", "Watch", "Info", "Seats", "First finding")
     return shell("Runs", _table(heads, rows, numbers=(3, 4, 5, 6)) if rows else _NO_RUN, path="/ops/runs")
 
 
@@ -314,10 +314,14 @@ def _findings(run: Run) -> str:
 
 
 def _finding(one: Run) -> str:
-    affected = "" if one["affected"] is None else f" Decisions it would change: {one['affected']:.1%}."
+    affected = "" if one["affected"] is None else f" Scores concerned: {one['affected']:.1%}."
+    decisions = one.get("decisions")  # not in runs of older versions, nor is `sure`
+    changes = "not known" if decisions is None else f"{decisions:.1%}"
+    sure = f"How sure: {escape(one['sure'])}<br>" if one.get("sure") else ""
     return f"""<article class="{escape(one["severity"])}">
 <p><strong class="{escape(one["severity"])}">{URGENCY[one["severity"]]}</strong> {escape(one["changed"])}</p>
-<p>Likely cause: {escape(one["cause"])} What to do: {escape(one["action"])}</p>
+<p>{sure}Decisions whom to alert on that it changes: {changes}.<br>
+Likely cause: {escape(one["cause"])}<br>What to do: {escape(one["action"])}</p>
 <p><small>{escape(one["monitor"])}: {escape(one["measure"])} {_number(one["value"])}, threshold {_number(one["threshold"])}.{affected}</small></p>
 </article>"""
 

@@ -953,7 +953,7 @@ def test_the_exit_status_of_monitor_is_the_worst_finding(
 ) -> None:
     def found(evidence: Evidence) -> Iterator[Finding]:
         for urgency in {Severity.INFO, severity}:
-            yield Finding("test", urgency, "the tide came in", "cm", 1.0, 0.5, None, "the moon", "wait")
+            yield Finding("test", urgency, "the tide came in", "cm", 1.0, 0.5, None, "the moon", "wait", "counted")
 
     monkeypatch.setattr("monitoring.report.MONITORS", (found,))
     monkeypatch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT + timedelta(days=1, minutes=int(severity)))

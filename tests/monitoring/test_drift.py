@@ -46,7 +46,11 @@ def test_the_index_is_that_of_the_formula(column: str, window: Window, moved: Mo
 
 
 def test_only_the_shifted_columns_pass_their_limits(moved: Moved) -> None:
-    assert {drift.name for drift in moved.drifts.values() if drift.is_shift} == {"prompts_28", "role"}
+    assert {drift.name for drift in moved.drifts.values() if drift.is_shift} == {
+        "prompts_28",
+        "prompts_28_per_active_day",
+        "role",
+    }
 
 
 def test_what_is_missing_is_judged_apart(moved: Moved) -> None:

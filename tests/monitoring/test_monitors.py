@@ -81,12 +81,12 @@ def test_random_halves_of_the_same_data_are_quiet(n: int, seed: int, snapshots: 
 def test_doubled_prompts_are_found_and_named(doubled_evidence: Evidence) -> None:
     (finding,) = feature_drift(doubled_evidence)
     assert finding.severity is Severity.ACT
-    assert finding.changed.startswith("1 of 17 usage features moved: prompts_28 (median ")
+    assert finding.changed.startswith("2 of 22 usage columns moved: prompts_28")
 
 
 def test_a_drift_that_no_decision_listens_to_is_only_to_look_at(doubled_evidence: Evidence) -> None:
     (finding,) = feature_drift(replace(doubled_evidence, scorer=scorer_on("prompts_28", 0.0)))
-    assert (finding.severity, finding.affected) == (Severity.WATCH, 0.0)
+    assert (finding.severity, finding.decisions) == (Severity.WATCH, 0.0)
 
 
 def test_a_drift_that_changes_decisions_calls_for_action_and_says_how_many(
@@ -98,16 +98,16 @@ def test_a_drift_that_changes_decisions_calls_for_action_and_says_how_many(
     window = replace(doubled, reference=doubled.reference.with_columns(pl.Series(RISK, risk)))
     (finding,) = feature_drift(replace(doubled_evidence, window=window, scorer=scorer))
     assert finding.severity is Severity.ACT
-    assert finding.affected is not None
-    assert finding.affected > 0.05
-    assert f"It changes {finding.affected:.1%} of the decisions" in finding.changed
+    assert finding.decisions is not None
+    assert finding.decisions > 0.05
+    assert f"It changes {finding.decisions:.1%} of the decisions" in finding.changed
 
 
 def test_use_that_went_to_zero_points_at_a_stopped_source(snapshots: Snapshots, window_of: Windows) -> None:
     stopped = snapshots(1500, seed=5).with_columns(pl.lit(0.0).alias(name) for name in USE_OF_ONE_WEEK)
     (finding,) = feature_drift(evidence_of(window_of(snapshots(1500, seed=4), stopped)))
     assert finding.severity is Severity.ACT
-    assert "3 of 17 usage features" in finding.changed
+    assert "3 of 20 usage columns" in finding.changed
     assert finding.cause.startswith("A source most likely stopped")
 
 

@@ -107,7 +107,7 @@ def test_the_findings_are_there_for_machines(loud: MonitorRun) -> None:
 
 def test_the_page_says_the_findings_first_in_words(loud: MonitorRun) -> None:
     page = (loud.folder / "index.html").read_text("utf-8")
-    assert page.index("<h1>Act now") < page.index("usage features moved: prompts_28") < page.index("What was compared")
+    assert page.index("<h1>Act now") < page.index("usage columns moved: prompts_28") < page.index("What was compared")
     assert "&lt;b&gt;new&lt;/b&gt; &amp; co" in page
     assert "<b>new</b>" not in page
 

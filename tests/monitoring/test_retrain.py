@@ -16,7 +16,7 @@ def run(*findings: Finding) -> MonitorRun:
 
 
 def finding(monitor: str, severity: Severity) -> Finding:
-    return Finding(monitor, severity, "it moved.", "PSI", 0.5, 0.2, None, "a cause", "an action")
+    return Finding(monitor, severity, "it moved.", "PSI", 0.5, 0.2, None, "a cause", "an action", "counted")
 
 
 @pytest.mark.parametrize("monitor", ["feature_drift", "prediction_drift", "unseen_categories"])
