@@ -145,7 +145,7 @@ def test_while_the_database_is_away_nothing_is_answered_that_cannot_be_logged(
     def away(*_: object, **__: object) -> Any:
         raise OperationalError("write", {}, sqlite3.OperationalError("disk I/O error"))
 
-    for name in ("record_reads", "deciding", "receive"):
+    for name in ("record_reads", "record_reads_at_once", "deciding", "receive"):
         monkeypatch.setattr(advisor.log, name, away)
     event = {"event_id": "e", "seat_id": BUSY, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
 
