@@ -6,6 +6,7 @@ We report behaviour and never label a person.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class Sign:
 
     def strength(self, vectors: Floats) -> Floats:
         """(n,) in [0, 1]; NaN where the feature is missing."""
-        return _strengths_of([self], vectors)[self]
+        return np.asarray(_Layout([(self,)]).values(vectors)[0])
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AnyOf:
 
     def strength(self, vectors: Floats) -> Floats:
         """(n,) in [0, 1]; NaN where every feature is missing."""
-        return _any_of(self, _strengths_of(self.signs, vectors))
+        return np.asarray(_Layout([(self,)]).values(vectors)[0])
 
 
 _LIMIT, _NEEDED = Weight.LIMIT, Weight.NEEDED
@@ -158,8 +159,7 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
 
     vectors: (n, n_numeric) in catalogue order. WRONG_METRIC is a matter of segments and not among them.
     """
-    every = _strengths_of(_EVERY_SIGN, vectors)  # at once: one seat costs as many calls of NumPy as a thousand
-    strengths = {mode: _combined(signs, every) for mode, signs in SIGNS.items()}
+    strengths = dict(zip(SIGNS, _SHIPPED.strengths(vectors), strict=True))
     struggle = FailureMode.SILENT_STRUGGLE  # at this moment it shows before the month does
     strengths[struggle] = np.maximum(strengths[struggle], live_strength(vectors))
     return strengths
@@ -167,40 +167,44 @@ def mode_strengths(vectors: Floats) -> dict[FailureMode, Floats]:
 
 def combined(signs: Sequence[Sign | AnyOf], vectors: Floats) -> Floats:
     """(n,) in [0, 1] the mean of the signs that are known, no more than those that limit it; 0 where a needed one is not."""
-    return _combined(signs, _strengths_of(_single(signs), vectors))
+    return np.asarray(_Layout([signs]).strengths(vectors)[0])
 
 
-def _strengths_of(signs: Sequence[Sign], vectors: Floats) -> dict[Sign, Floats]:
-    """(n,) `strength` of each sign."""
-    columns = [COLUMN[sign.feature] for sign in signs]
-    healthy = np.array([[sign.healthy] for sign in signs], np.float64)
-    troubled = np.array([[sign.troubled] for sign in signs], np.float64)
-    values = np.clip((vectors.T[columns] - healthy) / (troubled - healthy), 0, 1)
-    return dict(zip(signs, values, strict=True))
+class _Layout:
+    """Signs of several modes as arrays, so that one seat costs as few calls of NumPy as a thousand."""
+
+    def __init__(self, modes: Sequence[Sequence[Sign | AnyOf]]) -> None:
+        signs = [sign for mode in modes for sign in mode]
+        single = [one for sign in signs for one in sign.signs]
+        self._columns = [COLUMN[one.feature] for one in single]
+        self._healthy = np.array([[one.healthy] for one in single], np.float64)
+        self._span = np.array([[one.troubled] for one in single], np.float64) - self._healthy
+        self._first_single = _starts([len(sign.signs) for sign in signs])
+        self._first_sign = _starts([len(mode) for mode in modes])
+        self._is_part = [number for number, sign in enumerate(signs) if sign.weight is Weight.PART]
+        self._without = np.array([[0.0 if sign.weight is Weight.NEEDED else 1.0] for sign in signs])
+
+    def values(self, vectors: Floats) -> Floats:
+        """(n_signs, n) the strength of each sign, NaN where none of its features is known."""
+        values = (vectors.T[self._columns] - self._healthy) / self._span
+        return np.asarray(np.fmax.reduceat(np.minimum(np.maximum(values, 0), 1), self._first_single, axis=0))
+
+    def strengths(self, vectors: Floats) -> Floats:
+        """(n_modes, n) the signs of each mode combined."""
+        values = self.values(vectors)
+        unknown = np.isnan(values)
+        known = np.add.reduceat(~unknown, self._first_sign, axis=0, dtype=np.int64)
+        mean = np.add.reduceat(np.where(unknown, 0, values), self._first_sign, axis=0) / np.maximum(known, 1)
+        limits = np.where(unknown, self._without, values)
+        limits[self._is_part] = np.inf
+        return np.asarray(np.minimum(mean, np.minimum.reduceat(limits, self._first_sign, axis=0)))
 
 
-def _single(signs: Sequence[Sign | AnyOf]) -> tuple[Sign, ...]:
-    return tuple(dict.fromkeys(one for sign in signs for one in sign.signs))
+def _starts(lengths: Sequence[int]) -> list[int]:
+    return [0, *accumulate(lengths[:-1])]
 
 
-def _combined(signs: Sequence[Sign | AnyOf], every: Mapping[Sign, Floats]) -> Floats:
-    values = np.array([every[sign] if isinstance(sign, Sign) else _any_of(sign, every) for sign in signs])
-    unknown = np.isnan(values)
-    strength = np.where(unknown, 0, values).sum(axis=0) / np.maximum((~unknown).sum(axis=0), 1)
-    limits = [number for number, sign in enumerate(signs) if sign.weight is not Weight.PART]
-    if limits:
-        without = np.array([[0.0 if signs[number].weight is Weight.NEEDED else 1.0] for number in limits])
-        strength = np.minimum(strength, np.where(unknown[limits], without, values[limits]).min(axis=0))
-    return np.asarray(strength)
-
-
-def _any_of(sign: AnyOf, every: Mapping[Sign, Floats]) -> Floats:
-    values = np.array([every[one] for one in sign.signs])
-    unknown = np.isnan(values)
-    return np.where(unknown.all(axis=0), np.nan, np.where(unknown, -1, values).max(axis=0))
-
-
-_EVERY_SIGN = _single([sign for signs in SIGNS.values() for sign in signs])
+_SHIPPED = _Layout(list(SIGNS.values()))
 
 
 def diagnose(

@@ -8,9 +8,7 @@ that a past snapshot still sees the role that was known then. Erasure alone take
 import hashlib
 import json
 import re
-import sqlite3
 import threading
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -39,6 +37,7 @@ from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.sources import Source as Source  # the log gives them out: they can be had from here, too
 from features.sources import advance_sources, read_sources
+from features.sqlite import AT_ONCE, Disk, is_busy, listen
 from features.tombstones import PERSONAL, erased, erasures
 from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
@@ -50,8 +49,6 @@ READ_ROWS = 50_000
 DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
-CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the index's pages again and again
-BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer of SQLite asks for its turn
 DECISION_SOURCE = "decisions"
 
 _metadata = sa.MetaData()
@@ -99,6 +96,7 @@ _VERSIONS = (  # built once: building a statement costs several times what execu
 
 _ADDRESS = re.compile(r"[^\s,]*@[^\s,]*")  # people name files after themselves
 
+LockType = type(threading.Lock())
 ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
 
 
@@ -165,17 +163,18 @@ class EventLog:
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._shared = threading.local()
         # SQLite has one writer at a time; who comes second sleeps and polls there, while here it is woken
-        self._turn: AbstractContextManager[object] = threading.Lock() if self._is_sqlite else nullcontext()
-        self._soon_engine = self._engine
+        self._turn: AbstractContextManager[object] = nullcontext()
+        self._writer, self._disk = self._engine, Disk(None)  # PostgreSQL syncs by itself
         if self._is_sqlite:
-            _make_sqlite_durable(self._engine)
-            self._soon_engine = _engine_of(url)
-            _make_sqlite_durable(self._soon_engine, synchronous="NORMAL")
+            self._turn, self._disk = threading.Lock(), Disk(self._engine.url.database)
+            self._writer = _engine_of(url) if self._disk.is_there else self._engine  # in memory each engine has its own
+            listen(self._engine, self._writer)
         try:
             self._migrate()
             this = (datetime.now(UTC).year, datetime.now(UTC).month)
-            for table in PARTITIONED:
+            for table in () if self._is_sqlite else PARTITIONED:
                 self._ensure_months(table, {this, following(this)})
         except sa.exc.DatabaseError as error:
             place = sa.make_url(url).render_as_string(hide_password=True)
@@ -184,12 +183,12 @@ class EventLog:
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
-        self._soon_engine.dispose()
+        self._writer.dispose()
 
     @property
     def database(self) -> Database:
         """The database, for the tables beside the log."""
-        return Database(self._write, self._engine.connect, self._write_soon)
+        return Database(self._write, self._connect, self._write_soon)
 
     def append(self, batch: Batch, *, now: datetime, source: str = "") -> Appended:
         """Store a batch: known events are skipped, events of unassigned seats are set aside, the rest goes in.
@@ -221,7 +220,8 @@ class EventLog:
     def _append(
         self, batch: Batch, *, now: datetime, source: str | None, queue: Queue = Queue.LIVE
     ) -> tuple[Appended, set[str]]:
-        self._ensure_months("events", months_of(batch.events.column("occurred_at")))
+        if not self._is_sqlite:
+            self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
             keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
@@ -270,16 +270,18 @@ class EventLog:
         acted = [decision for decision in decisions if decision.intervention != NONE]
         events, rows = [_intervention_row(decision) for decision in acted], [_decision_row(item) for item in decisions]
         if are_new:
-            for decision in acted:
-                mark(connection, [decision.seat_id], now=decision.decided_at)
+            self._mark(connection, acted)
             for table, fresh in ((_events, events), (_decisions, rows)):
                 if fresh:
                     connection.execute(sa.insert(table), fresh)
             return len(rows)
         self._insert_new(connection, _events, events)
-        for decision in acted:
-            mark(connection, [decision.seat_id], now=decision.decided_at)
+        self._mark(connection, acted)
         return len(self._insert_new(connection, _decisions, rows))
+
+    def _mark(self, connection: sa.Connection, acted: Sequence[Decision]) -> None:
+        if acted:
+            mark(connection, {item.seat_id for item in acted}, now=min(item.decided_at for item in acted))
 
     def record_served(self, served: Sequence[Served]) -> None:
         """Store what was served, one row each."""
@@ -291,9 +293,25 @@ class EventLog:
         What was erased since it was read is left out.
         """
         if served or reads:
-            self._ensure_months("served", months_of([item.served_at for item in served]))
+            if not self._is_sqlite:
+                self._ensure_months("served", months_of([item.served_at for item in served]))
             with self._write_soon() as connection:
                 self._record_reads(connection, served, reads)
+
+    def record_reads_at_once(self, served: Sequence[Served], reads: Sequence[Read]) -> bool:
+        """As `record_reads`, where that waits for nobody: not while somebody writes, never for a server. Whether it did."""
+        if not isinstance(self._turn, LockType) or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self._writer.connect().execution_options(**AT_ONCE) as connection, connection.begin():
+                self._record_reads(connection, served, reads)
+        except sa.exc.OperationalError as error:
+            if is_busy(error):
+                return False
+            raise
+        finally:
+            self._turn.release()
+        return True
 
     def _record_reads(self, connection: sa.Connection, served: Sequence[Served], reads: Sequence[Read]) -> None:
         gone = erased(connection, {*(item.seat_id for item in served), *(item.seat_id for item in reads)})
@@ -304,12 +322,12 @@ class EventLog:
 
     def erased(self, identifiers: Collection[str]) -> frozenset[str]:
         """Those of the identifiers of persons and seats that were erased."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return erased(connection, identifiers)
 
     def erasures(self) -> int:
         """How many identifiers were erased (features.tombstones)."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return erasures(connection)
 
     def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
@@ -320,7 +338,7 @@ class EventLog:
             .order_by(_served.c.served_at.desc(), _served.c.id.desc())
             .limit(limit)
         )
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = connection.execute(query).all()
         return [_served_of(row) for row in reversed(rows)]
 
@@ -338,7 +356,7 @@ class EventLog:
         query = sa.select(_seats.c.seat_id).distinct().where(_seats.c.seat_id > after)
         if organization is not None:
             query = query.where(_seats.c.organization == organization)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return list(connection.execute(query.order_by(_seats.c.seat_id).limit(limit)).scalars())
 
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
@@ -349,7 +367,7 @@ class EventLog:
         """As `seats`, by seat id, as plain rows: for the few seats of a request a third of the cost."""
         wanted = sorted(set(seat_ids))
         rows: dict[str, dict[str, Any]] = {}
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for start in range(0, len(wanted), CHUNK_ROWS):
                 versions = connection.execute(_VERSIONS, {"seats": wanted[start : start + CHUNK_ROWS]})
                 rows.update((version.seat_id, dict(version._mapping)) for version in versions)  # the latest comes last
@@ -363,7 +381,7 @@ class EventLog:
 
     def aliases(self, organization: str) -> dict[str, str]:
         """The pseudonyms of the organisation's people that stand for another one."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return aliases_in(connection, organization)
 
     def events(
@@ -398,7 +416,7 @@ class EventLog:
         delay = _events.c.available_at - _events.c.occurred_at
         window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
         found = []
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for name, lag in sorted(lags.items()):
                 late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
                 query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
@@ -413,7 +431,7 @@ class EventLog:
         window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
         query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
         days: dict[str, list[int]] = {}
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for row in connection.execute(query):
                 days.setdefault(row.source, []).append(int(row.day))
         return {name: timedelta(days=int(np.diff(np.unique(told)).max(initial=0))) for name, told in days.items()}
@@ -426,31 +444,31 @@ class EventLog:
     @property
     def touched(self) -> TouchedSeats:
         """The seats whose online features wait to be refreshed."""
-        return TouchedSeats(self._write, self._engine.connect)
+        return TouchedSeats(self._write_soon, self._connect)  # what a power cut takes is refreshed again
 
     @property
     def feedback(self) -> Feedback:
         """Reactions to decisions and outcomes that were reported."""
-        return Feedback(self._write, self._engine.connect)
+        return Feedback(self._write, self._connect)
 
     def completions(self) -> Completions:
         """Workflows that were completed; it remembers those of each role for a day, so keep it."""
-        return Completions(self._engine.connect)
+        return Completions(self._connect)
 
     def peers_day(self) -> int | None:
         """The latest day (since 1970) that `keep_peers` kept something for, or None."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return connection.execute(_PEERS_DAY).scalar()
 
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
         return None if body is None else bytes(body)
 
     def peers_version(self, day: int) -> str | None:
         """Identifies what is kept for the day, for a fraction of what reading it costs; None where it is not known."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             found: str | None = connection.execute(_PEERS_VERSION, {"day": day}).scalar()
         return found
 
@@ -494,7 +512,7 @@ class EventLog:
         if acted:
             query = query.where(_decisions.c.intervention != NONE)
         rows: list[Any] = []
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for condition in _conditions(_decisions.c.seat_id, seat_ids):
                 rows += connection.execute(query.where(condition)).all()
         return [Decision.of_document(json.loads(row.body)) for row in sorted(rows, key=lambda row: int(row.decided_at))]
@@ -502,52 +520,69 @@ class EventLog:
     def decision(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
         query = sa.select(_decisions.c.body).where(_decisions.c.decision_id == decision_id)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
 
     def known_decisions(self, decision_ids: Iterable[str]) -> set[str]:
         """Those of the ids that are in the log."""
         found: set[str] = set()
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for condition in _conditions(_decisions.c.decision_id, decision_ids):
                 found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
         return found
 
     def sources(self) -> list[Source]:
         """Every feed of every organisation."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return read_sources(connection)
 
     def set_aside(self, limit: int = 100) -> list[Rejected]:
         """The latest items that were set aside."""
         query = sa.select(_set_aside).order_by(_set_aside.c.id.desc()).limit(limit)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return [Rejected(row.place, row.field, row.reason) for row in connection.execute(query)]
 
     def event_count(self) -> int:
         """How many events there are."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(_events)).scalar_one())
 
     def is_reachable(self) -> bool:
         """Whether the database answers."""
         try:
-            with self._engine.connect() as connection:
+            with self._connect() as connection:
                 connection.execute(sa.select(1))
         except sa.exc.SQLAlchemyError:
             return False
         return True
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What this thread reads until the block ends it reads by one connection, as the log is at the first of it."""
+        with self._engine.connect() as connection:
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                del self._shared.connection
+
+    def _connect(self) -> AbstractContextManager[sa.Connection]:
+        shared: sa.Connection | None = getattr(self._shared, "connection", None)
+        return self._engine.connect() if shared is None else nullcontext(shared)
+
+    @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._turn, self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._turn, self._writer.begin() as connection:
             yield connection
+        try:
+            self._disk.sync()  # the next writer need not wait for it
+        except OSError as error:
+            raise sa.exc.OperationalError("sync", None, error) from error
 
     @contextmanager
     def _write_soon(self) -> Iterator[sa.Connection]:
-        engine = self._soon_engine
-        with self._turn, engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._turn, self._writer.begin() as connection:
             if not self._is_sqlite:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
             yield connection
@@ -563,7 +598,7 @@ class EventLog:
 
     def _ensure_months(self, table: str, months: set[Month]) -> None:
         """Make PostgreSQL's partitions of these months, before the transaction that fills them."""
-        if self._is_sqlite or months <= self._months[table]:
+        if months <= self._months[table]:
             return
         with self._write() as connection:
             add_months(connection, table, months)
@@ -704,15 +739,15 @@ class EventLog:
             connection.execute(sa.insert(_set_aside), fresh)
 
     def _seat_ids(self) -> list[str]:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
 
     def _read_events(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return (read_columns if self._is_sqlite else read_by_copy)(connection, query, schema)
 
     def _read(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             if not self._is_sqlite:
                 return read_by_copy(connection, query, schema)
             result = connection.execution_options(stream_results=True).execute(query)
@@ -852,65 +887,3 @@ def _served_of(row: Any) -> Served:
         np.frombuffer(row.vector, dtype="<f8"),
         tuple(json.loads(row.categories)),
     )
-
-
-def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """SQLite does not queue for this one switch (no busy handler): whoever comes second on a new file tries again."""
-    for pause in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5):
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-            time.sleep(pause)
-        else:
-            return
-    cursor.execute("PRAGMA journal_mode=WAL")
-
-
-def _begin_to_write(connection: Any) -> None:  # Any: a driver's connection
-    """BEGIN IMMEDIATE, once no other process writes. SQLite's own waiting sleeps up to 100 ms at a time; with two workers
-    that cost most of what they could decide (docs/benchmarks.md). Raises OperationalError after BUSY_SECONDS.
-    """
-    end = time.monotonic() + BUSY_SECONDS
-    connection.execute("PRAGMA busy_timeout=0")
-    try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, error) from error
-                time.sleep(POLL_SECONDS)
-            else:
-                return
-    finally:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
-
-
-def _make_sqlite_durable(engine: sa.Engine, *, synchronous: str = "FULL") -> None:
-    """The one place with SQLite-only SQL: write-ahead log, full sync, and writers that queue instead of failing.
-
-    synchronous: NORMAL leaves the sync to the next commit that asks for it; what a dead process wrote is there all the same.
-    """
-
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
-            f"synchronous={synchronous}",
-            f"cache_size=-{CACHE_KIB}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        _switch_to_wal(cursor)
-        cursor.close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        if writes:
-            _begin_to_write(connection.connection.dbapi_connection)
-        else:
-            connection.exec_driver_sql("BEGIN")

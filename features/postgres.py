@@ -104,6 +104,8 @@ def insert_events(connection: sa.Connection, events: pa.Table) -> set[str]:
 
 def months_of(instants: pa.Array | pa.ChunkedArray | Sequence[datetime]) -> set[Month]:
     """The months (UTC) that the instants lie in."""
+    if isinstance(instants, Sequence):  # a few of one request: a data frame would cost more than what follows
+        return {(instant.year, instant.month) for instant in instants}
     if not len(instants):
         return set()
     column = pl.Series(instants, dtype=pl.Datetime("us", "UTC"))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +213,13 @@ class Scorer:
 
     def codes(self, categories: Sequence[Sequence[str]]) -> Floats:
         """(n, n_categories) category codes; NaN for a missing or never seen one."""
-        tables = [{name: code for code, name in enumerate(self.levels.get(f.name, ()))} for f in CATEGORIES]
+        tables = self._code_tables
         coded = [[table.get(name, np.nan) for table, name in zip(tables, row, strict=True)] for row in categories]
         return np.asarray(coded, np.float64).reshape(len(categories), len(CATEGORIES))
+
+    @cached_property
+    def _code_tables(self) -> list[dict[str, int]]:
+        return [{name: code for code, name in enumerate(self.levels.get(f.name, ()))} for f in CATEGORIES]
 
     def hazards(self, vectors: Floats, codes: Floats, *, threads: int = 1) -> Floats:
         """(n, PERIODS) raw hazards of the learned model."""
@@ -393,14 +398,16 @@ def one_hot(codes: Floats, levels: Sequence[int]) -> Floats:
     return np.concatenate([codes[:, [c]] == np.arange(count) for c, count in enumerate(levels)], axis=1).astype(float)
 
 
+_DAYS = np.asarray(HORIZONS_DAYS, np.float64)
+_LEFT = np.searchsorted(_DAYS, PERIOD_ENDS_DAYS, "right") - 1  # of each period's end, the horizon before it
+_RIGHT = np.minimum(_LEFT + 1, len(_DAYS) - 1)
+_SPAN = np.where(_RIGHT > _LEFT, _DAYS[_RIGHT] - _DAYS[_LEFT], 1.0)
+_SHARE = np.where(_RIGHT > _LEFT, (np.asarray(PERIOD_ENDS_DAYS) - _DAYS[_LEFT]) / _SPAN, 0.0)
+
+
 def _interpolated(risk: Floats) -> Floats:
     """(n, PERIODS) a curve through the risks at the horizons; flat after the last."""
-    days = np.asarray(HORIZONS_DAYS, np.float64)
-    left = np.searchsorted(days, PERIOD_ENDS_DAYS, "right") - 1
-    right = np.minimum(left + 1, len(days) - 1)
-    span = np.where(right > left, days[right] - days[left], 1.0)
-    share = np.where(right > left, (np.asarray(PERIOD_ENDS_DAYS) - days[left]) / span, 0.0)
-    return np.asarray(risk[:, left] + share * (risk[:, right] - risk[:, left]))
+    return np.asarray(risk[:, _LEFT] + _SHARE * (risk[:, _RIGHT] - risk[:, _LEFT]))
 
 
 def _rates(document: Mapping[str, Any]) -> RuleRates:

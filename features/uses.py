@@ -89,7 +89,7 @@ class Deciding:
             for chunk in _chunks(values):
                 found.update(
                     (row.seat_id, row.target_person_id, row.decided_at, row.intervention)
-                    for row in self._connection.execute(query, {"wanted": chunk, "since": since})
+                    for row in self._connection.execute(query, {"wanted": chunk, "since": since}).all()
                 )
         return [
             Use(intervention, from_microseconds(at), seat_id, person_id)

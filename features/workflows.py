@@ -56,7 +56,7 @@ class Completions:
         with self._read() as connection:
             for start in range(0, len(ordered), CHUNK_ROWS):
                 seats = {"seats": ordered[start : start + CHUNK_ROWS]}
-                for seat_id, kind, workflow in connection.execute(_COMPLETED, {**asked, **seats}):
+                for seat_id, kind, workflow in connection.execute(_COMPLETED, {**asked, **seats}).all():
                     found.setdefault(seat_id, set()).add((kind, workflow))
         return found
 

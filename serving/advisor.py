@@ -27,18 +27,17 @@ from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFail
 from features.tools import ToolProfile, load_tools
 from serving.degrading import FROM_LOG_MOST, flags
 from serving.facts import FactBook, Objected, Seat
-from serving.groups import Groups
 from serving.meters import Meters
 from serving.model import Champion, EffectsChampion
 from serving.policy import Facts, Snapshot, decide, generator, in_holdout, key_id, policy_name, removals, replay
 from serving.problems import Problem, problem
+from serving.records import Record, Records
 from serving.scores import PRODUCT_HORIZON, Score, is_stale, score_rows
 from serving.settings import Settings
 from serving.watch import Watch
 from serving.webhooks import Webhooks
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
-RECORDS_AT_ONCE = 64  # requests whose rows are written together
 COMMAND_LINE = Reader("command-line", "score", "operations")
 _log = logging.getLogger(__name__)
 
@@ -89,9 +88,7 @@ class Advisor:
         self._store_lock = threading.Lock()  # Feast's SQLite store has one connection for all threads
         self._from_log = self.refresher()
         self._from_log_lock = threading.Lock()
-        self._records: Groups[tuple[Sequence[Served], Sequence[Read]], None] = Groups(
-            "records", self._write_records, most=RECORDS_AT_ONCE
-        )
+        self.records = Records(self.log)
         # derived, so that the key that hides names is not the one that draws; rotating it starts a new holdout
         pseudonym_key = read_or_make_key(settings.home, settings.pseudonym_key)
         self._key = hmac.new(pseudonym_key, b"decisions", hashlib.sha256).digest()
@@ -114,7 +111,7 @@ class Advisor:
 
     def close(self) -> None:
         """Write what waits and give back every connection."""
-        self._records.close()
+        self.records.close()
         self.log.close()
 
     @property
@@ -126,25 +123,25 @@ class Advisor:
         self, seat_ids: Sequence[str], *, explain: bool, reader: Reader = COMMAND_LINE
     ) -> tuple[datetime, list[Score | Problem]]:
         """When, and the risk of each seat or why there is none, in the order given; logged as served and as read."""
-        now, scores, recorded = self.begin_score(seat_ids, explain=explain, reader=reader)
-        recorded.result()
+        now, scores, record = self.begin_score(seat_ids, explain=explain, reader=reader)
+        self.records.put(record).result()
         return now, scores
 
     def begin_score(
         self, seat_ids: Sequence[str], *, explain: bool, reader: Reader
-    ) -> "tuple[datetime, list[Score | Problem], Future[None]]":
-        """As `score`, without waiting for the log: the answer must not leave before the future has come."""
+    ) -> tuple[datetime, list[Score | Problem], Record]:
+        """As `score`, and what is to be logged of it: the answer must not leave before `records` has it."""
         now = self._clock()
         rows = self._rows(seat_ids)
         scores = self._scored(rows, explain=explain)
-        recorded = self._put_served(scores, [Read(now, reader, score.row.seat_id) for score in scores], now=now)
+        record = (self._served(scores, now=now), [Read(now, reader, score.row.seat_id) for score in scores])
         by_seat = {score.row.seat_id: score for score in scores}
-        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows], recorded
+        return now, [row if isinstance(row, Problem) else by_seat[row.seat_id] for row in rows], record
 
     def record_reads(self, seat_ids: Sequence[str], reader: Reader) -> "Future[None]":
         """Audit that somebody reads what is known of the seats."""
         now = self._clock()
-        return self._records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
+        return self.records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
 
     def erase(self, person_id: str) -> Erased:
         """Take out everything that names the person (features.people), and their snapshots that models keep."""
@@ -176,10 +173,13 @@ class Advisor:
         readers: by seat, who gets to see its decision: audited with it.
         """
         now = self._clock()
-        seats = self.log.seat_rows(seat_ids)
-        rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
-        scores = self._scored(rows, explain=False)
-        decisions = self._decided(scores, seats, wanted=wanted, readers=readers or {}, now=now)
+        with self.log.reading():
+            seats = self.log.seat_rows(seat_ids)
+            rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
+            scores = self._scored(rows, explain=False)
+            asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
+            book = self._book(asked, now=now, catalogue=self.catalogue) if asked else None
+        decisions = [] if book is None else self._decided(scores, asked, book, wanted=wanted, readers=readers or {})
         for decision in decisions:
             self.meters.decided(decision)
         by_seat = {decision.seat_id: decision for decision in decisions}
@@ -312,16 +312,12 @@ class Advisor:
     def _decided(
         self,
         scores: Sequence[Score],
-        seats: Mapping[str, Seat],
+        asked: Mapping[str, Seat],
+        book: FactBook,
         *,
         wanted: frozenset[str] | None,
         readers: Mapping[str, Reader],
-        now: datetime,
     ) -> list[Decision]:
-        if not scores:
-            return []
-        asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
-        book = self._book(asked, now=now, catalogue=self.catalogue)
         estimator = self.effects.current  # one for the whole request: it may be swapped meanwhile
         effects = self._estimates(scores, estimator, self.catalogue)
         with self.log.deciding() as deciding:
@@ -403,9 +399,6 @@ class Advisor:
         terms = self._terms
         return in_holdout(self._key, organization=seat["organization"], team=team, now=now, terms=terms)
 
-    def _put_served(self, scores: Sequence[Score], reads: Sequence[Read], *, now: datetime) -> "Future[None]":
-        return self._records.put((self._served(scores, now=now), reads))
-
     def _served(self, scores: Sequence[Score], *, now: datetime) -> list[Served]:
         """What is served, as it goes to the log; counted."""
         for score in scores:
@@ -426,9 +419,3 @@ class Advisor:
             )
             for score in scores
         ]
-
-    def _write_records(self, waiting: Sequence[tuple[Sequence[Served], Sequence[Read]]]) -> list[None]:
-        """What was served and read by several requests, in one transaction."""
-        served = [row for rows, _ in waiting for row in rows]
-        self.log.record_reads(served, [read for _, reads in waiting for read in reads])
-        return [None] * len(waiting)

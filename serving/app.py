@@ -23,6 +23,7 @@ from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
 from serving.advisor import Advisor
 from serving.aggregates import add_aggregates
 from serving.answers import json_answer
+from serving.deadline import Deadline
 from serving.degrading import flags
 from serving.desk import Asked, Desk
 from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
@@ -79,7 +80,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     """The API over an advisor, and over what takes in events. `state.gate` and `state.desk` are to be flushed and closed."""
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
-    app = FastAPI(title="Rekindle", version="1", description=DESCRIPTION.format(**limits), redoc_url=None)
+    app = FastAPI(
+        title="Rekindle", version="1", description=DESCRIPTION.format(**limits), redoc_url=None, redirect_slashes=False
+    )
     install(app)
     database, meters = advisor.log.database, advisor.meters
     keys = Keys(database)
@@ -89,6 +92,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
+    app.add_middleware(Deadline)
     app.add_middleware(Timed, meters=meters)
     titles = {intervention.id: intervention.title for intervention in advisor.catalogue}
 
@@ -107,15 +111,16 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "score")
         seats, explain = _own(wanted.seats, caller_of(request)), wanted.reasons == "shap"
         if len(seats) <= IN_LOOP_SEATS and not explain and settings.redis is None:
-            now, scores, recorded = advisor.begin_score(seats, explain=False, reader=reader)
+            now, scores, record = advisor.begin_score(seats, explain=False, reader=reader)
         else:
-            now, scores, recorded = await run_in_threadpool(advisor.begin_score, seats, explain=explain, reader=reader)
+            now, scores, record = await run_in_threadpool(advisor.begin_score, seats, explain=explain, reader=reader)
+        recorded = advisor.records.ask(record)
         refusal = advisor.champion.refusal
         by_seat = {
             seat_id: _seat_problem(seat_id, score) if isinstance(score, Problem) else _score_item(score, now, refusal)
             for seat_id, score in zip(seats, scores, strict=True)
         }
-        await asyncio.wrap_future(recorded)
+        await recorded
         return _answer(_completed(by_seat, wanted.seats, advisor))
 
     @app.post(
@@ -136,7 +141,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "decide")
         seats = _own(asked.seats, caller_of(request))
         wanted = None if asked.interventions is None else frozenset(asked.interventions)
-        decided = await asyncio.wrap_future(desk.put(Asked(seats, wanted, reader))) if seats else []
+        decided = await desk.ask(Asked(seats, wanted, reader)) if seats else []
         if isinstance(decided, Exception):
             raise decided
         by_seat = {
@@ -175,7 +180,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     )
     @needs(Scope.INGEST)
     async def events(request: Request) -> Response:
-        """Takes in events, ours or CloudEvents. The answer comes when they are durable; features follow in seconds."""
+        """Takes in events, ours or CloudEvents, these also with their attributes as `ce-` headers. The answer comes when
+        they are durable; features follow in seconds.
+        """
         items = await _read_events(request)
         if len(items) > MAX_EVENTS:
             raise invalid("events", f"expected at most {MAX_EVENTS} events, came {len(items)}")
@@ -268,6 +275,10 @@ def _add_probes(app: FastAPI, advisor: Advisor) -> None:
 async def _read_events(request: Request) -> list[Any]:
     """The items of the body, ours or CloudEvents; one that cannot be read is an InvalidItem, for itself."""
     sent_as = media_type_of(request)
+    attributes = cloudevents.in_headers(request.headers)
+    if attributes and sent_as in ("", JSON):
+        content = await request.body()
+        return [_plain({**attributes, "data": parse_body(content, AnyJson).root if content else None})]
     if sent_as in ("", JSON):
         return (await read_body(request, EventsRequest)).events
     if sent_as not in cloudevents.MEDIA_TYPES:

@@ -1,9 +1,10 @@
-"""CloudEvents 1.0 as they are sent: one, or a batch, to items as our own format has them."""
+"""CloudEvents 1.0 as they are sent: one, one whose attributes are headers, or a batch; to items as our own format has them."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from features.events import InvalidItem, Kind
 
@@ -11,9 +12,17 @@ SINGLE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MEDIA_TYPES = (SINGLE, BATCH)
 OWN = frozenset({"workflow", "value", "count", "completed", "scores", "category", "guided"})  # what `data` may carry
+HEADERS = "ce-"  # before each attribute, where only the data is in the body ("binary mode")
 _VERSION = re.compile(r"^v\d+$")
 _ID = re.compile(r"^[A-Za-z0-9._:~-]{1,128}$")
 _SOURCE = re.compile(r"[^A-Za-z0-9._:/~ -]")
+
+
+def in_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes of a CloudEvent in binary mode, which its protocol binding has percent-encoded; else nothing."""
+    if f"{HEADERS}specversion" not in headers:
+        return {}
+    return {name.removeprefix(HEADERS): unquote(value) for name, value in headers.items() if name.startswith(HEADERS)}
 
 
 def plain(cloud_event: object) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The desk: decisions of several requests made together, in one transaction, so that they share its sync."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from features.audit import Reader
@@ -37,9 +37,9 @@ class Desk:
         self._advisor = advisor
         self._groups: Groups[Asked, Decided | Exception] = Groups("desk", self._decide, most=AT_ONCE)
 
-    def put(self, asked: Asked) -> "Future[Decided | Exception]":
+    def ask(self, asked: Asked) -> "asyncio.Future[Decided | Exception]":
         """The decision or the problem of each seat, in order, to come once it is durable; or why there is none."""
-        return self._groups.put(asked)
+        return self._groups.ask(asked)
 
     def close(self) -> None:
         """Decide what waits, then stop."""

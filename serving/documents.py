@@ -15,7 +15,7 @@ from serving.problems import MEDIA_TYPE
 
 KEY = "key"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
-GUARDED = (401, 403, 429)  # of every call that needs a key
+GUARDED = (401, 403, 429, 504)  # of every call that needs a key
 JSON = "application/json"
 ITEMS = {("EventsRequest", "events"): "EventIn", ("SeatsRequest", "seats"): "SeatIn"}
 

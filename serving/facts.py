@@ -48,6 +48,7 @@ class FactBook:
         self._objected = objected(self._all_persons())
         kinds = {kind for seat_id in seats for kind in self._profile(seat_id).meaningful_kinds}
         self._completed = completions.of_seats(list(seats), kinds, now=now)
+        self._workflows = {seat_id: self._workflow(seat_id, now=now) for seat_id in seats}
         self._dismissed_at = log.feedback.dismissed(list(seats), since=now - DISMISSAL_REST, until=now)
         self._uses_by_seat: dict[str, list[Use]] = defaultdict(list)
         self._uses_by_person: dict[str, list[Use]] = defaultdict(list)
@@ -77,7 +78,7 @@ class FactBook:
             dismissed_at=self._dismissed_at.get(seat_id),
             objected=frozenset(self._objected),
             wanted=wanted,
-            workflow=self._workflow(seat_id, now=now),
+            workflow=self._workflows[seat_id],
             in_holdout=in_holdout,
         )
 

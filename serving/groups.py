@@ -1,10 +1,14 @@
 """Work done in groups: what waits is done together by one thread, and each who waits gets its own answer."""
 
+import asyncio
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -58,15 +62,25 @@ class Groups(Generic[Item, Answer]):
     def __init__(self, name: str, work: Callable[[Sequence[Item]], Sequence[Answer]], *, most: int) -> None:
         """work: the answer of each item, in order; what it raises is raised for each of them."""
         self._work, self._most = work, most
-        self._line: Line[tuple[Item, Future[Answer]]] = Line(name)
+        self._line: Line[tuple[Item, Awaited[Answer]]] = Line(name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> "Future[Answer]":
-        """The answer to come. Raises Closed after `close`."""
+        """The answer to come, for a thread that may wait. Raises Closed after `close`."""
         answer: Future[Answer] = Future()
         self._line.put((item, answer))
         return answer
+
+    def ask(self, item: Item) -> "asyncio.Future[Answer]":
+        """The answer to come, for the event loop that runs here. Raises Closed after `close`."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.hand(item, answer)
+        return answer
+
+    def hand(self, item: Item, awaited: "Awaited[Answer]") -> None:
+        """Settle what somebody awaits already. Raises Closed after `close`."""
+        self._line.put((item, awaited))
 
     def close(self) -> None:
         """Do what waits, then stop."""
@@ -80,12 +94,51 @@ class Groups(Generic[Item, Answer]):
             if group:
                 self._answer(group)
 
-    def _answer(self, group: Sequence[tuple[Item, "Future[Answer]"]]) -> None:
+    def _answer(self, group: Sequence[tuple[Item, "Awaited[Answer]"]]) -> None:
+        waiting = [one for _, one in group]
         try:
             answers = self._work([item for item, _ in group])
         except Exception as error:  # whatever it is, it is the callers' to answer, and the thread goes on
-            for _, waiting in group:
-                waiting.set_exception(error)
+            _tell([Told(one, error=error) for one in waiting])
             return
-        for (_, waiting), answer in zip(group, answers, strict=True):
-            waiting.set_result(answer)
+        _tell([Told(one, answer) for one, answer in zip(waiting, answers, strict=True)])
+
+
+Awaited = Future[Answer] | asyncio.Future[Answer]
+
+
+@dataclass(frozen=True)
+class Told(Generic[Answer]):
+    """What became of one item."""
+
+    awaited: Awaited[Answer]
+    answer: Answer | None = None
+    error: Exception | None = None
+
+    def settle(self) -> None:
+        """Tell whoever awaits it, where they still do."""
+        if self.awaited.done():  # its caller went away
+            return
+        if self.error is not None:
+            self.awaited.set_exception(self.error)
+        else:
+            self.awaited.set_result(cast(Answer, self.answer))
+
+
+def _tell(told: Sequence[Told[Answer]]) -> None:
+    """Settle each; those of one event loop together, for waking it costs more than the settling."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Told[Answer]]] = defaultdict(list)
+    for one in told:
+        if isinstance(one.awaited, Future):
+            one.settle()
+        else:
+            by_loop[one.awaited.get_loop()].append(one)
+    for loop, ours in by_loop.items():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(settle, ours)
+
+
+def settle(told: Sequence[Told[Answer]]) -> None:
+    """Settle each, in the event loop that awaits it."""
+    for one in told:
+        one.settle()

@@ -25,7 +25,7 @@ from serving.problems import ProblemError, http_problem, invalid, log_unavailabl
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 RETENTION = timedelta(hours=24)  # our choice, and the custom: a client that retries does so within a day
-IN_FLIGHT = timedelta(seconds=60)  # the longest that a call may take (service.py); then its holder is dead
+IN_FLIGHT = timedelta(seconds=60)  # the longest that a call may take (serving.deadline); then its holder is dead
 MAX_LENGTH = 255
 TIDY_EVERY = 256  # calls between two removals of what is older than RETENTION
 _READS = ("/v1/score",)  # POSTs that store nothing a second call could double

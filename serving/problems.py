@@ -81,9 +81,9 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
 
 
 def field_path(location: Sequence[str | int]) -> str:
-    """`seats[3]` for ("body", "seats", 3)."""
+    """`seats[3]` for ("seats", 3)."""
     path = ""
-    for part in location[1:] if location and location[0] == "body" else location:
+    for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
@@ -111,7 +111,8 @@ async def _ours(_request: Request, error: Exception) -> Response:
 
 async def _validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return respond(_invalid(error.errors()).problem)
+    # FastAPI says first where it found the field: in the query, the path, a header
+    return respond(_invalid([{**found, "loc": found["loc"][1:]} for found in error.errors()]).problem)
 
 
 async def read_body(request: Request, model: type[ModelT]) -> ModelT:
@@ -158,12 +159,32 @@ def _field_error(found: Mapping[str, Any]) -> FieldError:
         return FieldError(field="", detail=f"not JSON: {found['ctx']['error']}")
     if found["type"] in ("model_attributes_type", "model_type"):
         return FieldError(field=field_path(found["loc"]), detail="expected a JSON object")
-    return FieldError(field=field_path(found["loc"]), detail=found["msg"].removeprefix("Value error, "))
+    detail = found["msg"].removeprefix("Value error, ")
+    told, came = found.get("ctx", {}), found.get("input")
+    if isinstance(came, str) and "max_length" in told:
+        detail = f"expected at most {told['max_length']} characters, came {len(came)}"
+    elif isinstance(came, str) and "min_length" in told:
+        detail = f"expected at least {told['min_length']} characters, came {len(came)}"
+    elif found["type"] == "string_pattern_mismatch":
+        detail = (
+            f"expected a text that matches {told['pattern']}, came {came[:64]!r}" if isinstance(came, str) else detail
+        )
+    return FieldError(field=field_path(found["loc"]), detail=detail)
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.detail == HTTPStatus(error.status_code).phrase:  # the framework's own says no more than its number
+        error.detail = _ABOUT.get(error.status_code, "{method} {path}: {detail}").format(
+            method=request.method, path=request.url.path[:200], detail=error.detail
+        )
     return http_problem(error)
+
+
+_ABOUT = {
+    404: "there is nothing at {path}; /openapi.json lists every call",
+    405: "{path} is not called with {method}: see `Allow`, and /openapi.json",
+}
 
 
 def http_problem(error: HTTPException) -> Response:

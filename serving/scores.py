@@ -44,7 +44,7 @@ def score_rows(
         return []
     vectors, categories = np.stack([row.vector for row in rows]), [row.categories for row in rows]
     risk = model.scorer.score(vectors, categories)
-    is_learned, stratum = model.scorer.speaks_for(vectors), strata(vectors)
+    is_learned, stratum = model.scorer.speaks_for(vectors) if explain else np.zeros(len(rows), bool), strata(vectors)
     voices = model.scorer.voices(vectors)
     shown = as_current(vectors, [row.age_seconds(now) for row in rows])
     strengths = {mode: values.tolist() for mode, values in mode_strengths(shown).items()}

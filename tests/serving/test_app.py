@@ -362,6 +362,8 @@ def test_a_held_out_team_gets_none_and_is_logged_apart(
         ('{"seats": ["acme/jane@corp.example"]}', 422, "seats[0]"),
         ('{"seats": ["acme/s-busy", "acme/s-busy"]}', 422, "seats"),
         ('{"seats": ["acme/s-busy"], "extra": 1}', 422, "extra"),
+        ('{"seats": ["acme/s-busy"], "body": 1}', 422, "body"),
+        ('{"seats": ["acme/s-busy"], "query": 1}', 422, "query"),
         ('{"seats": ["acme/s-busy"], "interventions": ["none", "hypnosis"]}', 422, "interventions[1]"),
         ('{"seats": ["acme/s-busy"], "interventions": [7]}', 422, "interventions[0]"),
         ('{"seats": [' + ",".join(f'"acme/s-{n}"' for n in range(1001)) + "]}", 422, "seats"),
@@ -384,6 +386,21 @@ def test_many_wrong_fields_are_not_all_listed(client: Any) -> None:
     assert len(answer.json()["errors"]) == 20
 
 
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/worklist?organization=acme&day=x", "day"), ("/v1/seats?limit=0", "limit")]
+)
+def test_a_wrong_parameter_is_named_as_it_was_sent(client: Any, path: str, field: str) -> None:
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+def test_a_text_that_is_too_long_is_said_in_characters(client: Any) -> None:
+    answer = client.post("/v1/score", json={"seats": ["acme/" + "x" * 300]})
+
+    assert answer.json()["errors"][0]["detail"] == "expected at most 257 characters, came 305"
+
+
 def test_reasons_other_than_the_known_are_refused(client: Any) -> None:
     answer = client.post("/v1/score", json={"seats": [BUSY], "reasons": "lime"})
 
@@ -392,12 +409,21 @@ def test_reasons_other_than_the_known_are_refused(client: Any) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/v2/score", 404), ("GET", "/v1/score", 405), ("GET", "/v1/decisions/unknown", 404)],
+    [
+        ("GET", "/v2/score", 404),
+        ("GET", "/v1/score", 405),
+        ("GET", "/v1/decisions/unknown", 404),
+        ("POST", "/v1/score/", 404),
+        ("GET", "/v1/{0}%0a", 404),
+    ],
 )
-def test_a_wrong_address_is_a_problem(client: Any, method: str, path: str, status: int) -> None:
+def test_a_wrong_address_is_a_problem_that_says_more_than_its_number(
+    client: Any, method: str, path: str, status: int
+) -> None:
     answer = client.request(method, path)
 
     assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert answer.json()["detail"] not in (answer.json()["title"], "")
     assert answer.headers["content-type"] == "application/problem+json"
 
 

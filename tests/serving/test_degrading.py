@@ -70,7 +70,7 @@ def test_a_database_that_is_away_for_a_while_is_a_503_and_then_answers(
     client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else holds the file for longer than a writer waits."""
-    monkeypatch.setattr("features.log.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("features.sqlite.BUSY_SECONDS", 0.2)
     event = {"event_id": "e", "seat_id": BUSY, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
     calls: list[tuple[str, dict[str, Any]]] = [
         ("/v1/score", {"seats": [BUSY]}),
@@ -145,7 +145,7 @@ def test_while_the_database_is_away_nothing_is_answered_that_cannot_be_logged(
     def away(*_: object, **__: object) -> Any:
         raise OperationalError("write", {}, sqlite3.OperationalError("disk I/O error"))
 
-    for name in ("record_reads", "deciding", "receive"):
+    for name in ("record_reads", "record_reads_at_once", "deciding", "receive"):
         monkeypatch.setattr(advisor.log, name, away)
     event = {"event_id": "e", "seat_id": BUSY, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z"}
 

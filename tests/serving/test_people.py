@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 import sqlalchemy as sa
 
-from features.audit import Read, Reader, reads_of
+from features.audit import Reader, reads_of
 from features.catalogue import FEATURES
 from features.compute import SNAPSHOT_SCHEMA, compute_features
 from features.decisions import Decision, Stage
@@ -22,7 +22,7 @@ from features.refresh import Refresher
 from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
-from serving.cloudevents import plain
+from serving.cloudevents import event_id, plain
 from serving.idempotency import Answer, Answers, Call
 
 BUSY, QUIET = "acme/s-busy", "acme/s-quiet"
@@ -181,8 +181,8 @@ def test_what_was_on_its_way_does_not_bring_the_erased_back(
     home, log = advisor.settings.home, advisor.log
     (mine,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
     decision = log.decision(mine["decision_id"])
-    _, scores, recorded = advisor.begin_score([QUIET], explain=False, reader=Reader("k", "score"))
-    recorded.result()
+    _, _, record = advisor.begin_score([QUIET], explain=False, reader=Reader("k", "score"))
+    advisor.records.put(record).result()
     refresher = advisor.refresher()
     refresher.peers(now)
     answers, call = Answers(log.database, clock=lambda: now), Call("k", "one", "body")
@@ -196,7 +196,7 @@ def test_what_was_on_its_way_does_not_bring_the_erased_back(
     monkeypatch.setattr(advisor, "_estimates", erased_meanwhile)
     late = client.post("/v1/decide", json={"seats": [QUIET, BUSY]}).json()["items"]
     monkeypatch.undo()
-    advisor._put_served(scores, [Read(now, Reader("k", "score"), QUIET)], now=now).result()
+    advisor.records.put(record).result()
     answers.finish(call, str(claim), Answer(200, "application/json", f'{{"seat_id":"{QUIET}"}}'.encode()))
     with pytest.raises(SeatGone):
         log.feedback.react(decision, Stage.SEEN, at=now, now=now)
@@ -319,6 +319,28 @@ def test_cloudevents_are_taken_as_they_are_sent(client: Any, advisor: Advisor) -
     assert stored["source"] == "/coaching/web-x-1"
     other = client.post("/v1/events", content="<e/>", headers={"content-type": "text/xml"})
     assert (other.status_code, "cloudevents-batch+json" in other.json()["detail"]) == (415, True)
+
+
+def test_a_cloudevent_whose_attributes_are_headers_is_taken(client: Any, advisor: Advisor) -> None:
+    attributes = {
+        "ce-specversion": "1.0",
+        "ce-type": "com.example.session.v1",
+        "ce-source": "//example",
+        "ce-id": "an%20id",
+        "ce-subject": BUSY,
+        "ce-time": "2026-06-01T05:00:00Z",
+    }
+
+    taken = client.post("/v1/events", json={"value": 7.0}, headers=attributes)
+    without_data = client.post("/v1/events", headers={**attributes, "ce-id": "2"})
+    wrong = client.post("/v1/events", json={"note": "free text"}, headers={**attributes, "ce-id": "3"})
+
+    assert (taken.status_code, taken.json()["accepted"]) == (202, 1)
+    assert taken.json()["items"][0]["event_id"] == f"acme/{event_id('//example', 'an id')}"
+    assert without_data.json()["accepted"] == 1
+    assert (wrong.status_code, wrong.json()["items"][0]["problem"]["field"]) == (422, "data.note")
+    stored = {row["event_id"]: row for row in advisor.log.events([BUSY]).to_pylist()}
+    assert stored[taken.json()["items"][0]["event_id"]]["value"] == 7.0
 
 
 def test_the_id_of_a_cloudevent_that_cannot_be_ours_is_a_digest_with_its_source() -> None:

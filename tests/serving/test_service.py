@@ -24,6 +24,7 @@ import pytest
 from features.keys import Keys, Scope
 from features.log import EventLog
 from features.scorer import Scorer
+from serving.deadline import LIMIT_SECONDS
 from serving.settings import Settings
 from serving.watch import SEEN_SECONDS
 from serving.webhooks import State, Topic, Webhooks
@@ -324,13 +325,17 @@ def _stops_after_what_was_begun(server: Server) -> None:
 def test_bentoml_takes_the_configuration(tmp_path: Path) -> None:
     """BentoML accepts a misspelt key in silence. In a process of its own: importing BentoML warns in many ways."""
     code = "from serving.service import RekindleService as service; "
-    code += "print(*((layer.cls.__name__, layer.kwargs.get('timeout')) for layer in service.to_asgi().user_middleware))"
+    code += "layers = service.to_asgi().user_middleware; "
+    code += "print(*((layer.cls.__name__, layer.kwargs.get('timeout')) for layer in layers)); "
+    code += "print([layer.kwargs['excluded_urls'].url_disabled('http://x/v1/score') for layer in layers "
+    code += "if 'excluded_urls' in layer.kwargs])"
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(tmp_path)}
 
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
 
-    assert "('TimeoutMiddleware', 60)" in done.stdout, done.stderr
-    assert "OwnProbes" in done.stdout
+    assert f"('TimeoutMiddleware', {LIMIT_SECONDS + 30})" in done.stdout, done.stderr
+    assert "[True]" in done.stdout  # no spans of OpenTelemetry
+    assert "Straight" in done.stdout
     assert "AccessLogMiddleware" not in done.stdout
     assert "TrafficMetricsMiddleware" not in done.stdout
 

@@ -1,0 +1,170 @@
+"""SQLite as the log's database: what was promised durable is synced before anybody is told, and writers queue."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from features.log import EventLog
+from features.sqlite import Disk
+
+ADD = "INSERT INTO touched (seat_id, token, touched_at, due_at, claimed_until) VALUES (?, 1, 1, 1, 1)"
+
+
+@pytest.fixture
+def log(tmp_path: Path):
+    opened = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were synced, by name; the real call is made."""
+    found: list[str] = []
+    real = os.fsync
+
+    def sync(file: int) -> None:
+        found.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        real(file)
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", sync)
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells which file it is")
+
+
+@needs_proc
+def test_a_durable_write_ends_after_the_sync_of_the_write_ahead_log(log: EventLog, synced: list[str]) -> None:
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+        assert synced == []
+
+    assert synced == ["log.db-wal"]
+
+
+@needs_proc
+def test_a_write_that_need_not_be_durable_syncs_nothing_and_the_next_durable_one_syncs_it_too(
+    log: EventLog, synced: list[str]
+) -> None:
+    with log.database.write_soon() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    assert synced == []
+
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/t",))
+
+    assert synced == ["log.db-wal"]  # one file, in order: what came before is in it
+
+
+def test_what_the_disk_does_not_take_is_an_error_of_the_database(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", fail)
+
+    with pytest.raises(sa.exc.OperationalError, match="Input/output error"), log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+
+
+def test_the_next_writer_begins_while_the_disk_takes_its_time(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        begun.set()
+        assert over.wait(20)
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", slow)
+
+    def write() -> None:
+        with log.database.write() as connection:
+            connection.exec_driver_sql(ADD, ("a/s",))
+
+    first = threading.Thread(target=write)
+    first.start()
+    assert begun.wait(20)
+    with log.database.write_soon() as connection:
+        seats = connection.exec_driver_sql("SELECT seat_id FROM touched").scalars().all()
+    over.set()
+    first.join()
+
+    assert seats == ["a/s"]
+
+
+def test_a_sync_that_began_before_a_commit_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.db-wal").touch()
+    disk, syncs, begun, over = Disk(str(tmp_path / "log.db")), [0], threading.Event(), threading.Event()
+
+    def count(_file: int) -> None:
+        syncs[0] += 1
+        begun.set()
+        assert over.wait(20)
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", count)
+    threads = [threading.Thread(target=disk.sync) for _ in range(9)]
+    threads[0].start()
+    assert begun.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    while disk._wanted < 9:
+        pass
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert syncs == [2]  # the first one's own, and one that the eight others share
+
+
+def test_what_was_written_is_there_when_a_copy_of_the_files_is_opened(log: EventLog, tmp_path: Path) -> None:
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("log.db", "log.db-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+
+    with sqlite3.connect(copy / "log.db") as opened:
+        assert opened.execute("SELECT seat_id FROM touched").fetchall() == [("a/s",)]
+
+
+@pytest.mark.parametrize("database", [None, "", ":memory:"])
+def test_a_database_in_memory_has_no_disk(database: str | None) -> None:
+    Disk(database).sync()
+
+
+def test_records_at_once_wait_for_nobody(log: EventLog, tmp_path: Path) -> None:
+    assert log.record_reads_at_once([], [])
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+        assert not log.record_reads_at_once([], [])
+    other = EventLog(f"sqlite:///{tmp_path / 'log.db'}")  # as another process: it has a turn of its own
+    with other.database.write():
+        assert not log.record_reads_at_once([], [])
+    other.close()
+
+    assert log.record_reads_at_once([], [])
+
+
+def test_what_is_read_together_is_of_one_moment(log: EventLog) -> None:
+    def seats() -> int:
+        return log.touched.count()
+
+    def write(name: str) -> None:
+        with log.database.write() as connection:
+            connection.exec_driver_sql(ADD, (name,))
+
+    write("a/s")
+    with log.reading():
+        before = seats()
+        write("a/t")
+        during = seats()
+
+    assert (before, during, seats()) == (1, 1, 2)
