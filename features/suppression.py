@@ -69,7 +69,7 @@ _TRIES = 8  # our choice: a difference of people with several seats that is not 
 def _people(group: Integers, person: Integers, groups: int) -> Integers:
     """How many people have a seat in each group."""
     width = int(person.max(initial=0)) + 1
-    return np.bincount(np.unique(group * width + person) // width, minlength=groups)
+    return np.asarray(np.bincount(np.unique(group * width + person) // width, minlength=groups), np.int64)
 
 
 def _shares(person: Integers, chosen: Booleans) -> Floats:
