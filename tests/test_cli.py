@@ -27,7 +27,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-import rekindle
+import rekindle.terminal
 from features.log import EventLog
 from monitoring.findings import Evidence, Finding, Severity
 
@@ -434,7 +434,7 @@ def test_a_file_with_nothing_readable_stores_nothing_and_names_every_line(tmp_pa
 
 def test_many_broken_lines_are_counted_not_poured_out(tmp_path: Path) -> None:
     ran = run(tmp_path / "home", "ingest", "jsonl", jsonl(tmp_path / "bad.jsonl", *["hello"] * 500))
-    assert (ran.status, len(ran.err.splitlines())) == (SET_ASIDE, rekindle.SHOWN_REJECTIONS + 1)
+    assert (ran.status, len(ran.err.splitlines())) == (SET_ASIDE, rekindle.terminal.SHOWN_REJECTIONS + 1)
     assert "490 more" in ran.err
 
 
@@ -802,7 +802,7 @@ def test_an_unexpected_error_has_its_own_status_and_tells_how_to_see_more(
     def broken() -> datetime:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(rekindle, "_now", broken)
+    monkeypatch.setattr(rekindle.terminal, "clock", broken)
     ran = run(tmp_path / "home", "ingest", "simulated")
     assert ran.status == UNEXPECTED
     assert ran.sentence.endswith("unexpected RuntimeError: the sky fell (set REKINDLE_DEBUG=1 for the details)")
@@ -858,9 +858,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     home = tmp_path_factory.mktemp("demo") / "home"
     small = ("demo", "--seats", 300, "--days", 150)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rekindle, "_now", lambda: DEMO_AT)
+        patch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT)
         first, first_counts = run(home, *small), counts(home)
-        patch.setattr(rekindle, "_now", lambda: DEMO_AT + timedelta(hours=1))
+        patch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT + timedelta(hours=1))
         return Demo(home, first, run(home, *small), first_counts, counts(home))
 
 
@@ -908,7 +908,7 @@ def snapshots_of(ran: Ran) -> Sequence[str]:
 
 
 def test_a_rollout_of_another_day_is_the_one_that_is_there(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rekindle, "_now", lambda: DEMO_AT + timedelta(days=3))
+    monkeypatch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT + timedelta(days=3))
     before = counts(demo.home)
     ran = run(demo.home, "ingest", "simulated", "--seats", 300, "--days", 150)
     assert ran.out.startswith("0 new seats or changes, 0 new events")
@@ -940,7 +940,7 @@ def test_a_demo_whose_model_is_not_promoted_still_tells_the_whole_story(
 def test_monitor_writes_its_report_and_ends_with_the_status_that_it_prints(
     demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rekindle, "_now", lambda: DEMO_AT + timedelta(hours=2))
+    monkeypatch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT + timedelta(hours=2))
     ran = run(demo.home, "monitor", "--json")
     assert ran.status == ran.document["status"] == max(f["severity"] for f in ran.document["findings"])
     assert (Path(ran.document["folder"]) / "index.html").is_file()
@@ -956,7 +956,7 @@ def test_the_exit_status_of_monitor_is_the_worst_finding(
             yield Finding("test", urgency, "the tide came in", "cm", 1.0, 0.5, None, "the moon", "wait")
 
     monkeypatch.setattr("monitoring.report.MONITORS", (found,))
-    monkeypatch.setattr(rekindle, "_now", lambda: DEMO_AT + timedelta(days=1, minutes=int(severity)))
+    monkeypatch.setattr(rekindle.terminal, "clock", lambda: DEMO_AT + timedelta(days=1, minutes=int(severity)))
     ran = run(demo.home, "monitor")
     assert ran.status == int(severity)
     assert "the tide came in" in ran.out

@@ -15,7 +15,9 @@ HEAVY = {
     "bentoml": {"serving/service.py"},
 }
 
-pytestmark = pytest.mark.skipif(not (ROOT / "rekindle.py").exists(), reason="needs a checkout, not an installed wheel")
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").exists(), reason="needs a checkout, not an installed wheel"
+)
 
 
 def modules() -> list[Path]:

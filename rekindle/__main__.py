@@ -1,0 +1,5 @@
+"""`python -m rekindle`."""
+
+from rekindle import main
+
+main()

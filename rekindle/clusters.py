@@ -1,0 +1,71 @@
+"""`--engine dask`: the cluster that a command works on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rekindle.state import State, complete_until, known_seats
+from rekindle.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from features.cluster import Cluster
+    from features.runs import Manifest
+
+BLOCKS_FOLDER = "blocks"  # features.store takes it away when somebody is erased
+
+
+class Engine(StrEnum):
+    """What works on blocks of seats."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
+
+OnEngine = Annotated[Engine, typer.Option("--engine", help="`local`: threads of this process; `dask`: a cluster.")]
+Address = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://…; without it, local worker processes.")]
+Workers = Annotated[int, typer.Option(min=1, help="Local worker processes of --engine dask.")]
+EventsAt = Annotated[
+    str, typer.Option("--events", help="Read this archive of events (`rekindle archive`), not the log.")
+]
+
+
+def check_engine(engine: Engine, *, address: str, events: str = "") -> None:
+    """Raises ValueError where an option of the cluster is given without it."""
+    if engine is Engine.LOCAL and (address or events):
+        raise ValueError("--address and --events belong to --engine dask")
+
+
+@contextmanager
+def cluster_at(address: str, workers: int) -> "Iterator[Cluster]":
+    """The cluster at an address, or local worker processes, while the block runs."""
+    from features.cluster import open_cluster
+
+    with open_cluster(address or None, workers=workers) as cluster:
+        yield cluster
+
+
+def build_on(
+    state: State, cluster: "Cluster", out_address: str, *, events: str, with_labels: bool
+) -> "tuple[Manifest, int]":
+    """The blocks at the address, and the most MiB that a worker held."""
+    from features.archive import Archive
+    from features.engine import Inputs, build_on
+
+    if events:
+        inputs = Inputs.of_archive(Archive.open(events), state.tools)
+    else:
+        known_seats(state)
+        inputs = Inputs.of_log(state.log, None if os.environ.get("REKINDLE_DATABASE") else state.log_url, state.tools)
+    until = complete_until(list(inputs.sources))
+    with progress_bar("computing features on the cluster", unit="snapshots") as advance:
+        manifest = build_on(cluster, inputs, out_address, until=until, with_labels=with_labels, progress=advance)
+    return manifest, round(max(cluster.peak_mebibytes().values(), default=0.0))
+
+
+def cluster_if_asked(engine: Engine, address: str, workers: int) -> "AbstractContextManager[Cluster | None]":
+    """As `cluster_at`, or None where the engine is this process."""
+    return cluster_at(address, workers) if engine is Engine.DASK else nullcontext()
