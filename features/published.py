@@ -108,17 +108,12 @@ class Grain:
         place = np.searchsorted(found.times, times, side="right")
         survival, low, high = (np.append(1.0, part)[place] for part in (found.survival, found.low, found.high))
         lost = np.floor((1 - survival) / step + 0.5)
-        lost = np.where(lost < FEW_STEPS, 0, lost)  # fewer than one and a half of the minimum
-        said = np.maximum(1 - lost * step, 0.0)
-        low, high = np.floor(low / step) * step, np.ceil(high / step) * step
-        ends = np.clip(np.minimum(low, said), 0, 1), np.clip(np.maximum(high, said), 0, 1)
-        return Curve(
-            whole,
-            self.part(found.events),
-            times,
-            np.round(said, 6),
-            *(np.asarray(np.round(end, 6), np.float64) for end in ends),
-        )
+        is_few = lost < FEW_STEPS  # fewer than one and a half of the minimum: nobody or few, the same curve and band
+        said = np.where(is_few, 1.0, np.maximum(1 - lost * step, 0.0))
+        low = np.where(is_few, 1 - UNDECIDED * step, np.minimum(np.floor(low / step) * step, said))
+        high = np.where(is_few, 1.0, np.clip(np.ceil(high / step) * step, said, 1))
+        parts = (np.round(part, 6).astype(np.float64) for part in (said, np.maximum(low, 0.0), high))
+        return Curve(whole, self.part(found.events), times, *parts)
 
     def finding(self, found: SegmentFinding) -> SegmentFinding | None:
         """What may be said of a failure mode that shows; of one that does not, None: a small share would be told apart."""

@@ -151,7 +151,7 @@ class _Pair:
 
     def _parts(self, weight: Floats) -> Integers:
         sums = np.bincount(self._place, weight, len(self._left))
-        return np.floor(sums * self._scale + _ROUNDING).astype(np.int64)
+        return np.asarray(np.floor(sums * self._scale + _ROUNDING), np.int64)
 
 
 def _scale(weight: Floats) -> int:
