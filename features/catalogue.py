@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from features.decisions import Stage
-from features.events import Kind
+from features.events import USE_KINDS, Kind
 from features.history import (
     CATEGORY_CODES,
     DAY,
@@ -246,7 +246,7 @@ def _is_of_workflow(number: int) -> Mask:
 
 MINUTE = HOUR // 60
 
-IS_USE = _kind(Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK)
+IS_USE = _kind(*sorted(USE_KINDS))
 _IS_SESSION = _kind(Kind.SESSION)
 _IS_ERROR = _kind(Kind.ERROR)
 _IS_REJECTED = _kind(Kind.REJECTED)

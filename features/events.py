@@ -56,6 +56,7 @@ class Kind(StrEnum):
     REACTION = "reaction"
 
 
+USE_KINDS = frozenset({Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK})
 SURVEY_KINDS = frozenset({Kind.CONFIDENCE, Kind.NPS})
 VOICE_KINDS = frozenset({Kind.TICKET, Kind.CONFIDENCE, Kind.NPS})
 INTERNAL_KINDS = frozenset({Kind.INTERVENTION, Kind.REACTION})  # written by the decision log, not by senders

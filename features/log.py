@@ -33,7 +33,7 @@ from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
 from features.decisions import NONE, Decision
-from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA, USE_KINDS, Batch, Kind, Rejected, organization_of
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
@@ -547,6 +547,16 @@ class EventLog:
             for row in rows
         ]
 
+    def sources_of_use(self, organization: str | None = None) -> list[Source]:
+        """The feeds that have told of a use, of one organisation or of all: they say until when use is known. A tool of
+        which none has told of any keeps all of its feeds.
+        """
+        every = [source for source in self.sources() if organization in (None, source.organization)]
+        with self._engine.connect() as connection:
+            telling = [source for source in every if _tells_of_use(connection, source)]
+        known = {(source.organization, source.tool) for source in telling}
+        return [one for one in every if one in telling or (one.organization, one.tool) not in known]
+
     def set_aside(self, limit: int = 100) -> list[Rejected]:
         """The latest items that were set aside."""
         query = sa.select(_set_aside).order_by(_set_aside.c.id.desc()).limit(limit)
@@ -867,6 +877,18 @@ def _availability(events: pa.Table, tools: Mapping[str, str]) -> dict[tuple[str,
         before = spans.get(key, (first, last))
         spans[key] = (min(first, before[0]), max(last, before[1]))
     return spans
+
+
+def _tells_of_use(connection: sa.Connection, source: Source) -> bool:
+    of_tool = sa.select(_seats.c.seat_id).where(
+        _seats.c.organization == source.organization, _seats.c.tool == source.tool
+    )
+    found = (
+        sa.select(_events.c.event_id)
+        .where(_events.c.source == source.source, _events.c.kind.in_(USE_KINDS), _events.c.seat_id.in_(of_tool))
+        .limit(1)
+    )
+    return connection.execute(found).first() is not None
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:
