@@ -218,23 +218,28 @@ def idle_licences(p: Population) -> Sample:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by name. unit: `share`, `days`, `per week`, `per 100 seats and week`, `0 to 10` or `-100 to 100`."""
+    """A metric by name. unit: `share`, `days`, `per week`, `per 100 seats and week`, `0 to 10` or `-100 to 100`.
+
+    least_change: by what the least that one seat can add moves the sum over the seats, in the unit; 0 where the metric is no
+    sum over seats.
+    """
 
     name: str
     title: str
     unit: str
     sample: Callable[[Population], Sample]
+    least_change: float = 0.0
 
 
 METRICS = (
     Metric("usage_rate", "Usage rate", "share", usage_rate),
     Metric("depth", "Depth", "share", depth),
-    Metric("meaningful_per_week", "Meaningful uses a week", "per week", meaningful_per_week),
+    Metric("meaningful_per_week", "Meaningful uses a week", "per week", meaningful_per_week, 7 / WINDOW_DAYS),
     Metric("task_completion_rate", "Tasks completed with AI", "share", task_completion_rate),
     Metric("time_to_proficiency", "Time to proficiency", "days", time_to_proficiency),
-    Metric("ticket_volume", "Tickets", "per 100 seats and week", ticket_volume),
-    Metric("confidence", "Confidence", "0 to 10", confidence),
-    Metric("nps", "Net promoter score", "-100 to 100", nps),
+    Metric("ticket_volume", "Tickets", "per 100 seats and week", ticket_volume, 100 * 7 / WINDOW_DAYS),
+    Metric("confidence", "Confidence", "0 to 10", confidence, 1.0),
+    Metric("nps", "Net promoter score", "-100 to 100", nps, 100.0),
     Metric("retained_seats", "Retained seats", "share", retained_seats),
     Metric("idle_licences", "Licences recoverable", "share", idle_licences),
 )

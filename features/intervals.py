@@ -71,7 +71,7 @@ class Survival:
     """A Kaplan–Meier curve: a step at each time at which something happened, from 1 down; low and high are its interval.
 
     Arrays (k,) of times in days. n: how many were followed; events: to how many it happened; last: the longest time
-    anybody was followed. Beyond `last` nothing is known.
+    anybody was followed. Beyond `last` nothing is known. ends: (n,) ascending, how long each was followed.
     """
 
     times: Floats
@@ -82,6 +82,11 @@ class Survival:
     n: int
     events: int
     last: float
+    ends: Floats
+
+    def followed(self, times: Floats) -> Integers:
+        """(m,) how many were followed for as long as each of the `times`."""
+        return np.asarray(self.n - np.searchsorted(self.ends, times), np.int64)
 
     def at(self, days: float) -> Estimate:
         """The share to which nothing has happened by `days`; NaN beyond the longest follow-up."""
@@ -123,4 +128,6 @@ def kaplan_meier(days: Floats, happened: Booleans) -> Survival:
         low, high = survival ** np.exp(-spread), survival ** np.exp(spread)
     gone = survival == 0
     low, high = np.where(gone, 0.0, low), np.where(gone, 0.0, high)
-    return Survival(times, survival, low, high, at_risk, n, int(ended.sum()), float(np.max(days, initial=0.0)))
+    return Survival(
+        times, survival, low, high, at_risk, n, int(ended.sum()), float(np.max(days, initial=0.0)), np.sort(days)
+    )

@@ -31,7 +31,7 @@ from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
 from features.decisions import NONE, Decision
-from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Kind, Rejected, organization_of
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA, USE_KINDS, Batch, Kind, Rejected, organization_of
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
@@ -536,6 +536,15 @@ class EventLog:
         """Every feed of every organisation."""
         with self._connect() as connection:
             return read_sources(connection)
+
+    def sources_of_use(self, organization: str | None = None) -> list[Source]:
+        """The feeds that can tell of a use, of one organisation or of all: they say until when use is known. A tool of
+        which none can keeps all of its feeds.
+        """
+        every = [source for source in self.sources() if organization in (None, source.organization)]
+        telling = [source for source in every if any(kind in USE_KINDS for _, kind in source.known_kinds)]
+        known = {(source.organization, source.tool) for source in telling}
+        return [one for one in every if one in telling or (one.organization, one.tool) not in known]
 
     def set_aside(self, limit: int = 100) -> list[Rejected]:
         """The latest items that were set aside."""

@@ -1,39 +1,43 @@
 """A rollout at a glance: metrics, segments, failure modes, curves and licences of one population, safe to publish.
 
-What the page shows and what `--json` prints are both made of this.
+What the page shows, what `--json` prints and what the API answers are made of this. Every number of people in it is as coarse
+as features.published makes it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from features import adoption
-from features.adoption import METRICS, PublishedSegment, Sample, Standing, estimate, survival
+from features.adoption import METRICS, Metric, PublishedSegment, Sample, Standing, estimate, survival
 from features.catalogue import MIN_GROUP_SIZE
 from features.diagnosis import CHANGES, TITLES, answers
 from features.events import Kind
 from features.history import Booleans, Integers
-from features.intervals import Estimate, Survival
+from features.intervals import Estimate
 from features.interventions import FailureMode, Intervention
+from features.licences import Idle, Licences, Price, ToolLicences
 from features.population import DIMENSIONS, Population
+from features.published import Curve, Grain
 from features.segments import Reading, SeatModes, SegmentFinding, is_led, reading, segment_findings
 from features.suppression import TOTAL, publishable
 from features.switching import Course, Courses, courses
 from features.weeks import FirstWeeks, Tickets, first_weeks, ticket_course
 
 DEFAULT_DIMENSIONS = ("function", "role", "tenure", "cohort_week", "team")
-MONTHS = 12
 NOT_IDLE = "not idle"
-CURVES = 6  # our choice: more cohorts in one picture cannot be told apart
 
 
 @dataclass(frozen=True)
 class Group:
-    """One published group. metrics: by name, None where it is withheld or nobody is counted."""
+    """One published group. seats: rounded. metrics: by name, None where it is withheld or nobody is counted. findings: the
+    failure modes that show.
+    """
 
     name: str
     seats: int
@@ -52,48 +56,25 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
-class Idle:
-    """Licences that can be recovered, by what became of their people; None where that would tell of few."""
-
-    course: Course
-    seats: int | None
-
-
-@dataclass(frozen=True)
-class Licences:
-    """held: seats now. recoverable: None where that would tell of few. price_a_month: of one licence, in `currency`."""
-
-    held: int
-    recoverable: int | None
-    price_a_month: float | None
-    currency: str
-    idle: tuple[Idle, ...]
-
-    def yearly(self, seats: int | None) -> float | None:
-        """What so many licences cost a year; None without a price."""
-        return None if self.price_a_month is None or seats is None else seats * self.price_a_month * MONTHS
-
-
-@dataclass(frozen=True)
 class Overview:
-    """Everything that is said of a rollout. Shares are in [0, 1]; counts of people below `min_group_size` are None.
+    """Everything that is said of a rollout. Shares are in [0, 1]; counts are rounded, and None where they would tell of few.
 
     joined: how many of the people are known to hold seats of several tools, so that a move would be seen. data_until: by tool.
+    standings, published, courses, people_courses: how seats (and people) are spread.
     """
 
     as_of: datetime
     is_simulated: bool
     tools: tuple[str, ...]
     sources: tuple[str, ...]
-    people: int
     joined: int | None
     data_until: Mapping[str, datetime]
     min_group_size: int
     sees_work: bool
     whole: Group | None
     breakdowns: tuple[Breakdown, ...]
-    retention: Survival | None
-    cohorts: Mapping[str, Survival]
+    retention: Curve | None
+    cohorts: Mapping[str, Curve]
     first_weeks: FirstWeeks | None
     tickets: Tickets | None
     standings: Mapping[str, int | None]
@@ -112,22 +93,22 @@ def overview(
     sources: Sequence[str],
     dimensions: Sequence[str] = DEFAULT_DIMENSIONS,
     min_group_size: int = MIN_GROUP_SIZE,
-    price_a_month: float | None = None,
-    currency: str = "EUR",
+    prices: Mapping[str, Price] = MappingProxyType({}),
 ) -> Overview:
-    """The overview of a population. modes: of the same seats. Raises ValueError for an unknown dimension or setting."""
+    """The overview of a population. modes: of the same seats; prices: by tool. Raises ValueError for an unknown dimension or
+    setting.
+    """
     for dimension in dimensions:
         if dimension not in DIMENSIONS:
             raise ValueError(f"segment-by: expected some of {', '.join(DIMENSIONS)}, came {dimension!r}")
-    if price_a_month is not None and not 0 <= price_a_month < np.inf:
-        raise ValueError(f"licence-price: expected an amount of 0 or more, came {price_a_month}")
     tables = _Tables(p, DIMENSIONS, min_group_size)  # all of them, so that two pages cannot be taken from each other
+    grain = Grain(min_group_size)
     samples = {metric.name: metric.sample(p) for metric in METRICS}
     is_shown = tables.allowed(p.is_held)
-    spread = _distributions(p, courses(p), samples["idle_licences"].value > 0, min_group_size)
+    spread = _distributions(p, courses(p), samples["idle_licences"].value > 0, grain)
     enough = bool(is_shown[TOTAL].any())
     groups = {name: tables.groups(name, samples, modes, is_shown[name]) for name in (TOTAL, *dimensions)}
-    retention = samples["retained_seats"], adoption.retention(p)
+    retention = adoption.retention(p)
     catalogue = tuple(interventions)
     everybody = np.ones(len(p), bool)
     return Overview(
@@ -135,24 +116,23 @@ def overview(
         is_simulated=any(name.startswith("simulated") for name in sources),
         tools=tuple(p.seats["tool"].unique().sort()),
         sources=tuple(sorted(sources)),
-        people=p.seats["person_id"].n_unique(),
-        joined=_joined(p, min_group_size),
+        joined=_joined(p, grain),
         data_until=p.data_until,
         min_group_size=min_group_size,
         sees_work=bool(p.sees_work.all()),
         whole=groups[TOTAL].groups[0] if enough else None,
         breakdowns=tuple(groups[name] for name in dimensions),
-        retention=survival(retention[1], everybody)
-        if enough and _is_enough(p, retention[1].counted, min_group_size)
+        retention=grain.curve(survival(retention, everybody))
+        if enough and _is_enough(p, retention.counted, min_group_size)
         else None,
-        cohorts=tables.curves("cohort_week", retention[1]),
-        first_weeks=first_weeks(p, everybody) if _is_enough(p, p.life_days >= 56, min_group_size) else None,
-        tickets=ticket_course(p, everybody, least=10 * min_group_size) if p.of_kind(Kind.TICKET).size else None,
+        cohorts=tables.curves("cohort_week", retention) if enough else {},
+        first_weeks=_first_weeks(p, grain) if enough else None,
+        tickets=_tickets(p, grain) if enough and p.of_kind(Kind.TICKET).size else None,
         standings=spread["standings"],
         published=spread["published"],
         courses=spread["courses"],
         people_courses=spread["people_courses"],
-        licences=_licences(p, spread, price_a_month, currency) if enough else None,
+        licences=_licences(tables, spread, is_shown["tool"], prices) if enough else None,
         actions={mode: tuple(answers(mode, catalogue)) for mode in FailureMode},
     )
 
@@ -161,17 +141,37 @@ def _is_enough(p: Population, chosen: Booleans, least: int) -> bool:
     return len(np.unique(p.person[chosen])) >= least
 
 
-def _joined(p: Population, least: int) -> int | None:
-    """None where those who are, or those who are not, are few."""
+def _joined(p: Population, grain: Grain) -> int | None:
+    """None where those who are, or those who are not, are few; 0 where there is but one tool, which all know."""
     people, joined = len(np.unique(p.person)), len(np.unique(p.person[p.is_joined]))
-    return None if 0 < joined < least or 0 < people - joined < least else joined
+    if p.seats["tool"].n_unique() == 1:
+        return 0
+    return None if 0 < people - joined < grain.least else grain.part(joined)
+
+
+def _first_weeks(p: Population, grain: Grain) -> FirstWeeks | None:
+    found = first_weeks(p, np.ones(len(p), bool))
+    if found.seats < grain.least:
+        return None
+    used, meaningful = (
+        tuple(grain.share(round(one.value * one.n), one.n) for one in of) for of in (found.used, found.meaningful)
+    )
+    if any(one is None for one in (*used, *meaningful)):
+        return None
+    return FirstWeeks(grain.count(found.seats), *(tuple(filter(None, of)) for of in (used, meaningful)))
+
+
+def _tickets(p: Population, grain: Grain) -> Tickets:
+    found = ticket_course(p, np.ones(len(p), bool), least=10 * grain.least)
+    rates = tuple(grain.rate(rate, seats) for rate, seats in zip(found.per_100, found.seats, strict=True))
+    return replace(found, per_100=rates, seats=tuple(map(grain.count, found.seats)))
 
 
 class _Tables:
     """The seats by group of every dimension, and which groups may be shown."""
 
     def __init__(self, p: Population, dimensions: Iterable[str], min_group_size: int) -> None:
-        self._p, self._least = p, min_group_size
+        self._p, self._least, self._grain = p, min_group_size, Grain(min_group_size)
         self._names: dict[str, list[str]] = {TOTAL: [TOTAL]}
         self._codes: dict[str, Integers] = {TOTAL: np.zeros(len(p), np.int64)}
         for dimension in dimensions:
@@ -197,23 +197,27 @@ class _Tables:
         """What is said of every group of the dimension that may be shown."""
         codes, names = self._codes[dimension], self._names[dimension]
         values: dict[str, list[Estimate | None]] = {}
-        for name, sample in samples.items():
+        for metric in METRICS:
+            name, sample = metric.name, samples[metric.name]
             fits = self.allowed(sample.counted)[dimension] & is_shown
             inside = np.where(fits[codes], codes, -1)
             found = estimate(sample, self._p.person, inside, len(names))
-            values[name] = [one if fits[n] and one.n else None for n, one in enumerate(found)]
+            values[name] = [
+                self._published(metric, sample, one) if fits[n] and one.n else None for n, one in enumerate(found)
+            ]
         seats = np.bincount(codes[self._p.is_held], minlength=len(names))
-        trained = self._p.total(self._p.of_kind(Kind.TRAINING)) > 0
+        trained = (self._p.total(self._p.of_kind(Kind.TRAINING)) > 0) & self._p.is_held
         groups = []
         for number in np.flatnonzero(is_shown).tolist():
             metrics = {name: of[number] for name, of in values.items()}
             chosen = codes == number
+            were_trained = self._grain.share(int(trained[chosen].sum()), int(seats[number]))
             groups.append(
                 Group(
                     names[number] or "not known",
-                    int(seats[number]),
+                    self._grain.count(int(seats[number])),
                     metrics,
-                    _read(metrics, float(trained[chosen & self._p.is_held].mean())),
+                    _read(metrics, were_trained),
                     tuple(self._findings(modes, chosen, dimension, number)),
                 )
             )
@@ -221,12 +225,18 @@ class _Tables:
             dimension, tuple(sorted(groups, key=lambda group: (-group.seats, group.name))), int((~is_shown).sum())
         )
 
+    def _published(self, metric: Metric, sample: Sample, found: Estimate) -> Estimate | None:
+        if sample.is_share:
+            return self._grain.share(round(found.value * found.n), found.n)
+        return self._grain.mean(found, metric.least_change)
+
     def _findings(self, modes: SeatModes, chosen: Booleans, dimension: str, number: int) -> list[SegmentFinding]:
         if not self.allowed(modes.in_use)[dimension][number]:
             return []
         found = segment_findings(modes, self._manager, chosen, min_group_size=self._least)
         is_led = self._led(modes)[dimension][number]
-        return [finding for finding in found if is_led or finding.mode is not FailureMode.LEADERSHIP_ABSENT]
+        said = (one for one in found if is_led or one.mode is not FailureMode.LEADERSHIP_ABSENT)
+        return sorted(filter(None, map(self._grain.finding, said)), key=lambda one: -one.strength)
 
     def _led(self, modes: SeatModes) -> dict[str, Booleans]:
         """By dimension, of which groups' leaders something may be said: leaders are people too."""
@@ -236,39 +246,68 @@ class _Tables:
             self._leaders = publishable(groups, self._manager, counted=known, min_group_size=self._least)
         return self._leaders
 
-    def curves(self, dimension: str, sample: Sample) -> dict[str, Survival]:
-        """The survival curves of the largest groups that may be shown, in the order of their names."""
+    def curves(self, dimension: str, sample: Sample) -> dict[str, Curve]:
+        """The survival curves of all groups that may be shown, in the order of their names."""
         fits = self.allowed(sample.counted)[dimension]
-        sizes = np.where(fits, np.bincount(self._codes[dimension][sample.counted], minlength=len(fits)), 0)
-        largest = [n for n in np.argsort(-sizes, kind="stable")[:CURVES].tolist() if sizes[n]]
-        return {self._names[dimension][n]: survival(sample, self._codes[dimension] == n) for n in sorted(largest)}
+        found = {
+            self._names[dimension][n]: self._grain.curve(survival(sample, self._codes[dimension] == n))
+            for n in np.flatnonzero(fits).tolist()
+        }
+        return {name: curve for name, curve in found.items() if curve is not None}
+
+    @property
+    def held(self) -> int:
+        """Seats that are held, rounded."""
+        return self._grain.count(int(self._p.is_held.sum()))
+
+    def licences(self, counts: Mapping[str, Mapping[str, int | None]], is_shown: Booleans) -> list[ToolLicences]:
+        """Of every tool, without prices. is_shown: which tools may be shown by the seats held."""
+        seats = np.bincount(self._codes["tool"][self._p.is_held], minlength=len(is_shown)).tolist()
+        return [
+            ToolLicences(tool, self._grain.count(seats[n]) if is_shown[n] else None, counts["tool_idle"][tool], None)
+            for n, tool in enumerate(self._names["tool"])
+        ]
 
 
-def _read(metrics: Mapping[str, Estimate | None], trained: float) -> Reading | None:
-    """None where usage is not known, or depth where it is needed: of a group that nobody uses there is no depth."""
-    usage, deep, confident = (metrics[name] for name in ("usage_rate", "depth", "confidence"))
+def _read(metrics: Mapping[str, Estimate | None], trained: Estimate | None) -> Reading | None:
+    """Of what is published, so that it tells no more. None where usage is not known, or depth where it is needed: of a
+    group that nobody uses there is no depth.
+    """
+    usage, deep = (_about(metrics[name]) for name in ("usage_rate", "depth"))
     if usage is None:
         return None
     if deep is None:
-        is_stall = reading(usage.value, np.nan, np.nan, np.nan) is Reading.BROAD_STALL
+        is_stall = reading(usage, np.nan, np.nan, np.nan) is Reading.BROAD_STALL
         return Reading.BROAD_STALL if is_stall else None
-    return reading(usage.value, deep.value, np.nan if confident is None else confident.value, trained)
+    confident = metrics["confidence"]
+    return reading(usage, deep, np.nan if confident is None else confident.value, _about(trained) or 0.0)
 
 
-def _distributions(p: Population, known: Courses, idle: Booleans, least: int) -> dict[str, dict[str, int | None]]:
+def _about(share: Estimate | None) -> float | None:
+    """The share, or the middle of the bounds that are said of it."""
+    if share is None:
+        return None
+    return (share.low + share.high) / 2 if np.isnan(share.value) else share.value
+
+
+def _distributions(p: Population, known: Courses, idle: Booleans, grain: Grain) -> dict[str, dict[str, int | None]]:
     """How seats are spread over standings, published segments and what became of them; people over the last; idle
-    licences too. Parts that are small, or that would let a small one be worked out, are withheld (None).
+    licences too, by tool as well. Parts that are small, or that would let a small one be worked out, are withheld (None); so
+    are those that nobody is in, for what is withheld may then be nobody.
     """
+    tools = p.seats["tool"].unique().sort().to_list()
+    tool = np.searchsorted(tools, p.seats["tool"].to_numpy().astype(str))
     named: dict[str, tuple[Integers, list[str]]] = {
         "standings": (adoption.standings(p), [str(one) for one in Standing]),
         "published": (adoption.published_segments(p), [str(one) for one in PublishedSegment]),
         "courses": (known.seat, [str(one) for one in Course]),
         "people_courses": (known.person[p.person], [str(one) for one in Course]),
         "idle": (np.where(idle, known.seat, len(Course)), [*map(str, Course), NOT_IDLE]),
+        "tool_idle": (np.where(idle, tool, tool + len(tools)), [*tools, *(f"{name} {NOT_IDLE}" for name in tools)]),
     }
     codes = {name: np.maximum(of, 0) for name, (of, _) in named.items()}
     codes["is_idle"] = idle.astype(np.int64)
-    allowed = publishable(codes, p.person, counted=p.is_held, min_group_size=least)
+    allowed = publishable(codes, p.person, counted=p.is_held, min_group_size=grain.least)
     found = {}
     for name, (_, words) in named.items():
         inside, person = codes[name][p.is_held], p.person[p.is_held]
@@ -276,26 +315,25 @@ def _distributions(p: Population, known: Courses, idle: Booleans, least: int) ->
             inside = inside[np.unique(person, return_index=True)[1]]
         counts = np.bincount(inside, minlength=len(words))
         safe = np.append(allowed[name], np.zeros(len(words) - len(allowed[name]), bool))
-        found[name] = {word: int(n) if ok or not n else None for word, n, ok in zip(words, counts, safe, strict=True)}
-    if any(n is None for word, n in found["idle"].items() if word != NOT_IDLE):
-        # the total less the other parts would be the one that is withheld
-        found["idle"] = {word: n and None for word, n in found["idle"].items()}
-    found["is_idle"] = {"idle": int(idle.sum()) if allowed["is_idle"].all() or not idle.any() else None}
+        found[name] = {
+            word: grain.part(int(n)) if ok else None for word, n, ok in zip(words, counts, safe, strict=True)
+        }
+    found["is_idle"] = {"idle": grain.part(int(idle.sum())) if allowed["is_idle"].all() else None}
     return found
 
 
 def _licences(
-    p: Population, found: Mapping[str, Mapping[str, int | None]], price: float | None, currency: str
+    tables: _Tables, found: Mapping[str, Mapping[str, int | None]], is_shown: Booleans, prices: Mapping[str, Price]
 ) -> Licences:
-    rows = tuple(Idle(course, found["idle"][course]) for course in Course if found["idle"][course] != 0)
-    return Licences(int(p.is_held.sum()), found["is_idle"]["idle"], price, currency, rows)
+    rows = tuple(Idle(course, found["idle"][course]) for course in Course if found["idle"][course] is not None)
+    tools = tuple(replace(one, price=prices.get(one.tool)) for one in tables.licences(found, is_shown))
+    return Licences(tables.held, found["is_idle"]["idle"], rows, tools)
 
 
 def document(o: Overview) -> dict[str, Any]:
     """The overview for machines: everything that the page says, and every group. Missing and infinite numbers are null."""
     whole = None if o.whole is None else _group_document(o.whole)
     curve = None if o.retention is None else _curve_document(o.retention)
-    found = o.licences
     return {
         "as_of": o.as_of,
         "is_simulated": o.is_simulated,
@@ -316,18 +354,7 @@ def document(o: Overview) -> dict[str, Any]:
         "standings": dict(o.standings),
         "published_segments": dict(o.published),
         "courses": {"seats": dict(o.courses), "people": dict(o.people_courses)},
-        "licences": None
-        if found is None
-        else {
-            "held": found.held,
-            "recoverable": found.recoverable,
-            "price_a_month": found.price_a_month,
-            "currency": found.currency,
-            "recoverable_a_year": found.yearly(found.recoverable),
-            "by_course": [
-                {"course": one.course, "seats": one.seats, "a_year": found.yearly(one.seats)} for one in found.idle
-            ],
-        },
+        "licences": None if o.licences is None else licences_document(o.licences),
         "failure_modes": {
             mode: {"title": TITLES[mode], "change": CHANGES[mode], "interventions": [one.id for one in actions]}
             for mode, actions in o.actions.items()
@@ -345,6 +372,37 @@ def _group_document(group: Group) -> dict[str, Any]:
     }
 
 
-def _curve_document(curve: Survival) -> dict[str, Any]:
+def _curve_document(curve: Curve) -> dict[str, Any]:
     parts = {name: getattr(curve, name).tolist() for name in ("times", "survival", "low", "high")}
-    return {"seats": curve.n, "silences": curve.events, "followed_days": curve.last, **parts}
+    return {"seats": curve.seats, "silences": curve.silences, "followed_days": curve.followed_days, **parts}
+
+
+def licences_document(found: Licences) -> dict[str, Any]:
+    """Licences for machines; money by currency, for prices may stand in several."""
+    price = found.one_price
+    return {
+        "held": found.held,
+        "recoverable": found.recoverable,
+        "recoverable_a_year": found.yearly,
+        "left_out": list(found.left_out),
+        "by_tool": [
+            {
+                "tool": one.tool,
+                "held": one.held,
+                "recoverable": one.recoverable,
+                "price_a_month": None if one.price is None else one.price.amount,
+                "currency": None if one.price is None else one.price.currency,
+                "recoverable_a_year": one.yearly,
+            }
+            for one in found.tools
+        ],
+        "by_course": [
+            {
+                "course": one.course,
+                "seats": one.seats,
+                "a_year": None if price is None else price.yearly(one.seats),
+                "currency": None if price is None else price.currency,
+            }
+            for one in found.idle
+        ],
+    }

@@ -167,7 +167,9 @@ def read_population(
     """The population at `as_of`: every seat that was assigned by then, with what was available by then.
 
     A seat's data is complete until `as_of`, or until what its tool's sources told last where that is earlier, less the
-    lag of the slowest of them. roster: ROSTER_SCHEMA; read_events: the events of some seats, EVENT_SCHEMA. Raises ValueError where nobody has a seat.
+    lag of the slowest of them. sources: those that tell of use (`EventLog.sources_of_use`), for a fresh ticket says nothing of
+    who used a tool. roster: ROSTER_SCHEMA; read_events: the events of some seats, EVENT_SCHEMA. Raises ValueError where
+    nobody has a seat.
     """
     book = Roster.of(roster)
     moment = to_microseconds(as_of)

@@ -36,7 +36,7 @@ def read_rollout(
         as_of,
         roster=roster,
         read_events=read,
-        sources=sources,
+        sources=log.sources_of_use(organization),
         tools=tools,
         progress=lambda seats: progress("reading seats", seats),
     )

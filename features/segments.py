@@ -146,15 +146,18 @@ def _mean_of_known(values: Floats, seat: Integers, n: int) -> Floats:
 @dataclass(frozen=True)
 class SegmentFinding:
     """A failure mode in a segment. share: of its `seats` in use that show it; for absent leaders, their use over their
-    teams'. shows: whether it is a finding. strength: in [0, 1], from 0.5 on where it shows.
+    teams'; None where it may not be said. shows: whether it is a finding. strength: in [0, 1], from 0.5 on where it shows.
+    shown: how many seats show it, or how many leaders are spoken of; typical: what is typical of those, in words.
     """
 
     mode: FailureMode
     strength: float
-    share: float
+    share: float | None
     seats: int
     shows: bool
     evidence: str
+    shown: int = 0
+    typical: tuple[str, ...] = ()
 
 
 def segment_findings(
@@ -175,8 +178,11 @@ def segment_findings(
             # our choice: half strength where it shows at one seat in five, full from two in five on
             strength = min(share / FULLY_AT, 1.0)
             shows = share >= SHOWS_AT and wilson(shown.sum(), seats)[0] >= SHOWS_AT_LEAST
-            words = _evidence(mode, modes.last[shown], share, seats, min_group_size)
-            found.append(SegmentFinding(mode, strength if shows else min(strength, 0.49), share, seats, shows, words))
+            typical = _typical(mode, modes.last[shown], min_group_size)
+            words = f"shows at {share:.0%} of {seats} seats in use"
+            words = f"{words}; typically {', '.join(typical)}" if typical else words
+            strength = strength if shows else min(strength, 0.49)
+            found.append(SegmentFinding(mode, strength, share, seats, shows, words, int(shown.sum()), typical))
     found += _leaders(modes, manager, chosen, min_group_size)
     return sorted(found, key=lambda finding: -finding.strength)
 
@@ -205,13 +211,13 @@ def _leaders(modes: SeatModes, manager: Integers, chosen: Booleans, min_group_si
         f"of {count} leaders with a seat {leaders:.0%} used it in 28 days, of their teams {team:.0%} "
         f"(by people led, mean of {WINDOWS} windows)"
     )
-    return [SegmentFinding(FailureMode.LEADERSHIP_ABSENT, strength, ratio, len(known), strength >= SHOWS_FROM, words)]
+    shows = strength >= SHOWS_FROM
+    return [SegmentFinding(FailureMode.LEADERSHIP_ABSENT, strength, ratio, len(known), shows, words, count)]
 
 
-def _evidence(mode: FailureMode, shown: Floats, share: float, seats: int, min_group_size: int) -> str:
-    words = f"shows at {share:.0%} of {seats} seats in use"
+def _typical(mode: FailureMode, shown: Floats, min_group_size: int) -> tuple[str, ...]:
     if len(shown) < min_group_size:
-        return words
+        return ()
     signs = SESSIONS_WITHOUT_RESULT if mode is FailureMode.WRONG_METRIC else SIGNS[mode]
     typical = []
     for one in (one for sign in signs for one in sign.signs):
@@ -219,5 +225,4 @@ def _evidence(mode: FailureMode, shown: Floats, share: float, seats: int, min_gr
         median = np.full((1, shown.shape[1]), np.nan if np.isnan(known).all() else np.nanmedian(known))
         if one.strength(median)[0] >= SHOWS_FROM:  # what is as it should be is no evidence
             typical.append(say(BY_NAME[one.feature], float(median[0, 0])))
-    phrases = list(dict.fromkeys(phrase for phrase in typical if phrase))[:MAX_EVIDENCE]
-    return f"{words}; typically {', '.join(phrases)}" if phrases else words
+    return tuple(dict.fromkeys(phrase for phrase in typical if phrase))[:MAX_EVIDENCE]

@@ -35,27 +35,25 @@ def publishable(
     """By table, (n_groups,) whether each group may be published beside the others and the total.
 
     groups: by table, (n,) the group of each seat, from 0; person: (n,) whose seat it is; counted: (n,) the seats that the
-    tables are about, all where it is missing. The total itself comes back under TOTAL. A seat of a person with several
-    counts as a part of one, so that a group's size is never taken for more people than are in it.
-    Raises ValueError for a minimum below FLOOR.
+    tables are about, all where it is missing. The total itself comes back under TOTAL. Groups and differences are counted in
+    people: who holds several seats in one is one. Raises ValueError for a minimum below FLOOR.
     """
     if min_group_size < FLOOR:
         raise ValueError(f"min_group_size: expected at least {FLOOR}, came {min_group_size}")
     chosen = np.ones(len(person), bool) if counted is None else counted
-    _, own, seats = np.unique(person[chosen], return_inverse=True, return_counts=True)
-    weight = 1 / seats[own]
+    _, own = np.unique(person[chosen], return_inverse=True)
     tables = {TOTAL: np.zeros(len(person), np.int64), **groups}
     inside = {name: table[chosen] for name, table in tables.items()}
-    size = {name: _sizes(inside[name], weight, int(tables[name].max(initial=-1)) + 1) for name in tables}
+    size = {name: _people(inside[name], own, int(tables[name].max(initial=-1)) + 1) for name in tables}
     allowed = {name: np.ones(len(sizes), bool) for name, sizes in size.items()}
     pairs = [
-        _Pair(inside[first], inside[second], weight, (first, second))
+        _Pair(inside[first], inside[second], own, (first, second))
         for first, second in permutations(tables, 2)
         if second != TOTAL
     ]
     for least in range(FLOOR, min_group_size + 1):  # each part of what the one before allows
         for name, sizes in size.items():
-            allowed[name] &= sizes > least - _ROUNDING
+            allowed[name] &= sizes >= least
         if not allowed[TOTAL].any():
             return {name: np.zeros(len(of), bool) for name, of in allowed.items()}
         for pair in pairs:
@@ -65,27 +63,41 @@ def publishable(
 
 _ROUNDING = 1e-6
 _MOST = 2**30  # a flow is counted in 32 bits
+_TRIES = 8  # our choice: a difference of people with several seats that is not judged by then is taken for a small one
 
 
-def _sizes(group: Integers, weight: Floats, groups: int) -> Floats:
-    return np.asarray(np.bincount(group, weight, groups), np.float64)
+def _people(group: Integers, person: Integers, groups: int) -> Integers:
+    """How many people have a seat in each group."""
+    width = int(person.max(initial=0)) + 1
+    return np.asarray(np.bincount(np.unique(group * width + person) // width, minlength=groups), np.int64)
+
+
+def _shares(person: Integers, chosen: Booleans) -> Floats:
+    """What part of its person each seat stands for: those with chosen seats are split over these, others over all of theirs."""
+    people = int(person.max(initial=-1)) + 1
+    seats, inside = np.bincount(person, minlength=people), np.bincount(person[chosen], minlength=people)
+    return np.where(inside[person] == 0, 1 / seats[person], np.where(chosen, 1 / np.maximum(inside, 1)[person], 0.0))
 
 
 class _Pair:
     """Two tables, of which groups of the first less groups of the second are looked at.
 
-    What is withheld never makes another difference possible, so what was found to be large enough stays so.
+    What is withheld never makes another difference possible, so what was found to be large enough stays so. Where people
+    hold several seats, how many people a difference holds does not add up from its parts; so each seat stands for a part
+    of its person. However a person is split, the parts in a difference never add up to more people than are in it.
     """
 
-    def __init__(self, first: Integers, second: Integers, weight: Floats, names: tuple[str, str]) -> None:
+    def __init__(self, first: Integers, second: Integers, person: Integers, names: tuple[str, str]) -> None:
         width = int(second.max(initial=0)) + 1
-        keys, place = np.unique(first * width + second, return_inverse=True)
-        self._names, self._scale = names, _scale(weight)
-        self._overlap = np.floor(_sizes(place, weight, len(keys)) * self._scale + _ROUNDING).astype(np.int64)
+        keys, self._place = np.unique(first * width + second, return_inverse=True)
+        weight = _shares(person, np.zeros(len(person), bool))
+        self._names, self._scale, self._person = names, _scale(weight), person
+        self._is_split = bool((weight < 1).any())
         self._left, self._right = keys // width, keys % width
+        self._overlap = self._parts(weight)
         self._at_least = self._overlap.copy()  # by overlap: no difference that holds it is smaller
 
-    def suppress(self, size: Mapping[str, Floats], allowed: Mapping[str, Booleans], least: int) -> None:
+    def suppress(self, size: Mapping[str, Integers], allowed: Mapping[str, Booleans], least: int) -> None:
         """Withhold groups until no difference of groups of the first table less groups of the second is too small."""
         while (found := self._small_difference(allowed, least * self._scale)) is not None:
             candidates = [
@@ -113,10 +125,33 @@ class _Pair:
         for seed in seeds.tolist():
             assert cut is not None
             smallest, x, y = cut.smallest_with(int(left[seed]), int(right[seed]))
+            if smallest < least and self._is_split:
+                smallest, x, y = self._smallest_of_people(seed, len(allowed_left), usable, least)
             if smallest < least:
                 return x, y
             self._at_least[seed] = smallest
         return None
+
+    def _smallest_of_people(
+        self, seed: int, n_left: int, usable: Booleans, least: int
+    ) -> tuple[int, list[int], list[int]]:
+        """As `smallest_with`, with people split so that those in the smallest difference so far stand in it whole, until it
+        is found to be large enough or to hold few people indeed.
+        """
+        a, b = int(self._left[seed]), int(self._right[seed])
+        inside = self._place == seed
+        for _ in range(_TRIES):
+            cut = _Cut(self._parts(_shares(self._person, inside)), self._left, self._right, n_left, usable)
+            smallest, x, y = cut.smallest_with(a, b)
+            held = np.isin(self._left, x) & ~np.isin(self._right, y)
+            if smallest >= least or len(np.unique(self._person[held[self._place]])) * self._scale < least:
+                break
+            inside = held[self._place]
+        return smallest, x, y
+
+    def _parts(self, weight: Floats) -> Integers:
+        sums = np.bincount(self._place, weight, len(self._left))
+        return np.asarray(np.floor(sums * self._scale + _ROUNDING), np.int64)
 
 
 def _scale(weight: Floats) -> int:

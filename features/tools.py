@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).with_name("tools.yaml")
 
 
 class ToolProfile(BaseModel):
-    """How one tool is judged. `silence_days` is the W of the label (features.labels)."""
+    """How one tool is judged. `silence_days` is the W of the label (features.labels); `licence_price` is of one a month."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
@@ -24,6 +24,8 @@ class ToolProfile(BaseModel):
     opportunity_kinds: tuple[Kind, ...]
     quick_close_seconds: Annotated[float, Field(gt=0)]
     silence_days: Annotated[int, Field(ge=1, le=365)]
+    licence_price: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    licence_currency: Annotated[str | None, Field(pattern=r"^[A-Z]{3}$")] = None
 
     @property
     def feature_hash(self) -> str:

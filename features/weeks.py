@@ -42,13 +42,14 @@ def first_weeks(p: Population, chosen: Booleans) -> FirstWeeks:
 
 @dataclass(frozen=True)
 class Tickets:
-    """Tickets per 100 seats by week of life (NaN without seats), and what their course says.
+    """Tickets per 100 seats by week of life, of how many seats each week tells, and what their course says.
 
     second_peak: the week (from 1) of a second peak after the first had ebbed, None where there is none; is_high_plateau:
     whether volume stayed near its first peak.
     """
 
     per_100: tuple[float, ...]
+    seats: tuple[int, ...]
     second_peak: int | None
     is_high_plateau: bool
 
@@ -71,7 +72,7 @@ def ticket_course(p: Population, chosen: Booleans, *, least: int) -> Tickets:
     known = int((seats >= max(least, 1)).sum())
     tickets, seats = tickets[:known], seats[:known]
     rate = 100 * tickets / seats
-    return Tickets(tuple(rate.tolist()), _second_peak(tickets, seats), _is_high_plateau(rate))
+    return Tickets(tuple(rate.tolist()), tuple(seats.tolist()), _second_peak(tickets, seats), _is_high_plateau(rate))
 
 
 def _second_peak(tickets: Integers, seats: Integers) -> int | None:

@@ -11,9 +11,11 @@ import numpy as np
 from features.adoption import METRICS, WINDOW_DAYS
 from features.charts import Line, line_chart
 from features.diagnosis import CHANGES, TITLES
-from features.intervals import Estimate, Survival
+from features.intervals import Estimate
 from features.interventions import FailureMode
-from features.overview import Breakdown, Group, Licences, Overview
+from features.licences import Licences, Price
+from features.overview import Breakdown, Group, Overview
+from features.published import ENOUGH_STEPS, FEW_STEPS, Curve
 from features.segments import Reading, SegmentFinding
 from features.switching import SENTENCES as COURSE_SENTENCES
 from features.switching import Course
@@ -22,6 +24,7 @@ from features.weeks import FIRST_WEEKS, FirstWeeks, Tickets
 HEAT = ("usage_rate", "depth", "task_completion_rate", "confidence", "retained_seats")
 HEAD = ("used", "deep", "tasks with AI", "confi­dence", "kept")
 OPEN_ROWS, ROWS = 20, 60  # our choice: longer tables are folded, and cut; --json has all
+CURVES = 6  # our choice: more cohorts in one picture cannot be told apart; --json has all
 SHOWN_SEGMENTS, SHOWN_ACTIONS = 4, 3
 DIMENSION_TITLES = {
     "role": "Role",
@@ -113,7 +116,8 @@ def rollout_page(o: Overview) -> str:
 <main>
 <h1>Where the rollout of {escape(tools)} stands</h1>
 <p class="soft">As of {o.as_of:%Y-%m-%d %H:%M} UTC · last {WINDOW_DAYS} days where nothing else is said · groups of fewer than
-{o.min_group_size} people are not shown, nor what would give them away.</p>
+{o.min_group_size} people are not shown, nor what would give them away. So people and seats are rounded to {o.min_group_size}s, and a share of
+few of them is only said to be over or under a bound.</p>
 <p class="soft">{_until(o)}</p>
 {simulated}
 {_glance(o)}
@@ -137,7 +141,7 @@ def _until(o: Overview) -> str:
 def _glance(o: Overview) -> str:
     if o.whole is None:
         return f"<p>Fewer than {o.min_group_size} people have a seat: nothing is shown.</p>"
-    cards = [f'<div class="card"><b>{o.whole.seats:,}</b><span>seats held</span></div>']
+    cards = [f'<div class="card"><b>{o.whole.seats:,}</b><span>seats held</span><small>rounded</small></div>']
     for metric in METRICS:
         found = o.whole.metrics[metric.name]
         if metric.name == "idle_licences":
@@ -205,7 +209,10 @@ def _curves(o: Overview) -> str:
             )
         )
     if o.cohorts:
-        charts.append(_retention_chart("Kept, by week of assignment", o.cohorts, with_band=False))
+        largest = sorted(o.cohorts, key=lambda name: (-o.cohorts[name].seats, name))[:CURVES]
+        cut = f" (the largest {CURVES} of {len(o.cohorts)})" if len(o.cohorts) > CURVES else ""
+        shown = {name: o.cohorts[name] for name in sorted(largest)}
+        charts.append(_retention_chart(f"Kept, by week of assignment{cut}", shown, with_band=False))
     if o.tickets is not None and len(o.tickets.per_100) > 1:
         charts.append(_ticket_chart(o.tickets))
     return f'<h2>How use went on</h2><div class="charts">{"".join(charts)}</div>' if charts else ""
@@ -216,26 +223,21 @@ def _weeks_chart(weeks: FirstWeeks) -> str:
     lines = []
     for name, found in (("used at all", weeks.used), ("meaningful use", weeks.meaningful)):
         value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        lines.append(Line(name, x, value, low, high))
-    title = f"Weeks 1 to {FIRST_WEEKS} of {weeks.seats:,} seats, share used in the week"
+        lines.append(Line(name, x, np.where(np.isnan(value), (low + high) / 2, value), low, high))
+    title = f"Weeks 1 to {FIRST_WEEKS} of about {weeks.seats:,} seats, share used in the week"
     return line_chart(
         title, lines, x_label="week of the seat", x_ticks=range(1, FIRST_WEEKS + 1), y_ticks=(0, 0.25, 0.5, 0.75, 1)
     )
 
 
-def _retention_chart(title: str, curves: Mapping[str, Survival], *, with_band: bool) -> str:
-    longest = max(curve.last for curve in curves.values())
+def _retention_chart(title: str, curves: Mapping[str, Curve], *, with_band: bool) -> str:
+    longest = max(curve.followed_days for curve in curves.values())
     step = 28 if longest > 70 else 14
     ticks = [float(tick) for tick in range(0, int(longest) + step, step)]
     lines = []
     for name, curve in curves.items():
-        x = np.concatenate(([0.0], curve.times, [curve.last]))
-        y, low, high = (
-            np.concatenate(([1.0], part, part[-1:] if len(part) else [1.0]))
-            for part in (curve.survival, curve.low, curve.high)
-        )
-        band = (low, high) if with_band else (None, None)
-        lines.append(Line(f"{name} ({curve.n:,})", x, y, band[0], band[1], is_step=True))
+        band = (curve.low, curve.high) if with_band else (None, None)
+        lines.append(Line(f"{name} ({curve.seats:,})", curve.times, curve.survival, band[0], band[1], is_step=True))
     return line_chart(
         title, lines, x_label="days since the first meaningful use", x_ticks=ticks, y_ticks=(0, 0.25, 0.5, 0.75, 1)
     )
@@ -269,16 +271,11 @@ def _licences(o: Overview) -> str:
     share = o.whole.metrics["idle_licences"] if o.whole is not None else None
     rows = "".join(
         f"<tr><td>{escape(COURSE_SENTENCES[one.course])}<td class='n'>{_few(one.seats)}"
-        f"<td class='n'>{_money(found, one.seats)}</tr>"
+        f"<td class='n'>{_money(found.one_price, one.seats)}</tr>"
         for one in found.idle
     )
-    money = found.yearly(found.recoverable)
-    worth = f", worth <b>{_amount(money)} {escape(found.currency)} a year</b>" if money is not None else ""
-    price = (
-        f"At {found.price_a_month:,.2f} {escape(found.currency)} a licence and month."
-        if found.price_a_month is not None
-        else "Without a price (<code>--licence-price</code>) no money is said."
-    )
+    sums = " and ".join(f"{_amount(money)} {currency}" for currency, money in sorted(found.yearly.items()))
+    worth = f", worth <b>{sums} a year</b>" if sums else ""
     spread = f" ({_value(share, 'share')}, {_interval(share, 'share')})" if share is not None else ""
     worked = (
         ", though there was work"
@@ -287,14 +284,39 @@ def _licences(o: Overview) -> str:
     )
     moved = ""
     if len(o.tools) > 1:
-        parts = [f"{_few(n)} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n != 0]
+        parts = [f"{n:,} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n is not None]
+        parts.append("the others are few or would tell of few")
         moved = f"""<p><b>People, over all their tools</b>: {escape("; ".join(parts))}.
 {_few(o.joined)} people are joined across tools; of the others a move to another tool would not be seen.</p>"""
     return f"""<h2>Licences that can be recovered</h2>
 <p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
-not used in any way for as long as counts as silence{worked}{worth}. {price}</p>
+not used in any way for as long as counts as silence{worked}{worth}. {_prices(found)}</p>
+{_by_tool(found)}
 <table><thead><tr><th scope='col'>what became of their people<th class='n' scope='col'>seats<th class='n' scope='col'>a year</tr></thead><tbody>{rows}</tbody></table>
+<p class='soft'>Courses of few people, or that would tell of few, are not listed.</p>
 {moved}"""
+
+
+def _prices(found: Licences) -> str:
+    if not found.yearly and all(one.price is None for one in found.tools):
+        return "Without a price (<code>--licence-price</code>, or <code>licence_price</code> in tools.yaml) no money is said."
+    if found.one_price is not None:
+        return f"At {found.one_price.amount:,.2f} {found.one_price.currency} a licence and month."
+    unsaid = ", ".join(one.tool for one in found.tools if one.price is None)
+    return f"Without a price: {escape(unsaid)}." if unsaid else ""
+
+
+def _by_tool(found: Licences) -> str:
+    if len(found.tools) < 2:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(one.tool)}<td class='n'>{_few(one.held)}<td class='n'>{_few(one.recoverable)}"
+        f"<td class='n'>{'–' if one.price is None else f'{one.price.amount:,.2f} {one.price.currency}'}"
+        f"<td class='n'>{_money(one.price, one.recoverable)}</tr>"
+        for one in found.tools
+    )
+    heads = "".join(f"<th class='n' scope='col'>{name}</th>" for name in ("held", "recoverable", "a month", "a year"))
+    return f"<table><thead><tr><th scope='col'>tool</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _heat(breakdown: Breakdown, least: int) -> str:
@@ -306,7 +328,10 @@ def _heat(breakdown: Breakdown, least: int) -> str:
     table = (
         f'<table class="heat"><thead><tr><th scope="col">{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
     )
-    notes = []
+    notes = [
+        f"A dash: nobody is counted, or too few; shares are said over or under a half from about {FEW_STEPS * least}, "
+        f"in figures from about {ENOUGH_STEPS * least}."
+    ]
     if breakdown.withheld:
         notes.append(
             f"{breakdown.withheld} more groups are withheld: they are small, or would let a small one be worked out."
@@ -324,11 +349,12 @@ def _heat_row(group: Group) -> str:
     units = {metric.name: metric.unit for metric in METRICS}
     for name in HEAT:
         found = group.metrics[name]
-        if found is None or not np.isfinite(found.value):
+        if found is None or not np.isfinite(found.low):
             cells.append("<td>–</td>")
             continue
-        level = found.value / 10 if units[name] == "0 to 10" else found.value
-        said = escape(f"{_interval(found, units[name])} of {found.n:,} seats")
+        middle = (found.low + found.high) / 2 if np.isnan(found.value) else found.value
+        level = middle / 10 if units[name] == "0 to 10" else middle
+        said = escape(f"{_interval(found, units[name])} of about {found.n:,} seats")
         cells.append(
             f'<td class="h{min(int(level * 5), 4)}" title="{said}">{_value(found, units[name])}'
             f'<span class="unseen"> ({said})</span></td>'
@@ -341,13 +367,15 @@ def _heat_row(group: Group) -> str:
 
 def _spread(o: Overview) -> str:
     def rows(parts: Mapping[str, int | None]) -> str:
-        return "".join(f"<tr><td>{escape(name)}<td class='n'>{_few(n)}</tr>" for name, n in parts.items() if n != 0)
+        return "".join(
+            f"<tr><td>{escape(name)}<td class='n'>{_few(n)}</tr>" for name, n in parts.items() if n is not None
+        )
 
     return f"""<h2>Seats by what they are used for</h2>
 <div class="charts"><table><caption>Ours, over 28 days</caption>{rows(o.standings)}</table>
 <table><caption>Published usage segments, over 12 weeks</caption>{rows(o.published)}</table></div>
 <p class="soft">The published segments count actions of any kind (power: 15 or more a week and active in 9 of 12 weeks; habitual:
-active in 9 of 12; novice: one a week; low: any). They say nothing of what was done.</p>"""
+active in 9 of 12; novice: one a week; low: any). They say nothing of what was done. Parts of few seats, or that would tell of few, are not listed.</p>"""
 
 
 def _footer(o: Overview) -> str:
@@ -360,8 +388,10 @@ def _tag(read: Reading) -> str:
 
 
 def _value(found: Estimate | None, unit: str) -> str:
-    if found is None or np.isnan(found.value):
+    if found is None:
         return "–"
+    if np.isnan(found.value):
+        return _bound(found) if unit == "share" else "–"
     if np.isinf(found.value):
         return "not yet"
     if unit == "share":
@@ -371,6 +401,13 @@ def _value(found: Estimate | None, unit: str) -> str:
     if unit == "-100 to 100":
         return f"{found.value + 0.0:+.0f}"
     return f"{found.value:.1f}"
+
+
+def _bound(found: Estimate) -> str:
+    """The share of which only a bound is said."""
+    if np.isnan(found.low) or np.isnan(found.high):
+        return "–"
+    return f"&lt; {100 * found.high:.0f} %" if found.low == 0 else f"&gt; {100 * found.low:.0f} %"
 
 
 def _interval(found: Estimate, unit: str) -> str:
@@ -397,9 +434,9 @@ def _few(n: int | None) -> str:
     return "withheld" if n is None else f"{n:,}"
 
 
-def _money(found: Licences, seats: int | None) -> str:
-    money = found.yearly(seats)
-    return "–" if money is None else f"{_amount(money)} {escape(found.currency)}"
+def _money(price: Price | None, seats: int | None) -> str:
+    money = None if price is None else price.yearly(seats)
+    return "–" if price is None or money is None else f"{_amount(money)} {price.currency}"
 
 
 def _amount(money: float) -> str:

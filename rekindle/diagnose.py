@@ -24,7 +24,13 @@ def diagnose_command(
         list[str] | None,
         typer.Option(help="role, function, tenure, cohort_week, team, region or tool; again for more."),
     ] = None,
-    licence_price: Annotated[float | None, typer.Option(help="Price of a licence a month.")] = None,
+    licence_price: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Price of a licence a month: 30 for every tool, claude=20 or cursor=32USD for one; again for more. "
+            "Else licence_price in tools.yaml."
+        ),
+    ] = None,
     currency: Annotated[str, typer.Option(help="Currency of the price.")] = "EUR",
     min_group_size: Annotated[int, typer.Option(help="Smaller groups of people are not shown; 5 at the least.")] = 10,
     organization: Annotated[
@@ -37,6 +43,7 @@ def diagnose_command(
 ) -> None:
     """Where the rollout stalls, why, and what to do: one HTML page, or the same as JSON (docs/diagnosis.md)."""
     from features.interventions import SHIPPED, load_interventions
+    from features.licences import prices_of
     from features.overview import DEFAULT_DIMENSIONS, document, overview
     from monitoring.rollout_page import rollout_page
 
@@ -45,6 +52,7 @@ def diagnose_command(
     sources = [source for source in state.log.sources() if source.organization == whose]
     own = state.home / "interventions.yaml"
     interventions = load_interventions(own if own.exists() else SHIPPED)
+    prices = prices_of(state.tools, licence_price or (), currency=currency)
     population, modes = _population(state, instant_of(state, as_of, sources), whose)
     with progress_bar("diagnosing"):
         found = overview(
@@ -54,8 +62,7 @@ def diagnose_command(
             sources=sorted({source.source for source in sources}),
             dimensions=segment_by or DEFAULT_DIMENSIONS,
             min_group_size=min_group_size,
-            price_a_month=licence_price,
-            currency=currency,
+            prices=prices,
         )
     if out_file is not None or not as_json:
         out_file = out_file or state.home / "diagnosis.html"

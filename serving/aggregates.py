@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from features.adoption import METRICS
 from features.interventions import FailureMode
 from features.keys import Scope
+from features.licences import prices_of
 from features.overview import DEFAULT_DIMENSIONS, Group, Overview, document, overview
 from features.population import DIMENSIONS
 from features.rollout import read_rollout
@@ -36,23 +37,23 @@ assert set(DIMENSIONS) == set(Dimension.__args__)  # type: ignore[attr-defined] 
 
 
 class EstimateOut(BaseModel):
-    """A value with its 95 % interval; null where it is not known or not reached."""
+    """A value with its 95 % interval; null where it is not known or not reached. A share without a value lies between low and high."""
 
     value: float | None
     low: float | None
     high: float | None
-    n: int = Field(description="Seats that it speaks of.")
+    n: int = Field(description="Seats that it speaks of, rounded to the minimum group size.")
 
 
 class FindingOut(BaseModel):
-    """A failure mode in a group."""
+    """A failure mode that shows in a group."""
 
     mode: FailureMode
     strength: float = Field(description="From 0 to 1; from 0.5 on it shows.")
-    share: float = Field(
-        description="Of the seats in use, those that show it; of absent leaders, their use over their teams'."
+    share: float | None = Field(
+        description="Of the seats in use, those that show it; of absent leaders, their use over their teams'. Null for few."
     )
-    seats: int
+    seats: int = Field(description="Rounded.")
     shows: bool
     evidence: str
 
@@ -61,7 +62,7 @@ class GroupOut(BaseModel):
     """One group that may be shown."""
 
     name: str
-    seats: int
+    seats: int = Field(description="Rounded to the minimum group size.")
     reading: Reading | None
     metrics: dict[str, EstimateOut | None] = Field(description="By metric; null where it would tell of too few.")
     failure_modes: list[FindingOut]
@@ -87,6 +88,10 @@ class Segments(BaseModel):
 
     organization: str
     as_of: datetime
+    data_until: dict[str, datetime] = Field(description="By tool, until when its data is complete.")
+    joined_people: int | None = Field(
+        description="People known to hold seats of several tools, rounded; null where it would tell of few."
+    )
     is_simulated: bool
     min_group_size: int
     whole: GroupOut | None
@@ -104,10 +109,10 @@ class MetricOut(BaseModel):
 
 
 class CurveOut(BaseModel):
-    """Share kept by days since the first meaningful use (Kaplan–Meier), with its interval."""
+    """Share kept by days since the first meaningful use (Kaplan–Meier), with its interval; rounded."""
 
     seats: int
-    silences: int
+    silences: int | None
     followed_days: float
     times: list[float]
     survival: list[float]
@@ -115,11 +120,26 @@ class CurveOut(BaseModel):
     high: list[float]
 
 
+class ToolLicencesOut(BaseModel):
+    """Licences of one tool; money where its price is known (`licence_price` in tools.yaml)."""
+
+    tool: str
+    held: int | None
+    recoverable: int | None
+    price_a_month: float | None
+    currency: str | None
+    recoverable_a_year: float | None
+
+
 class AdoptionMetrics(BaseModel):
-    """The adoption metrics. Counts that would tell of too few are null."""
+    """The adoption metrics. Counts are rounded to the minimum group size; those that would tell of too few are null."""
 
     organization: str
     as_of: datetime
+    data_until: dict[str, datetime] = Field(description="By tool, until when its data is complete.")
+    joined_people: int | None = Field(
+        description="People known to hold seats of several tools, rounded; null where it would tell of few."
+    )
     is_simulated: bool
     min_group_size: int
     sees_work: bool = Field(
@@ -133,6 +153,10 @@ class AdoptionMetrics(BaseModel):
         description="Seats by the usage segments that Microsoft publishes."
     )
     recoverable_licences: int | None
+    recoverable_a_year: dict[str, float] = Field(
+        description="In money, by currency, of the tools whose price is known."
+    )
+    licences_by_tool: list[ToolLicencesOut]
 
 
 class Aggregates:
@@ -187,6 +211,7 @@ class Aggregates:
             interventions=self._advisor.catalogue,
             sources=sorted({source.source for source in sources}),
             dimensions=DIMENSIONS,
+            prices=prices_of(self._advisor.tools),
         )
 
 
@@ -250,6 +275,8 @@ def adoption_of(organization: str, o: Overview, by: Sequence[str]) -> dict[str, 
         "standings": said["standings"],
         "published_segments": said["published_segments"],
         "recoverable_licences": None if o.licences is None else o.licences.recoverable,
+        "recoverable_a_year": {} if o.licences is None else o.licences.yearly,
+        "licences_by_tool": [] if o.licences is None else said["licences"]["by_tool"],
     }
 
 
@@ -257,6 +284,8 @@ def _head(organization: str, o: Overview) -> dict[str, Any]:
     return {
         "organization": organization,
         "as_of": o.as_of,
+        "data_until": dict(o.data_until),
+        "joined_people": o.joined,
         "is_simulated": o.is_simulated,
         "min_group_size": o.min_group_size,
     }

@@ -23,7 +23,7 @@ from features.connectors import (
 )
 from features.connectors.edge import Connector
 from features.connectors.exports import Export, Unrecognised
-from features.connectors.reading import header_of, is_json, read_rows
+from features.connectors.reading import header_of, is_json, packed, read_rows
 from features.connectors.row import Row, plain
 from features.events import InvalidItem
 
@@ -51,6 +51,9 @@ def recognise(path: Path) -> Export | Unrecognised:
 
     Where several formats would do, the one that asks for the most. Raises ValueError if the file cannot be read.
     """
+    packing = packed(path)
+    if packing is not None:
+        return Unrecognised(path, packing)
     sample = list(islice(read_rows(path, _CONTAINERS), _SAMPLES))
     if not sample and _is_empty(path):
         return Unrecognised(path, "holds no record, so there is nothing to take in", is_empty=True)
@@ -121,6 +124,10 @@ def as_markdown() -> str:
         "joins where a file of this or an earlier import tells whose it is; the format `people` does so for any of them. What is",
         "kept of that are pseudonyms, and they go when the person is erased. A seat that was taken in under such a name before",
         "anybody told whose it is stays that seat and becomes the person's. What was told first of an account stays.",
+        "",
+        "Names of roles, functions and teams are kept in Latin letters, without accents. One in other letters stands as a code",
+        "(`name-…`), the same at every import and only with your key to be made again; it says so. Packed files (gzip, ZIP,",
+        "workbooks) are named with how to unpack them.",
         "",
         "Load a thing from one source: what an analytics tool, a stream and the vendor's own export each tell of the same click",
         "counts once for each of them.",

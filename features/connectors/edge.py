@@ -6,7 +6,7 @@ the text by its scores.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
@@ -72,6 +72,10 @@ class Edge:
         """The pseudonym of a person, the same for every tool and vendor that names the same principal."""
         return f"{self.organization}/p-{pseudonym(self.key, self.organization, principal)}"
 
+    def group_name(self, value: str) -> str:
+        """What stands for the name of a team or role whose letters no Word can hold: the same code at every import."""
+        return f"name-{pseudonym(self.key, self.organization, 'name', value.casefold())[:10]}"
+
     def seat_id(self, person_id: str, tool: str) -> str:
         """The pseudonym of a person's seat of a tool: of the person's pseudonym, for the name may not be known any more."""
         return f"{self.organization}/s-{pseudonym(self.key, 'seat', person_id, tool)}"
@@ -100,13 +104,19 @@ class SeatSeen:
     team: str | None = None
     hired_on: date | None = None
 
+    def spelt(self, edge: Edge) -> "SeatSeen":
+        """The same with codes for names whose letters no Word can hold; itself where there are none."""
+        foreign = {name: getattr(self, name) for name in ("role", "function", "team")}
+        codes = {name: edge.group_name(value) for name, value in foreign.items() if value and not value.isascii()}
+        return replace(self, **codes) if codes else self  # type: ignore[arg-type]  # names of its own text fields
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
     """Something that happened at a person's seat; it becomes one Event.
 
     key: what tells it from everything else at this seat, the same at every import. family: whose keys these are, where
-    two sources tell of the same things. is_total: a total of its day or week, which may still grow until the source's lag
+    two sources tell of the same things. needs: what must have been Answered for it to count. is_total: a total of its day or week, which may still grow until the source's lag
     has passed. received: when the vendor had it, where it says so. text, language: scored and dropped at once.
     is_voice: a ticket, survey answer or lesson, which shows a person but no licence.
     """
@@ -127,6 +137,7 @@ class Use:
     text: str | None = None
     language: str | None = None
     family: str | None = None
+    needs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +156,20 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What was asked under this name was answered, in this file or in another of the same import."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reached:
     """The export has told everything about the tool up to here."""
 
     at: datetime
 
 
-Item = SeatSeen | Use | SamePerson | Note | Reached
+Item = SeatSeen | Use | SamePerson | Note | Answered | Reached
 Read = Callable[[Row, Edge], Iterator[Item]]
 
 

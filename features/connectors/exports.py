@@ -7,7 +7,7 @@ the people and the repeated events, not with the rows.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from features.connectors.edge import (
+    Answered,
     Connector,
     Edge,
     Item,
@@ -52,6 +53,7 @@ from features.events import (
 from features.pseudonyms import pseudonym
 
 SHOWN_COLUMNS = 12
+_CODED = "name a role, function or team in letters that are not Latin: a code (name-…) stands for it, the same at every import"
 NEVER = datetime.max.replace(tzinfo=UTC)
 _SAID = ("role", "function", "team", "hired_on", "assigned_at")
 
@@ -111,7 +113,7 @@ def open_exports(
     superseded = census.superseded()
     quiet = dict(census.reached)
     for export in exports:
-        reader = _Reader(export, edge, people, licensed, superseded)
+        reader = _Reader(export, edge, people, licensed, superseded, census.answered)
         for batch in _batches(reader, census.reached.get(export.connector.source), str(export.path)):
             if batch.events.num_rows:
                 quiet.pop(export.connector.source, None)
@@ -203,6 +205,7 @@ class _Census:
     voices: set[tuple[str, str]] = field(default_factory=set)
     same: dict[str, str] = field(default_factory=dict)  # principals
     reached: dict[str, datetime] = field(default_factory=dict)
+    answered: set[int] = field(default_factory=set)  # 8 bytes of the names
     _revision_ids: "array[int]" = field(default_factory=lambda: array("Q"))
     _revision_times: "array[int]" = field(default_factory=lambda: array("q"))
 
@@ -216,6 +219,8 @@ class _Census:
             case SamePerson():
                 before = self.same.get(item.alias, item.principal)
                 self.same[item.alias] = min(before, item.principal)  # whatever the order of the files
+            case Answered():
+                self.answered.add(_short(self.edge, item.name))
             case Reached():
                 until = min(item.at + connector.lag, self.edge.now)
                 self.reached[connector.source] = max(until, self.reached.get(connector.source, until))
@@ -284,9 +289,10 @@ class _Reader:
         people: Identities,
         licensed: set[str],
         superseded: Mapping[int, int],
+        answered: Set[int],
     ) -> None:
         self.connector, self._export, self._edge = export.connector, export, edge
-        self._people, self._licensed, self._superseded = people, licensed, superseded
+        self._people, self._licensed, self._superseded, self._answered = people, licensed, superseded, answered
         self._notes: Counter[str] = Counter()
         self._unknown: set[str] = set()
         self._rows = 0
@@ -332,6 +338,9 @@ class _Reader:
         if use.is_total and use.at + lag > edge.now:
             self._notes[f"hold totals that may still grow ({_spoken(lag)}): import them again later"] += 1
             return None
+        if use.needs is not None and _short(edge, use.needs) not in self._answered:
+            self._notes["ask for something whose answer is in no file of this import: no task"] += 1
+            return None
         if use.is_voice and seat_id not in self._licensed:
             self._notes["are of people whose seat of that tool is not known: import them again once it is"] += 1
             return None
@@ -371,7 +380,8 @@ class _Reader:
         for sentence, rows in sorted(self._notes.items()):
             tell(f"{name}: {rows:,} {'record' if rows == 1 else 'records'}: {sentence}")
         if self._unknown:
-            shown = sorted(self._unknown)[:SHOWN_COLUMNS]
+            blank = "one without a name, or with an address for one"
+            shown = [name or blank for name in sorted(self._unknown)[:SHOWN_COLUMNS]]
             more = " and more" if len(self._unknown) > SHOWN_COLUMNS else ""
             tell(f"{name}: fields that this format is not known to have, not read: {', '.join(shown)}{more}")
 
@@ -421,7 +431,10 @@ def _items(row: Row, connector: Connector, edge: Edge) -> list[Item] | Rejected:
             _check(item, connector, edge)
     except InvalidItem as error:
         return Rejected(row.where, error.field, error.reason)
-    return items
+    spelt = [item.spelt(edge) if isinstance(item, SeatSeen) else item for item in items]
+    if any(one is not other for one, other in zip(items, spelt, strict=True)):
+        spelt.append(Note(_CODED))
+    return spelt
 
 
 def _check(item: Item, connector: Connector, edge: Edge) -> None:

@@ -12,10 +12,12 @@ event identifiers are pseudonyms too.
 Lag: none. A commit is known when it was committed (a rebase makes it known anew, hence the later of its two dates).
 """
 
+import hashlib
 import os
 import re
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -606,8 +608,13 @@ def _refusal(path: Path, answer: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def _team(top: Path) -> str:
-    """The repository's name, fit for a Word even after `git:`."""
-    return re.sub(r"[^A-Za-z0-9._~-]+", "-", top.name.removesuffix(".git"))[:60].strip("-") or "repository"
+    """The repository's name, fit for a Word even after `git:`; one in other letters than Latin gets a code, so that no two are one."""
+    name = top.name.removesuffix(".git")
+    word = re.sub(r"[^A-Za-z0-9._~-]+", "-", name)[:60].strip("-")
+    if any(letter.isalpha() and not letter.isascii() for letter in name):
+        code = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"{word[:50] or 'repository'}-{code}"
+    return word or "repository"
 
 
 def _head(top: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from features.connectors.edge import (
+    Answered,
     Connector,
     Edge,
     Item,
@@ -123,6 +124,7 @@ def read_audit(row: Row, _edge: Edge) -> Iterator[Item]:
     identifier = required(record.text("Id"), "Id")
     if at is None:
         raise InvalidItem("CreationTime", "is required")
+    at = at.replace(microsecond=0)
     if (object_id := account("entra", record.text("UserKey"))) and "@" in principal:
         yield SamePerson(object_id, principal)
     yield SeatSeen(principal, TOOL, seen=at)
@@ -154,8 +156,11 @@ def _audit_record(row: Row) -> Row:
 
 
 def read_interaction(row: Row, _edge: Edge) -> Iterator[Item]:
-    """One half of an exchange: a person's prompt. The answer is the other half and names no person."""
+    """One half of an exchange: a person's prompt, or the answer, which names no person."""
+    asked = row.text("requestId")
     if row.text("interactionType") != "userPrompt":
+        if asked is not None:
+            yield Answered(asked)
         return
     person = row.under("from").under("user")
     principal = required(
@@ -164,13 +169,16 @@ def read_interaction(row: Row, _edge: Edge) -> Iterator[Item]:
     at = row.instant("createdDateTime")
     if at is None:
         raise InvalidItem("createdDateTime", "is required")
+    at = at.replace(
+        microsecond=0
+    )  # as the audit log has it: whichever of them is taken in first, the event is the same
     app = (row.text("appClass") or "").rpartition(".")[2]
     workflow, is_about = workflow_of([context.text("contextType") for context in row.rows("contexts")], app)
     message = required(row.text("id", "requestId"), "id")
     yield SeatSeen(principal, TOOL, seen=at)
     yield from _asked(principal, at, [message], workflow)
-    if workflow and is_about:
-        yield _done(principal, at, message, workflow)
+    if workflow and is_about and asked is not None:
+        yield _done(principal, at, message, workflow, needs=asked)
 
 
 def _asked(principal: str, at: datetime, messages: Iterable[str], workflow: str | None) -> Iterator[Use]:
@@ -178,8 +186,8 @@ def _asked(principal: str, at: datetime, messages: Iterable[str], workflow: str 
         yield Use(principal, TOOL, Kind.PROMPT, at, (message, "prompt"), workflow=workflow, family=MESSAGES)
 
 
-def _done(principal: str, at: datetime, message: str, workflow: str) -> Use:
-    return Use(principal, TOOL, Kind.TASK, at, (message, "task"), workflow=workflow, family=MESSAGES)
+def _done(principal: str, at: datetime, message: str, workflow: str, *, needs: str | None = None) -> Use:
+    return Use(principal, TOOL, Kind.TASK, at, (message, "task"), workflow=workflow, family=MESSAGES, needs=needs)
 
 
 def read_viva(row: Row, _edge: Edge) -> Iterator[Item]:
@@ -292,12 +300,13 @@ CONNECTORS = (
         tool=TOOL,
         lag=timedelta(hours=6),
         lag_reason="hours; 6 is our choice, on the safe side",
-        yields="`prompt` per prompt, `task` where its context names a workflow",
+        yields="`prompt` per prompt, `task` where its context names a workflow and it was answered",
         workflows={**CONTEXT_WORKFLOWS, **APP_WORKFLOWS},
         kinds=(Kind.PROMPT, Kind.TASK),
         traps=(
             "bodies, attachments, links and mentions are thrown away before anything looks at them",
-            "prompt and answer are one exchange: only the prompt counts",
+            "prompt and answer are one exchange (`requestId`): the prompt counts, and as a task where it was answered",
+            "times are cut to the second, as the audit log has them: in whichever order they come, a message is the same event",
             "people are named by an object id: joined where the audit log or a people file tells whose it is",
         ),
         marks=(("interactionType", "createdDateTime", "appClass", "from"),),

@@ -25,6 +25,14 @@ CHUNK = 64 * 1024
 HEAD = 256 * 1024
 _HEAD_LINES = 20
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_PACKED = (
+    (b"\x1f\x8b", "it is compressed (gzip): unpack it first, with gunzip"),
+    (b"PK\x03\x04", "it is a ZIP archive, or a workbook such as .xlsx: unpack it first, or save the sheet as CSV"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd): unpack it first, with unzstd"),
+    (b"BZh", "it is compressed (bzip2): unpack it first, with bunzip2"),
+    (b"\xfd7zXZ\x00", "it is compressed (xz): unpack it first, with unxz"),
+    (b"\xd0\xcf\x11\xe0", "it is a workbook of an old Excel: save the sheet as CSV"),
+)
 _CUT = "the file ends in the middle of it"
 
 
@@ -47,6 +55,18 @@ def read_rows(path: Path, containers: frozenset[str]) -> Iterator[Row | Rejected
                 yield from _csv(file, path.name)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def packed(path: Path) -> str | None:
+    """What to do about a file that is compressed or a workbook; None where it is neither. Raises ValueError if it cannot be
+    opened.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    return next((what for magic, what in _PACKED if start.startswith(magic)), None)
 
 
 def is_json(path: Path) -> bool:

@@ -22,6 +22,8 @@ LARGEST_COUNT = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+_SPELT = str.maketrans({"ß": "ss", "ẞ": "SS", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE",
+    "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"})  # Latin letters that are no letter and an accent  # fmt: skip
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9._:/~ -]+")
 _CODE = re.compile(r"[a-z0-9_.:-]{1,40}")
 _ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -39,7 +41,7 @@ def plain(name: str) -> str:
     """
     if "@" in name[1:]:
         return ""
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 @lru_cache(maxsize=5_000)
@@ -204,11 +206,17 @@ class Row:
         return None
 
     def word(self, *paths: str) -> str | None:
-        """Text cut down to what a Word may hold; None where nothing is left, or where it looks like an address."""
+        """Text cut down to what a Word may hold; None where nothing is left, or where it looks like an address.
+
+        A name with letters that are not Latin comes back whole: cut down, two of them would be one (SeatSeen.spelt).
+        """
         value = self.text(*paths)
         if value is None or "@" in value:
             return None
-        ascii_only = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
+        spelt = unicodedata.normalize("NFKD", value.translate(_SPELT))
+        if any(letter.isalpha() and not letter.isascii() for letter in spelt):
+            return unicodedata.normalize("NFC", " ".join(value.split()))
+        ascii_only = spelt.encode("ascii", "ignore").decode()
         return " ".join(_NOT_A_WORD.sub(" ", ascii_only).split())[:64].strip() or None
 
     def code(self, *paths: str) -> str | None:

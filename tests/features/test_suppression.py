@@ -109,3 +109,18 @@ def test_ten_seats_of_five_people_are_five():
 def test_no_setting_goes_below_the_floor():
     with pytest.raises(ValueError, match="at least 5"):
         publishable({}, np.arange(10), min_group_size=FLOOR - 1)
+
+
+def test_people_with_two_seats_count_whole_in_every_group_that_they_are_in():
+    """Twelve people who moved from one tool to another are twelve in either, not six."""
+    person = np.concatenate((np.arange(12), np.arange(12), np.arange(12, 40)))
+    course = np.repeat([0, 1, 1], [12, 12, 28])
+    allowed = publishable({"course": course}, person)
+    assert allowed["course"].tolist() == [True, True]
+
+
+def test_two_tables_of_people_with_two_seats_are_judged_by_people():
+    person = np.concatenate((np.arange(30), np.arange(30)))
+    tool = np.repeat([0, 1], 30)
+    role = np.where(np.arange(60) % 30 < 18, 0, 1)
+    assert all(shown.all() for shown in publishable({"tool": tool, "role": role}, person).values())

@@ -13,7 +13,9 @@ from features.adoption import METRICS
 from features.diagnosis import TITLES, answers
 from features.intervals import Estimate, kaplan_meier
 from features.interventions import SHIPPED, FailureMode, load_interventions
-from features.overview import Breakdown, Group, Idle, Licences, Overview
+from features.licences import Idle, Licences, Price, ToolLicences
+from features.overview import Breakdown, Group, Overview
+from features.published import Grain
 from features.segments import Reading, SegmentFinding
 from features.switching import Course
 from features.weeks import FirstWeeks, Tickets
@@ -31,16 +33,18 @@ def group(name="sales & co <b>", **more):
 
 @pytest.fixture
 def overview():
-    curve = kaplan_meier(np.arange(1.0, 60.0), np.arange(59) % 2 == 0)
+    curve = Grain(10).curve(kaplan_meier(np.arange(1.0, 90.0), np.arange(89) % 2 == 0))
+    eur = Price(30.0, "EUR")
+    by_tool = (ToolLicences("m365_copilot", 80, 20, eur), ToolLicences("claude", 40, None, eur))
     weeks = tuple([SHARE] * 8)
     catalogue = load_interventions(SHIPPED)
     return Overview(
-        as_of=datetime(2026, 6, 1, tzinfo=UTC), is_simulated=True, tools=("m365_copilot", "claude"), sources=("simulated:usage",), people=120, joined=40, data_until={"m365_copilot": datetime(2026, 5, 29, tzinfo=UTC), "claude": datetime(2026, 1, 2, tzinfo=UTC)},
+        as_of=datetime(2026, 6, 1, tzinfo=UTC), is_simulated=True, tools=("m365_copilot", "claude"), sources=("simulated:usage",), joined=40, data_until={"m365_copilot": datetime(2026, 5, 29, tzinfo=UTC), "claude": datetime(2026, 1, 2, tzinfo=UTC)},
         min_group_size=10, sees_work=False, whole=group("total"), breakdowns=(Breakdown("function", (group(),), 2), Breakdown("team", (), 9)),
         retention=curve, cohorts={"2026-W02": curve, "2026-W03": curve}, first_weeks=FirstWeeks(120, weeks, weeks),
-        tickets=Tickets((3.0, 2.0, 1.0, 2.5), 4, False), standings={"meaningful use": 80, "never used": None}, published={"power": 40},
+        tickets=Tickets((3.0, 2.0, 1.0, 2.5), (120,) * 4, 4, False), standings={"meaningful use": 80, "never used": None}, published={"power": 40},
         courses={"using": 80}, people_courses={"switched": 14, "left": None},
-        licences=Licences(120, 25, 30.0, "EUR", (Idle(Course.SWITCHED, 14), Idle(Course.NEVER, None))),
+        licences=Licences(120, 30, (Idle(Course.SWITCHED, 20),), by_tool),
         actions={mode: tuple(answers(mode, catalogue)) for mode in FailureMode},
     )  # fmt: skip
 
@@ -70,9 +74,25 @@ def test_every_mode_that_shows_comes_with_its_evidence_and_what_to_do(overview):
 
 
 def test_licences_are_said_in_money_where_a_price_is_known(overview):
-    assert "9,000 EUR a year" in rollout_page(overview)
-    free = replace(overview, licences=replace(overview.licences, price_a_month=None))
-    assert "EUR a year" not in rollout_page(free)
+    assert "worth <b>7,200 EUR a year</b>" in rollout_page(overview)
+    unpriced = tuple(replace(one, price=None) for one in overview.licences.tools)
+    free = rollout_page(replace(overview, licences=replace(overview.licences, tools=unpriced)))
+    assert "EUR" not in free
+    assert "no money is said" in free
+
+
+def test_every_tool_has_its_own_price_and_its_own_money(overview):
+    m365, claude = overview.licences.tools
+    tools = (m365, replace(claude, recoverable=20, price=Price(20.0, "USD")))
+    page = rollout_page(replace(overview, licences=replace(overview.licences, tools=tools)))
+    assert "worth <b>7,200 EUR and 4,800 USD a year</b>" in page
+    assert "<tr><td>claude<td class='n'>40<td class='n'>20<td class='n'>20.00 USD<td class='n'>4,800 USD</tr>" in page
+
+
+def test_a_share_of_few_is_said_by_its_bound(overview):
+    few = replace(SHARE, value=np.nan, low=0.0, high=0.5)
+    page = rollout_page(replace(overview, whole=group("total", usage_rate=few)))
+    assert "<b>&lt; 50 %</b><span>Usage rate</span>" in page
 
 
 def test_it_says_that_there_was_work_only_where_work_is_seen(overview):

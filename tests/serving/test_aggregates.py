@@ -89,6 +89,31 @@ def test_adoption_metrics_come_with_interval_and_count(reader: Any) -> None:
     assert said.retention.survival == sorted(said.retention.survival, reverse=True)
 
 
+@pytest.mark.parametrize("path", BOTH)
+def test_it_says_until_when_and_how_many_people_are_joined(reader: Any, path: str) -> None:
+    said = reader.get(path).json()
+    assert datetime.fromisoformat(said["data_until"]["m365_copilot"]) <= datetime.fromisoformat(said["as_of"])
+    assert said["joined_people"] == 0  # one tool: nobody can be seen to move
+
+
+def test_every_number_of_people_is_rounded(reader: Any) -> None:
+    groups = [group for part in reader.get("/v1/segments").json()["segments"].values() for group in part["groups"]]
+    numbers = [group["seats"] for group in groups]
+    numbers += [metric["n"] for group in groups for metric in group["metrics"].values() if metric is not None]
+    numbers += [mode["seats"] for group in groups for mode in group["failure_modes"]]
+    assert numbers
+    assert [n for n in numbers if n % 10] == []
+
+
+def test_licences_are_said_by_tool(reader: Any) -> None:
+    said = reader.get("/v1/metrics/adoption").json()
+    (tool,) = said["licences_by_tool"]
+    assert (tool["tool"], tool["held"], tool["recoverable"]) == (
+        "m365_copilot", said["seats"], said["recoverable_licences"],
+    )  # fmt: skip
+    assert (tool["price_a_month"], said["recoverable_a_year"]) == (None, {})
+
+
 def test_what_is_asked_for_changes_nothing_of_what_is_withheld(reader: Any) -> None:
     everything = reader.get("/v1/segments?" + "&".join(f"by={name}" for name in DIMENSIONS)).json()["segments"]
     alone = {name: reader.get(f"/v1/segments?by={name}").json()["segments"][name] for name in DIMENSIONS}

@@ -1,5 +1,6 @@
 """The contract of every connector: what holds for all formats is tested on all of them."""
 
+import gzip
 import json
 import string
 from datetime import timedelta
@@ -322,6 +323,23 @@ def test_the_docs_are_those_of_the_table():
 
 
 # ---------------------------------------------------------------- the shared samples, where they are
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(b"{}"), "compressed (gzip): unpack it first, with gunzip"),
+        (b"PK\x03\x04 and more", "save the sheet as CSV"),
+        (b"BZh91AY", "bunzip2"),
+    ],
+)
+def test_what_is_packed_is_said_to_be(tmp_path, content, said):
+    path = tmp_path / "export.csv.gz"
+    path.write_bytes(content)
+    found = recognise(path)
+    assert isinstance(found, Unrecognised)
+    assert said in found.reason
+
 
 shared = pytest.mark.skipif(not SHARED.exists(), reason="needs the shared telemetry samples")
 EXPORTS = sorted(path.name for path in SHARED.iterdir() if path.suffix != ".md") if SHARED.exists() else []

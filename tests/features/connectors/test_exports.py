@@ -204,3 +204,37 @@ def test_a_report_of_people_who_did_nothing_is_known_to_have_seen_it(desk, tmp_p
     log.close()
     assert (source.source, source.tool, source.lag) == ("graph_copilot_usage", "m365_copilot", timedelta(days=3))
     assert {kind for _, kind in source.known_kinds} == {Kind.PROMPT}
+
+
+VIVA = "PersonId,MetricDate,FunctionType,Organization,Total_Copilot_enabled_days,Copilot_Actions\n"
+
+
+def test_names_in_other_letters_than_latin_stand_as_codes_and_it_is_said(desk):
+    rows = [
+        "a1,2026-06-01,経理部,Отдел 5,7,3\n",
+        "a2,2026-06-01,営業部,Группа 5,7,3\n",
+        "a3,2026-06-01,経理部,Köln,7,3\n",
+    ]
+    taken = desk((VIVA + "".join(rows)).encode())
+    by_role = sorted((seat["role"], seat["function"]) for seat in taken.seats)
+    assert len({role for role, _ in by_role}) == 2  # 経理部 twice: one code
+    assert len({function for _, function in by_role}) == 3  # none became "5"
+    assert all(role.startswith("name-") for role, _ in by_role)
+    assert any("letters that are not Latin" in notice and "3 records" in notice for notice in taken.notices)
+    assert desk((VIVA + "".join(rows)).encode()).seats == taken.seats  # the same at every import
+
+
+def test_people_with_names_in_any_letters_have_seats_of_their_own(desk):
+    taken = desk(
+        (USAGE + "2026-06-30,иван@corp.example,2026-06-01\n2026-06-30,美咲@corp.example,2026-06-01\n").encode()
+    )
+    assert (len(taken.seats), len(taken.events), taken.rejected) == (2, 2, [])
+
+
+def test_unknown_fields_are_named_in_any_letters_and_blank_ones_are_called_so(desk):
+    header = USAGE.strip() + ",部署,,Ada@corp.example\n"
+    taken = desk((header + f"2026-06-30,{ADA},2026-06-01,x,y,z\n").encode())
+    (said,) = [notice for notice in taken.notices if "not known to have" in notice]
+    assert "部署" in said
+    assert "one without a name" in said
+    assert "ada" not in said.lower()

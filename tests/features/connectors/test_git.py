@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.connectors.git import TOOLS, assistants, open_git
+from features.connectors.git import TOOLS, _team, assistants, open_git
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Event, Rejected
 
 KEY = b"k" * 32
@@ -714,3 +714,9 @@ def test_no_name_address_message_or_hash_gets_out(tmp_path: Path, caplog: pytest
     words = ["jane", "doe", "omar", "haddad", "corp", "@", "zanzibar", "secret", "deal"]
     fragments = [sha[start : start + 7] for sha in hashes for start in range(0, 34)]
     assert [word for word in words + fragments if word in out] == []
+
+
+def test_folders_with_names_in_other_letters_than_latin_stay_apart(tmp_path):
+    names = {_team(tmp_path / name) for name in ("経理", "営業", "app-経理", "app")}
+    assert len(names) == 4
+    assert all(name.isascii() for name in names)

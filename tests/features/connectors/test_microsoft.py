@@ -164,9 +164,40 @@ def test_the_csv_the_json_and_the_history_tell_of_a_message_once(desk):
         "createdDateTime": "2026-06-24T09:14:36Z",
         "contexts": [{"contextType": "docx"}],
         "from": {"user": {"id": "12d2"}},
+        "requestId": "r1",
     }
-    taken = desk(json.dumps(record).encode(), as_export(json.dumps(record)), json.dumps({"value": [history]}).encode())
+    answer = {**history, "id": "m2", "interactionType": "aiResponse", "from": {"user": None}}
+    pages = json.dumps({"value": [history, answer]}).encode()
+    taken = desk(json.dumps(record).encode(), as_export(json.dumps(record)), pages)
     assert (len(taken.seats), len(taken.events), len({event["event_id"] for event in taken.events})) == (1, 6, 2)
+    told = [{name: event[name] for name in ("event_id", "kind", "occurred_at", "workflow")} for event in taken.events]
+    assert (
+        len({json.dumps(one, default=str) for one in told}) == 2
+    )  # in whichever order they come, the event is the same
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_an_audit_record_and_the_history_agree_on_what_was_done(desk, is_answered):
+    messages = [{"Id": "m1", "isPrompt": True}, *([{"Id": "m2", "isPrompt": False}] if is_answered else [])]
+    record = {
+        **AUDIT,
+        "CreationTime": "2026-06-24T09:14:36",
+        "CopilotEventData": {"AppHost": "Word", "Contexts": [{"Type": "docx"}], "Messages": messages},
+    }
+    prompt = {
+        "id": "m1", "requestId": "r1", "appClass": "IPM.SkypeTeams.Message.Copilot.Word", "interactionType": "userPrompt",
+        "createdDateTime": "2026-06-24T09:14:36.881Z", "contexts": [{"contextType": "docx"}],
+        "from": {"user": {"id": "12d2", "userPrincipalName": AUDIT["UserId"]}},
+    }  # fmt: skip
+    answer = {**prompt, "id": "m2", "interactionType": "aiResponse", "from": {"user": None}}
+    pages = {"value": [answer, prompt] if is_answered else [prompt]}
+    names = ("event_id", "kind", "occurred_at", "workflow", "value", "count")
+    audit, history = (
+        sorted(tuple(str(event[name]) for name in names) for event in desk(json.dumps(file).encode()).events)
+        for file in (record, pages)
+    )
+    assert audit == history
+    assert len(audit) == 1 + is_answered
 
 
 def test_the_answer_of_an_exchange_counts_nothing(desk, samples):

@@ -94,7 +94,15 @@ def test_text_is_text_or_a_whole_number(wrong):
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("R&D / Köln", "R D / Koln"), ("ada@corp.example", None), ("漢字", None), ("x" * 99, "x" * 64)]
+    ("text", "word"),
+    [
+        ("R&D / Köln", "R D / Koln"),
+        ("ada@corp.example", None),
+        ("漢字", "漢字"),
+        ("Отдел 5", "Отдел 5"),
+        ("Łódź / Straße", "Lodz / Strasse"),
+        ("x" * 99, "x" * 64),
+    ],
 )
 def test_a_word_keeps_what_a_word_may_hold(text, word):
     assert row(a=text).word("a") == word
