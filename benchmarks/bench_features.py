@@ -1,6 +1,6 @@
 """Feature building end to end: Parquet of events in, Parquet of features out; beside pandas and DuckDB in the same run.
 
-    python benchmarks/bench_features.py [--seats 200000] [--days 120] [--events-per-seat 100] [--threads 2]
+    python benchmarks/bench_features.py [--seats 200000] [--days 120] [--keep 0.6] [--threads 2] [--home FOLDER]
 
 Simulated events (features.connectors.simulated), weekly snapshots, the complete catalogue. The peers compute PEER_WINDOWS
 only, counts over trailing windows, on the first block of seats; ours is timed on the same windows for the ratio.

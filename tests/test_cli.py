@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rekindle.terminal
+from features.events import Batch, Event, Seat, events_table, seats_table
 from features.log import EventLog
 from monitoring.findings import Evidence, Finding, Severity
 
@@ -298,6 +299,45 @@ def test_show_tells_what_is_missing_from_what_is_withheld_and_what_it_rests_on(p
     assert document["events"] >= len(document["last_events"]) > 0
     assert {event["kind"] for event in document["last_events"]} <= {"task", "work"}
     assert "Last events" in run(prepared.home, "features", "show", prepared.seats[0], "--as-of", "latest").out
+
+
+def test_show_has_the_evidence_of_the_last_hour_and_of_what_is_known_sooner_than_the_slowest_source(
+    tmp_path: Path,
+) -> None:
+    """A vendor three days late; a quick close and a ticket of ten minutes ago from elsewhere."""
+    now, seat_id = datetime.now(UTC), "acme/s-1"
+    seat = Seat(
+        seat_id=seat_id, person_id="acme/p-1", organization="acme", tool="m365_copilot",
+        assigned_at=now - timedelta(days=30),
+    )  # fmt: skip
+
+    def event(number: int, kind: str, ago: timedelta, **fields: Any) -> Event:
+        at = now - ago
+        return Event(
+            event_id=f"acme/e{number}", seat_id=seat_id, kind=kind, occurred_at=at, available_at=at,
+            **{"source": "vendor", **fields},
+        )  # fmt: skip
+
+    minutes = timedelta(minutes=10)
+    old = [event(1, "prompt", timedelta(days=9)), event(2, "prompt", timedelta(days=2))]
+    live = [
+        event(3, "session", minutes, source="panel", value=4.0, completed=False),
+        event(4, "ticket", minutes, source="desk"),
+    ]
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    log.append(Batch(seats_table([seat]), events_table(old), lags={"vendor": timedelta(days=3)}), now=now)
+    log.receive(events_table(live), now=now)
+    log.close()
+
+    document = run(tmp_path, "features", "show", seat_id, "--json").document
+
+    assert (document["quick_closes_1h"], document["tickets_28"], document["prompts_28"]) == (1, 1, 1)
+    assert (document["events"], document["events_of_the_last_hour"]) == (3, 2)
+    shown = {(event["kind"], event["last_hour"]) for event in document["last_events"]}
+    assert shown == {("session", True), ("ticket", True), ("prompt", False)}
+    assert {one["source"]: one["tells"] for one in document["sources"]} == {
+        "vendor": ["prompt"], "panel": ["session"], "desk": ["ticket"],
+    }  # fmt: skip
 
 
 def test_score_prints_strict_json_with_the_seats_asked_for(prepared: Prepared) -> None:
