@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,17 @@ def test_every_file_is_named_by_the_kustomization():
     assert sorted(named) == [name for name in FILES if name != "kustomization.yaml"]
     assert {name for _, name, _ in PODS} >= {"api", "pusher", "monitor", "trainer", "sweep", "retention", "postgres", "redis",
                                              "mlflow", "dask-scheduler", "dask-worker"}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_makes_one_set_of_everything():
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(DEPLOY / "kubernetes")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = [item for item in yaml.safe_load_all(done.stdout) if item]
+    assert len(made) == sum(len(documents(name)) for name in FILES if name != "kustomization.yaml")
+    assert {item["metadata"].get("namespace") for item in made if item["kind"] != "Namespace"} == {"rekindle"}
 
 
 def test_compose_obeys_its_schema():
