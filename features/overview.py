@@ -292,8 +292,8 @@ def _about(share: Estimate | None) -> float | None:
 
 def _distributions(p: Population, known: Courses, idle: Booleans, grain: Grain) -> dict[str, dict[str, int | None]]:
     """How seats are spread over standings, published segments and what became of them; people over the last; idle
-    licences too, by tool as well. Parts that are small, or that would let a small one be worked out, are withheld (None); so
-    are those that nobody is in, for what is withheld may then be nobody.
+    licences too, by tool as well. Parts of few people are withheld (None), and so are those that nobody is in; the others
+    are rounded, so that a total less its parts, or a part of one table less one of another, tells of no small part either.
     """
     tools = p.seats["tool"].unique().sort().to_list()
     tool = np.searchsorted(tools, p.seats["tool"].to_numpy().astype(str))
@@ -303,22 +303,20 @@ def _distributions(p: Population, known: Courses, idle: Booleans, grain: Grain) 
         "courses": (known.seat, [str(one) for one in Course]),
         "people_courses": (known.person[p.person], [str(one) for one in Course]),
         "idle": (np.where(idle, known.seat, len(Course)), [*map(str, Course), NOT_IDLE]),
+        "is_idle": (np.where(idle, 0, 1), ["idle", NOT_IDLE]),
         "tool_idle": (np.where(idle, tool, tool + len(tools)), [*tools, *(f"{name} {NOT_IDLE}" for name in tools)]),
     }
-    codes = {name: np.maximum(of, 0) for name, (of, _) in named.items()}
-    codes["is_idle"] = idle.astype(np.int64)
-    allowed = publishable(codes, p.person, counted=p.is_held, min_group_size=grain.least)
     found = {}
-    for name, (_, words) in named.items():
-        inside, person = codes[name][p.is_held], p.person[p.is_held]
-        if name == "people_courses":
-            inside = inside[np.unique(person, return_index=True)[1]]
-        counts = np.bincount(inside, minlength=len(words))
-        safe = np.append(allowed[name], np.zeros(len(words) - len(allowed[name]), bool))
+    for name, (codes, words) in named.items():
+        inside, person = np.maximum(codes, 0)[p.is_held], p.person[p.is_held]
+        is_first = np.zeros(len(person), bool)
+        is_first[np.unique(inside * (person.max(initial=0) + 1) + person, return_index=True)[1]] = True
+        people = np.bincount(inside[is_first], minlength=len(words))
+        counts = people if name == "people_courses" else np.bincount(inside, minlength=len(words))
         found[name] = {
-            word: grain.part(int(n)) if ok else None for word, n, ok in zip(words, counts, safe, strict=True)
+            word: None if grain.part(int(held)) is None else grain.count(int(n))
+            for word, n, held in zip(words, counts, people, strict=True)
         }
-    found["is_idle"] = {"idle": grain.part(int(idle.sum())) if allowed["is_idle"].all() else None}
     return found
 
 

@@ -107,8 +107,9 @@ class Grain:
         step = self.least / whole
         place = np.searchsorted(found.times, times, side="right")
         survival, low, high = (np.append(1.0, part)[place] for part in (found.survival, found.low, found.high))
-        lost = np.floor((1 - survival) / step + 0.5)
-        is_few = lost < FEW_STEPS  # fewer than one and a half of the minimum: nobody or few, the same curve and band
+        silent = np.round((1 - survival) * found.n, 6)
+        lost = np.floor(silent / self.least + 0.5)
+        is_few = silent < UNDECIDED * self.least  # nobody or few: the same curve and band
         said = np.where(is_few, 1.0, np.maximum(1 - lost * step, 0.0))
         low = np.where(is_few, 1 - UNDECIDED * step, np.minimum(np.floor(low / step) * step, said))
         high = np.where(is_few, 1.0, np.clip(np.ceil(high / step) * step, said, 1))

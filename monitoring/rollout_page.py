@@ -274,6 +274,12 @@ def _licences(o: Overview) -> str:
         f"<td class='n'>{_money(found.one_price, one.seats)}</tr>"
         for one in found.idle
     )
+    table = (
+        "<table><thead><tr><th scope='col'>what became of their people<th class='n' scope='col'>seats"
+        f"<th class='n' scope='col'>a year</tr></thead><tbody>{rows}</tbody></table>"
+        if rows
+        else ""
+    )
     sums = " and ".join(f"{_amount(money)} {currency}" for currency, money in sorted(found.yearly.items()))
     worth = f", worth <b>{sums} a year</b>" if sums else ""
     spread = f" ({_value(share, 'share')}, {_interval(share, 'share')})" if share is not None else ""
@@ -292,8 +298,8 @@ def _licences(o: Overview) -> str:
 <p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
 not used in any way for as long as counts as silence{worked}{worth}. {_prices(found)}</p>
 {_by_tool(found)}
-<table><thead><tr><th scope='col'>what became of their people<th class='n' scope='col'>seats<th class='n' scope='col'>a year</tr></thead><tbody>{rows}</tbody></table>
-<p class='soft'>Courses of few people, or that would tell of few, are not listed.</p>
+{table}
+<p class='soft'>What became of few people, or would tell of few, is not listed.</p>
 {moved}"""
 
 

@@ -203,6 +203,10 @@ def _sets(said, group):
         for name, n in said["standings"].items():
             if n is not None:
                 sets[f"standing: {name}"] = counts_like(n)
+        for name, n in said["courses"]["seats"].items():
+            sets[f"course: {name}"] = parts_like(n)
+        for one in said["licences"]["by_course"]:
+            sets[f"idle: {one['course']}"] = counts_like(one["seats"])
     return sets
 
 
@@ -227,6 +231,11 @@ WITHIN = (  # the first holds the second
     ("usage_rate: hits", "standing: meaningful use"),
     ("usage_rate: hits", "standing: surface use only"),
     ("usage_rate: misses", "standing: never used"),
+    ("held", "course: using"),
+    ("held", "course: never"),
+    ("course: never", "idle: never"),
+    ("recoverable", "idle: never"),
+    ("recoverable", "idle: left_tool"),
     ("held", "complexity: in use"),
 )
 
