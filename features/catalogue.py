@@ -248,7 +248,6 @@ MINUTE = HOUR // 60
 
 IS_USE = _kind(Kind.SESSION, Kind.PROMPT, Kind.ACCEPTED, Kind.REJECTED, Kind.TASK)
 _IS_SESSION = _kind(Kind.SESSION)
-_IS_TAKEN = _kind(Kind.ACCEPTED, Kind.TASK)
 _IS_ERROR = _kind(Kind.ERROR)
 _IS_REJECTED = _kind(Kind.REJECTED)
 _IS_PROMPT = _kind(Kind.PROMPT)

@@ -6,7 +6,6 @@ part of what came. A guided use is no meaningful use: what our own intervention 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -79,11 +78,6 @@ def read_outcomes(
         if np.isnan(value) and told is not None:
             outcomes[decision_id] = float(told.kept)
     return outcomes
-
-
-def matures_after(tool: ToolProfile, horizon_days: int) -> timedelta:
-    """How long after a decision its outcome can be known at the earliest, the source's lag aside."""
-    return timedelta(days=horizon_days + tool.silence_days)
 
 
 def _by_seats(decisions: Sequence[Decision]) -> Iterator[list[Decision]]:

@@ -20,7 +20,6 @@ Integers = npt.NDArray[np.int64]
 DRAWS = 200  # our choice: enough for a mean and a deviation, from which the tail is read
 CHUNK_BINS = 400  # of 20 000 snapshots 32 MB
 MISSING = -1
-MEASURES = ("psi", "jensenshannon", "wasserstein")  # Evidently's names
 
 
 @dataclass(frozen=True)

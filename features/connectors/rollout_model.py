@@ -49,7 +49,6 @@ ARMS: tuple[str, ...] = (
     "coach_call",
 )
 PEER, LEADER, COACH = ARMS.index("peer_champion"), ARMS.index("leader_participation"), ARMS.index("coach_call")
-COOLDOWN_DAYS = KEPT_DAYS  # between any two interventions at one seat, so that their effects never overlap
 COACH_COOLDOWN_DAYS = 56
 
 FUNCTIONS: Mapping[str, tuple[str, str]] = {
