@@ -79,8 +79,10 @@ def test_a_version_is_promoted_by_hand_only_where_later_decisions_prove_it(two_v
 
     registry.promote(home, "2", name=REGISTERED_EFFECTS)
     assert registry.rollback(home, at="2026-06-01T00:00:00+00:00", name=REGISTERED_EFFECTS) == ("2", "1")
-    with pytest.raises(ValueError, match="first champion"):
+    assert registry.rollback(home, at="2026-06-01T00:00:00+00:00", name=REGISTERED_EFFECTS) == ("1", None)
+    with pytest.raises(ValueError, match="no learned effects serve, the experts tell them"):
         registry.rollback(home, at="2026-06-01T00:00:00+00:00", name=REGISTERED_EFFECTS)
+    registry.promote(home, "1", name=REGISTERED_EFFECTS)
 
 
 def test_a_version_that_is_surely_better_on_later_decisions_is_promoted(two_versions, decision_data) -> None:
