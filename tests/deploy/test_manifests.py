@@ -120,3 +120,37 @@ def test_every_service_of_compose_is_locked_and_bounded():
         assert service["cap_drop"] == ["ALL"], name
         assert not service["user"].startswith("0"), name
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+
+
+def test_the_schedule_of_the_monitors_fits_the_manifests_beside_it():
+    """A secret, a claim or a config map of another name would leave the job waiting for ever."""
+    job = yaml.safe_load((DEPLOY / "monitoring" / "cronjob.yaml").read_text())
+    template = job["spec"]["jobTemplate"]["spec"]["template"]
+    pod, container = template["spec"], template["spec"]["containers"][0]
+    trainer = next(spec for kind, name, spec in PODS if name == "trainer")
+    like = trainer["containers"][0]
+    assert container["image"] == like["image"]
+    assert container["envFrom"] == like["envFrom"]
+    assert [one for one in container["env"] if "valueFrom" in one] == like["env"]
+    assert pod["volumes"] == trainer["volumes"]
+    assert pod["securityContext"] == trainer["securityContext"]
+    assert pod["serviceAccountName"] == trainer["serviceAccountName"]
+    assert template["metadata"]["labels"] == {"app.kubernetes.io/name": "monitor"}  # what network.yaml lets in
+
+
+def test_the_schedule_of_the_monitors_obeys_its_schema():
+    kubernetes_validate = validator("kubernetes_validate")
+    kubernetes_validate.validate(
+        yaml.safe_load((DEPLOY / "monitoring" / "cronjob.yaml").read_text()), KUBERNETES, strict=True
+    )
+
+
+def test_the_api_sees_the_runs_and_the_signal_of_the_monitors():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for folder in ("reports", "signals"):
+        at = f"{folder}:/var/lib/rekindle/{folder}"
+        assert f"{at}:ro" in services["api"]["volumes"]
+        assert all(at in services[name]["volumes"] for name in ("monitor", "trainer"))
+    api = next(spec for _, name, spec in PODS if name == "api")
+    mounted = {one["mountPath"]: one for one in api["containers"][0]["volumeMounts"]}
+    assert all(mounted[f"/var/lib/rekindle/{folder}"]["readOnly"] for folder in ("reports", "signals"))
