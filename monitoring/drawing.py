@@ -103,8 +103,8 @@ def serve_workspace(folder: Path, *, host: str, port: int) -> None:
     """Evidently's own pages over a workspace, until the process is stopped."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        from evidently.cli.ui import ui
-    ui(host=host, port=port, workspace=str(folder), demo_projects="", secret="", conf_path="")
+        from evidently.ui.service.app import get_config, run
+    run(get_config(host=host, port=port, workspace=str(folder)))
 
 
 def _texts(column: Column, side: str) -> pl.Series:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from rekindle.state import State, open_state
 from rekindle.terminal import AsJson, err, out, print_json, progress_bar, utc_now
@@ -67,6 +68,9 @@ def _monitor_loop(state: State, *, pause: timedelta, days: int, as_json: bool) -
     import signal
     import threading
 
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     stopped, status = threading.Event(), 0
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: stopped.set())
@@ -74,7 +78,7 @@ def _monitor_loop(state: State, *, pause: timedelta, days: int, as_json: bool) -
         started = time.monotonic()
         try:
             status = _monitor_once(state, days=days, as_json=as_json)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, SQLAlchemyError, MlflowException) as error:  # a database may be away for an hour
             status = 2
             err.print(f"No run at {utc_now():%Y-%m-%d %H:%M} UTC: {error}", highlight=False, markup=False)
         stopped.wait(max(pause.total_seconds() - (time.monotonic() - started), 0))
@@ -135,9 +139,12 @@ def monitor_run(state: State, *, days: int) -> "MonitorRun":
 
 def print_findings(run: "MonitorRun", *, at_most: int | None = None) -> None:
     """Findings, the gravest first."""
-    table = Table("urgency", "what changed", "what to do", title="Findings of the monitors", show_lines=True)
+    heads = ("urgency", "what changed, and how sure", "likely cause", "what to do")
+    table = Table(*heads, title="Findings of the monitors", show_lines=True)
     for finding in run.findings[:at_most]:
-        table.add_row(finding.severity.name.lower(), finding.changed, finding.action)
+        decisions = "not known" if finding.decisions is None else f"{finding.decisions:.1%}"
+        said = f"{finding.changed}\n{finding.sure}\nDecisions whom to alert on that it changes: {decisions}."
+        table.add_row(finding.severity.name.lower(), Text(said), Text(finding.cause), Text(finding.action))
     out.print(table if run.findings else "The monitors found nothing to say.")
     if at_most is not None and len(run.findings) > at_most:
         out.print(f"… and {len(run.findings) - at_most} more in the report.")

@@ -25,6 +25,19 @@ SECTIONS = (
 VERDICTS = {0: ("quiet", "Nothing to do"), 10: ("watch", "Worth a look"), 20: ("act", "Act today")}
 URGENCY = {"act": "Act", "watch": "Watch", "info": "Info"}
 SHOWN_DRIFTS = 25
+COMPARED = {  # as on the page that `rekindle monitor` writes, which this package may not import
+    "reference_snapshots": "Seats in use that the model was trained on, snapshots",
+    "reference_sample": "… of which compared",
+    "served_snapshots": "Served: the latest snapshot of each seat and day",
+    "in_use": "… of seats in use, of which the model speaks",
+    "current_sample": "… of which compared",
+    "current_seats": "… of so many distinct seats",
+    "left_out_silent": "Left out: silent for 28 days",
+    "left_out_not_started": "Left out: not started yet",
+    "left_out_without_features": "Left out: served without features",
+    "left_out_other_catalogue": "Left out: features of another catalogue",
+    "risk_of_other_model": "In use, with the risk of another model: only their features are compared",
+}
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1b1f, #e8e8ec); --soft: light-dark(#55565f, #a9aab5);
   --line: light-dark(#d9dae0, #3a3b44); --ground: light-dark(#fff, #15161a); --card: light-dark(#f6f6f9, #1e1f25);
@@ -35,7 +48,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: var(--ink); backg
 .skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
 header { border-bottom: 1px solid var(--line); background: var(--card); }
 header div { max-width: 68rem; margin: 0 auto; padding: .6rem 1rem; display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; align-items: center; }
-header strong { margin-right: .6rem; } nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; flex: 1; }
+header strong { margin-right: .6rem; } @media (max-width: 40rem) { header strong { flex: 1; } nav { order: 3; flex-basis: 100% !important; } }
+nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; flex: 1; }
 main { max-width: 68rem; margin: 0 auto; padding: 1rem; }
 a { color: var(--link); } nav a { text-decoration: none; padding: .2rem 0; } nav a[aria-current] { border-bottom: .15rem solid; }
 a:focus-visible, button:focus-visible, input:focus-visible, iframe:focus-visible, .wide:focus-visible { outline: .18rem solid var(--link); outline-offset: .12rem; }
@@ -48,6 +62,7 @@ article p { margin: .3rem 0; } dl { display: flex; flex-wrap: wrap; gap: .8rem; 
 dl div { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .9rem; min-width: 9rem; }
 dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.2rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
+td { min-width: 5.5rem; } td:last-child:not(.n) { min-width: 14rem; } td.n { min-width: 0; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 iframe { width: 100%; height: 75vh; border: 1px solid var(--line); background: #fff; }
@@ -100,7 +115,7 @@ def sign_in_page(*, problem: str = "") -> str:
 <label for="key">Key of the API (scope <code>read</code>, not bound to an organisation)</label>
 <input id="key" name="key" type="password" autocomplete="off" required autofocus>
 <button>Sign in</button></form>
-<p class="soft">Make one with <code>rekindle keys create --scope read</code>. The browser keeps a signed cookie for twelve hours,
+<p class="soft">Make one with <code>rekindle keys create --name ops --scope read</code>. The browser keeps a signed cookie for twelve hours,
 never the key.</p>""",
         path=None,
     )
@@ -180,7 +195,7 @@ def run_page(run: Run, *, has_drift: bool) -> str:
         if has_drift
         else "<p>There were too few seats for a drift report.</p>"
     )
-    compared = [(escape(key.replace("_", " ")), f"{value:,}") for key, value in run["compared"].items()]
+    compared = [(COMPARED.get(key, escape(key.replace("_", " "))), f"{n:,}") for key, n in run["compared"].items()]
     return shell(
         f"Run of {_minute(run['made_at'])}",
         f"<p>{_verdict(run['status'])} Served from {_minute(run['since'])} to {_minute(run['until'])} UTC, against what "
@@ -332,7 +347,9 @@ def _history(runs: Sequence[Run]) -> str:
     if len(ordered) < 2:
         return ""
     made = np.array([datetime.fromisoformat(run["made_at"]).timestamp() for run in ordered])
-    days = (made - made[0]) / 86_400
+    is_short = made[-1] - made[0] < 2 * 86_400
+    days = (made - made[0]) / (3_600 if is_short else 86_400)
+    since = f"{'hours' if is_short else 'days'} since the first run shown"
     moved = np.array([sum(one["excess"] >= 1 for one in run["drift"]) for run in ordered], np.float64)
     now, before = (np.array([run["alerts"][key] for run in ordered], np.float64) for key in ("now", "before"))
     ticks = _ticks(float(days[-1]))
@@ -342,14 +359,14 @@ def _history(runs: Sequence[Run]) -> str:
         + line_chart(
             "Seats above the alert threshold",
             [Line("served", days, now), Line("their like in training", days, before)],
-            x_label="days since the first run shown",
+            x_label=since,
             x_ticks=ticks,
             y_ticks=(0.0, top / 2, top),
         )
         + line_chart(
             "Columns that moved",
             [Line("beyond chance", days, moved)],
-            x_label="days since the first run shown",
+            x_label=since,
             x_ticks=ticks,
             y_ticks=(0.0, max(5.0, float(moved.max()))),
             percent=False,
@@ -433,8 +450,10 @@ def _number(value: float | None) -> str:
 
 
 def _ticks(last: float) -> tuple[float, ...]:
-    step = max(round(last / 4, 1), 0.1)
-    return tuple(float(round(step * number, 1)) for number in range(5))
+    """Five round numbers from 0 to `last` or a little beyond; its places are as many as the step needs."""
+    places = max(1 - int(np.floor(np.log10(max(last, 0.004) / 4))), 0)
+    step = np.ceil(max(last, 0.004) / 4 * 10**places) / 10**places
+    return tuple(float(round(step * number, places)) for number in range(5))
 
 
 def _overdue_days(source: Source, now: datetime) -> float:

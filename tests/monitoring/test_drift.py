@@ -1,13 +1,19 @@
 import math
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
 
 from monitoring.bins import MIN_GROUP, OTHER, column_of
 from monitoring.chance import MISSING
-from monitoring.drawing import draw, keep, page_of, values_of
+from monitoring.drawing import DRAWN_COLUMNS, draw, draw_worst, keep, page_of, values_of
 from monitoring.drift import GROWING, MATCHED, SHARED, Moved, measure
 from monitoring.windows import COMPARED, RISK, SEAT, WEEK, Window
 
@@ -158,3 +164,49 @@ def test_seats_are_compared_with_their_like_in_age(snapshots: Snapshots) -> None
     )
     assert young.older == 1
     assert measure(young).drifts["prompts_28"].is_shift
+
+
+@pytest.mark.timeout(180)
+def test_evidently_shows_the_runs_of_the_workspace_in_its_own_pages(
+    tmp_path: Path, window: Window, moved: Moved
+) -> None:
+    for name in ("run-1", "run-2"):
+        keep(draw_worst(window, {"role": moved.drifts["role"]}), tmp_path, name=name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = (
+        f"from pathlib import Path; from monitoring.drawing import serve_workspace; "
+        f"serve_workspace(Path({str(tmp_path / 'evidently')!r}), host='127.0.0.1', port={port})"
+    )
+    said = tmp_path / "said.txt"
+    with said.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            for _ in range(600):
+                assert process.poll() is None, said.read_text()[-2000:]
+                try:
+                    page = client.get("/")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            assert "<!doctype html>" in page.text.lower()
+            (project,) = client.get("/api/projects").json()
+            assert project["name"] == "Rekindle"
+            told = client.get(f"/api/projects/{project['id']}/reports").text
+            assert "run-1" in told
+            assert "run-2" in told
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_report_draws_the_columns_that_moved_most_by_their_worst_measure(window: Window, moved: Moved) -> None:
+    found = values_of(draw_worst(window, moved.drifts))
+    worst = sorted(moved.drifts.values(), key=lambda drift: -drift.excess)[:DRAWN_COLUMNS]
+    assert list(found) == [drift.name for drift in worst]
+    for drift in worst:
+        assert found[drift.name] == {drift.worst: pytest.approx(drift.values[drift.worst], abs=1e-9)}
