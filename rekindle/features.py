@@ -164,8 +164,7 @@ def features_show(
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
-        why = "no source is known to tell it" if feature.missing == "never" else feature.missing
-        shown = f"missing ({why})" if is_missing else value if feature.is_category else f"{value:g}"
+        shown = f"missing ({feature.why_missing})" if is_missing else value if feature.is_category else f"{value:g}"
         if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
         words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
