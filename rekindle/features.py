@@ -181,7 +181,7 @@ def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
     import polars as pl
 
     from features.coding import CODED_COLUMNS
-    from features.events import INTERNAL_KINDS, VOICE_KINDS
+    from features.events import INTERNAL_KINDS, MICROSECONDS_PER_DAY, VOICE_KINDS
     from features.instants import from_microseconds, to_microseconds
     from features.roster import Roster
 
@@ -201,6 +201,9 @@ def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
         is_before |= is_of & (pl.col("occurred_at") < ends[name])
     is_live = pl.col("occurred_at").is_between(as_of - HOUR, as_of, closed="left")
     is_live &= pl.col("available_at") - pl.col("occurred_at") <= HOUR
+    is_live &= (
+        pl.col("occurred_at").dt.epoch("us") + 1
+    ) % MICROSECONDS_PER_DAY != 0  # a total of a day is of no moment
     seen = events.with_columns(is_live.alias("last_hour")).filter(
         (is_before | is_live) & (pl.col("available_at") <= as_of)
     )
