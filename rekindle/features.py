@@ -201,9 +201,8 @@ def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
         is_before |= is_of & (pl.col("occurred_at") < ends[name])
     is_live = pl.col("occurred_at").is_between(as_of - HOUR, as_of, closed="left")
     is_live &= pl.col("available_at") - pl.col("occurred_at") <= HOUR
-    is_live &= (
-        pl.col("occurred_at").dt.epoch("us") + 1
-    ) % MICROSECONDS_PER_DAY != 0  # a total of a day is of no moment
+    is_total = (pl.col("occurred_at").dt.epoch("us") + 1) % MICROSECONDS_PER_DAY == 0  # of a day: of no moment
+    is_live &= ~is_total
     seen = events.with_columns(is_live.alias("last_hour")).filter(
         (is_before | is_live) & (pl.col("available_at") <= as_of)
     )
