@@ -340,6 +340,28 @@ def test_show_has_the_evidence_of_the_last_hour_and_of_what_is_known_sooner_than
     }  # fmt: skip
 
 
+def test_the_total_of_yesterday_is_no_evidence_of_the_last_hour(tmp_path: Path) -> None:
+    """It stands at the last microsecond of its day: ten minutes after midnight that is within the hour."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    seat = Seat(
+        seat_id="acme/s-1", person_id="acme/p-1", organization="acme", tool="m365_copilot",
+        assigned_at=midnight - timedelta(days=30),
+    )  # fmt: skip
+    told = [
+        Event(
+            event_id=f"acme/e{number}", seat_id="acme/s-1", kind="error", count=count, source="vendor",
+            occurred_at=at, available_at=at,
+        )
+        for number, (count, at) in enumerate([(9, midnight - timedelta(microseconds=1)), (1, midnight)])
+    ]  # fmt: skip
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    log.append(Batch(seats_table([seat]), events_table(told)), now=midnight)
+    log.close()
+    at = (midnight + timedelta(minutes=10)).isoformat()
+    document = run(tmp_path, "features", "show", "acme/s-1", "--as-of", at, "--json").document
+    assert (document["errors_1h"], document["errors_28"], document["events_of_the_last_hour"]) == (1, 10, 1)
+
+
 def test_score_prints_strict_json_with_the_seats_asked_for(prepared: Prepared) -> None:
     documents = run(prepared.home, "score", *prepared.seats[:2], "--json").document
     assert {document["seat_id"] for document in documents} == set(prepared.seats[:2])
