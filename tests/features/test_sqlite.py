@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,47 @@ def test_a_sync_that_began_before_a_commit_is_not_taken_for_its_own(
         thread.join()
 
     assert syncs == [2]  # the first one's own, and one that the eight others share
+
+
+def test_whatever_was_acknowledged_is_in_what_had_been_synced_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut at each acknowledgement leaves the files as they were when the last sync before it began."""
+    logs = [EventLog(f"sqlite:///{tmp_path / 'log.db'}") for _ in range(2)]  # as two processes: each syncs for itself
+    before, synced, acknowledged = (tmp_path / "log.db").read_bytes(), [b""], []
+    real = os.fsync
+
+    def sync(file: int) -> None:
+        image = (tmp_path / "log.db-wal").read_bytes()
+        real(file)
+        synced.append(image)
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", sync)
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            with logs[number % 2].database.write() as connection:
+                connection.exec_driver_sql(ADD, (f"a/s-{number}-{turn}",))
+            acknowledged.append((f"a/s-{number}-{turn}", len(synced)))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for log in logs:
+        log.close()
+
+    copy, found = tmp_path / "copy", {}
+    copy.mkdir()
+    for until in {until for _, until in acknowledged}:
+        (copy / "log.db-shm").unlink(missing_ok=True)
+        (copy / "log.db").write_bytes(before)
+        (copy / "log.db-wal").write_bytes(max(synced[:until], key=len))
+        with closing(sqlite3.connect(copy / "log.db")) as opened:
+            found[until] = {seat for (seat,) in opened.execute("SELECT seat_id FROM touched")}
+    assert len(acknowledged) == 40
+    assert [name for name, until in acknowledged if name not in found[until]] == []
 
 
 def test_what_was_written_is_there_when_a_copy_of_the_files_is_opened(log: EventLog, tmp_path: Path) -> None:
