@@ -187,6 +187,8 @@ EXAMPLES: Mapping[str, Any] = {
     "Segments": {
         "organization": "acme",
         "as_of": "2026-06-01T00:00:00Z",
+        "data_until": {"m365_copilot": "2026-06-01T00:00:00Z"},
+        "joined_people": 0,
         "is_simulated": False,
         "min_group_size": 10,
         "whole": _GROUP,
@@ -202,6 +204,8 @@ EXAMPLES: Mapping[str, Any] = {
     "AdoptionMetrics": {
         "organization": "acme",
         "as_of": "2026-06-01T00:00:00Z",
+        "data_until": {"m365_copilot": "2026-06-01T00:00:00Z"},
+        "joined_people": 0,
         "is_simulated": False,
         "min_group_size": 10,
         "sees_work": True,
@@ -215,9 +219,20 @@ EXAMPLES: Mapping[str, Any] = {
             }
         },
         "retention": None,
-        "standings": {"in_use": 151, "silent": 62, "not_started": 27},
-        "published_segments": {"power": 31, "habitual": 54},
-        "recoverable_licences": 41,
+        "standings": {"in_use": 150, "silent": 60, "not_started": 30},
+        "published_segments": {"power": 30, "habitual": 50},
+        "recoverable_licences": 40,
+        "recoverable_a_year": {"EUR": 14_400.0},
+        "licences_by_tool": [
+            {
+                "tool": "m365_copilot",
+                "held": 240,
+                "recoverable": 40,
+                "price_a_month": 30.0,
+                "currency": "EUR",
+                "recoverable_a_year": 14_400.0,
+            }
+        ],
     },
     "Problem": {
         "type": "urn:rekindle:problem:invalid-request",
