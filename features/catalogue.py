@@ -763,7 +763,7 @@ def say(feature: Feature, value: float) -> str:
     value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
     said = feature.says.replace("{}", number)
-    return re.sub(r"\b1 (\w+[^\Ws])s\b", r"1 \1", said) if number == "1" else said
+    return re.sub(r"\b1 ((?:(?!in )[\w-]+ ){0,2}?\w+[^\Ws])s\b", r"1 \1", said, count=1) if number == "1" else said
 
 
 def _told_by(feature: Feature) -> str:

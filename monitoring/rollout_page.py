@@ -192,11 +192,8 @@ def _mode(o: Overview, mode: FailureMode, found: list[tuple[str, str, SegmentFin
         f"<span class='soft'>(strength {finding.strength:.2f})</span></li>"
         for name, kind, finding in ranked[:SHOWN_SEGMENTS]
     )
-    more = (
-        f"<p class='soft'>… and in {len(ranked) - SHOWN_SEGMENTS} more groups.</p>"
-        if len(ranked) > SHOWN_SEGMENTS
-        else ""
-    )
+    unlisted = len(ranked) - SHOWN_SEGMENTS
+    more = f"<p class='soft'>… and in {_groups(unlisted)}.</p>" if unlisted > 0 else ""
     actions = "; ".join(escape(one.title.lower()) for one in o.actions[mode][:SHOWN_ACTIONS])
     single = f" For single seats: {actions}." if actions else ""
     return (
@@ -372,7 +369,7 @@ def _heat(breakdown: Breakdown, least: int) -> str:
         notes.append(f"Too few for a figure here: {escape(names)}{more}.")
     if breakdown.withheld:
         notes.append(
-            f"{breakdown.withheld} more groups are withheld: they are small, or would let a small one be worked out."
+            f"Withheld: {_groups(breakdown.withheld)}, small, or such that a small one could be worked out from it."
         )
     if len(told) > ROWS:
         notes.append(f"The largest {ROWS} of {len(told)} are shown; <code>--json</code> has all.")
@@ -485,6 +482,10 @@ def _interval(found: Estimate, unit: str) -> str:
         "days": " days",
     }
     return f"{ends[0]} to {ends[1]}{said.get(unit, '')}"
+
+
+def _groups(n: int) -> str:
+    return f"{n:,} more group{'' if n == 1 else 's'}"
 
 
 def _few(n: int | None) -> str:

@@ -117,7 +117,7 @@ def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview)
 
 def test_what_is_withheld_is_said_to_be(overview):
     page = rollout_page(overview)
-    assert "2 more groups are withheld" in page
+    assert "Withheld: 2 more groups, small," in page
     assert "No group of 10 people or more" in page
 
 
