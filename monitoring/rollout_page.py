@@ -297,21 +297,20 @@ def _licences(o: Overview) -> str:
         parts = [f"{n:,} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n is not None]
         said = f"{'; '.join(parts)}; the others are few or would tell of few" if parts else "too few to be said"
         joined = (
-            "Whether people are joined across tools is not said, for they, or the others, are few"
+            "How many people are joined across tools is not said, for they, or the others, are few"
             if o.joined is None
             else f"About {o.joined:,} people are joined across tools"
         )
         moved = f"""<p><b>People, over all their tools</b>: {escape(said)}.
-{joined}; where they are not, a move to another tool would not be seen.</p>"""
-    least = UNDECIDED * o.min_group_size
+{joined}. Of those who are not, a move to another tool would not be seen.</p>"""
     some = (
-        f"Seats of fewer than {least:.0f} people, of"
+        f"{spread}, those of fewer than {UNDECIDED * o.min_group_size:.0f} people"
         if found.recoverable is None
-        else f"About <b>{found.recoverable:,}</b> of"
+        else f", about <b>{found.recoverable:,}</b>{spread}"
     )
     few = "<p class='soft'>What became of few people, or would tell of few, is not listed.</p>" if rows else ""
     return f"""<h2>Licences that can be recovered</h2>
-<p>{some} about {found.held:,} seats{spread} have been held for 56 days or more and were
+<p>Of about {found.held:,} seats{some} have been held for 56 days or more and were
 not used in any way for as long as counts as silence{worked}{worth}. {_prices(found)}</p>
 {_by_tool(found)}
 {table}
@@ -332,7 +331,7 @@ def _prices(found: Licences) -> str:
 
 
 def _by_tool(found: Licences) -> str:
-    if len(found.tools) < 2:
+    if len(found.tools) < 2 or all(one.held is None and one.recoverable is None for one in found.tools):
         return ""
     rows = "".join(
         f"<tr><td>{escape(one.tool)}<td class='n'>{_few(one.held)}<td class='n'>{_few(one.recoverable)}"
@@ -347,7 +346,7 @@ def _by_tool(found: Licences) -> str:
 def _heat(breakdown: Breakdown, least: int) -> str:
     title = DIMENSION_TITLES[breakdown.dimension]
     if not breakdown.groups:
-        return f"<h2>By {title.lower()}</h2><p>No group of {least} people or more.</p>"
+        return f"<h2>By {title.lower()}</h2><p>No group may be shown: each has fewer than {least} people, or would let such a one be worked out.</p>"
     told = [
         group for group in breakdown.groups if any(_is_told(group.metrics[name]) for name in HEAT) or group.findings
     ]
