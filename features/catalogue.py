@@ -774,10 +774,10 @@ def fill_in(phrase: str, value: float) -> str:
     value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
     said = phrase.replace("{}", number)
-    return _ONE_OF_MANY.sub(r"1 \1", said) if number == "1" else said
+    return _ONE_OF_MANY.sub(r"1 \1", said, count=1) if number == "1" else said
 
 
-_ONE_OF_MANY = re.compile(r"\b1 ((?:(?:active|distinct|help|high-value|meaningful|quick|survey) )*\w+[^\Ws])s\b")
+_ONE_OF_MANY = re.compile(r"\b1 ((?:(?!in )[\w-]+ ){0,2}?\w+[^\Ws])s\b")
 
 
 def _told_by(feature: Feature) -> str:

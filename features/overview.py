@@ -366,8 +366,14 @@ def _group_document(group: Group) -> dict[str, Any]:
         "seats": group.seats,
         "reading": group.reading,
         "metrics": {name: None if found is None else asdict(found) for name, found in group.metrics.items()},
-        "failure_modes": [asdict(finding) for finding in group.findings],
+        "failure_modes": [_finding_document(finding) for finding in group.findings],
     }
+
+
+def _finding_document(finding: SegmentFinding) -> dict[str, Any]:
+    """Without how many seats show it: the share says that, as coarsely as it may be said."""
+    names = ("mode", "strength", "share", "seats", "shows", "evidence", "typical")
+    return {name: getattr(finding, name) for name in names}
 
 
 def _curve_document(curve: Curve) -> dict[str, Any]:

@@ -5,6 +5,7 @@ It stands here, with the other reports for people; what it says is worked out in
 
 from collections.abc import Mapping
 from html import escape
+from typing import TypeGuard
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from features.intervals import Estimate
 from features.interventions import FailureMode
 from features.licences import Licences, Price
 from features.overview import Breakdown, Group, Overview
-from features.published import ENOUGH_STEPS, FEW_STEPS, Curve
+from features.published import ENOUGH_STEPS, FEW_STEPS, UNDECIDED, Curve
 from features.segments import Reading, SegmentFinding
 from features.switching import SENTENCES as COURSE_SENTENCES
 from features.switching import Course
@@ -146,7 +147,10 @@ def _glance(o: Overview) -> str:
         found = o.whole.metrics[metric.name]
         if metric.name == "idle_licences":
             continue
-        value, more = _value(found, metric.unit), "not known" if found is None else _interval(found, metric.unit)
+        value, more = (
+            _value(found, metric.unit),
+            "not known, or of too few" if found is None else _interval(found, metric.unit),
+        )
         cards.append(f'<div class="card"><b>{value}</b><span>{metric.title}</span><small>{more}</small></div>')
     read = f"<p>Reading: {_tag(o.whole.reading)} – {READING_SENTENCES[o.whole.reading]}.</p>" if o.whole.reading else ""
     blind = (
@@ -170,7 +174,10 @@ def _modes(o: Overview) -> str:
             if finding.shows:
                 by_mode.setdefault(finding.mode, []).append((name, kind, finding))
     if not by_mode:
-        return "<h2>Why it stalls, and what to do</h2><p>No failure mode shows in any group that may be shown.</p>"
+        return (
+            "<h2>Why it stalls, and what to do</h2><p>No failure mode shows in any group of about "
+            f"{FEW_STEPS * o.min_group_size} seats in use or more; of fewer nothing is said.</p>"
+        )
     ordered = sorted(
         by_mode.items(), key=lambda item: -sum(finding.strength * finding.seats for _, _, finding in item[1])
     )
@@ -185,11 +192,8 @@ def _mode(o: Overview, mode: FailureMode, found: list[tuple[str, str, SegmentFin
         f"<span class='soft'>(strength {finding.strength:.2f})</span></li>"
         for name, kind, finding in ranked[:SHOWN_SEGMENTS]
     )
-    more = (
-        f"<p class='soft'>… and in {len(ranked) - SHOWN_SEGMENTS} more groups.</p>"
-        if len(ranked) > SHOWN_SEGMENTS
-        else ""
-    )
+    unlisted = len(ranked) - SHOWN_SEGMENTS
+    more = f"<p class='soft'>… and in {_groups(unlisted)}.</p>" if unlisted > 0 else ""
     actions = "; ".join(escape(one.title.lower()) for one in o.actions[mode][:SHOWN_ACTIONS])
     single = f" For single seats: {actions}." if actions else ""
     return (
@@ -281,8 +285,8 @@ def _licences(o: Overview) -> str:
         else ""
     )
     sums = " and ".join(f"{_amount(money)} {currency}" for currency, money in sorted(found.yearly.items()))
-    worth = f", worth <b>{sums} a year</b>" if sums else ""
-    spread = f" ({_value(share, 'share')}, {_interval(share, 'share')})" if share is not None else ""
+    worth = f", worth about <b>{sums} a year</b>" if sums else ""
+    spread = "" if share is None else f" ({_share(share)})"
     worked = (
         ", though there was work"
         if o.sees_work
@@ -291,29 +295,43 @@ def _licences(o: Overview) -> str:
     moved = ""
     if len(o.tools) > 1:
         parts = [f"{n:,} {COURSE_SENTENCES[Course(name)]}" for name, n in o.people_courses.items() if n is not None]
-        parts.append("the others are few or would tell of few")
-        moved = f"""<p><b>People, over all their tools</b>: {escape("; ".join(parts))}.
-{_few(o.joined)} people are joined across tools; of the others a move to another tool would not be seen.</p>"""
+        said = f"{'; '.join(parts)}; the others are few or would tell of few" if parts else "too few to be said"
+        joined = (
+            "How many people are joined across tools is not said, for they, or the others, are few"
+            if o.joined is None
+            else f"About {o.joined:,} people are joined across tools"
+        )
+        moved = f"""<p><b>People, over all their tools</b>: {escape(said)}.
+{joined}. Of those who are not, a move to another tool would not be seen.</p>"""
+    some = (
+        f"{spread}, those of fewer than {UNDECIDED * o.min_group_size:.0f} people"
+        if found.recoverable is None
+        else f", about <b>{found.recoverable:,}</b>{spread}"
+    )
+    few = "<p class='soft'>What became of few people, or would tell of few, is not listed.</p>" if rows else ""
     return f"""<h2>Licences that can be recovered</h2>
-<p><b>{_few(found.recoverable)}</b> of {found.held:,} seats{spread} have been held for 56 days or more and were
+<p>Of about {found.held:,} seats{some} have been held for 56 days or more and were
 not used in any way for as long as counts as silence{worked}{worth}. {_prices(found)}</p>
 {_by_tool(found)}
 {table}
-<p class='soft'>What became of few people, or would tell of few, is not listed.</p>
+{few}
 {moved}"""
 
 
 def _prices(found: Licences) -> str:
     if not found.yearly and all(one.price is None for one in found.tools):
         return "Without a price (<code>--licence-price</code>, or <code>licence_price</code> in tools.yaml) no money is said."
-    if found.one_price is not None:
-        return f"At {found.one_price.amount:,.2f} {found.one_price.currency} a licence and month."
-    unsaid = ", ".join(one.tool for one in found.tools if one.price is None)
-    return f"Without a price: {escape(unsaid)}." if unsaid else ""
+    price = found.one_price
+    said = "" if price is None else f"At {price.amount:,.2f} {price.currency} a licence and month. "
+    unpriced = ", ".join(one.tool for one in found.tools if one.price is None)
+    few = ", ".join(one.tool for one in found.tools if one.price is not None and one.yearly is None)
+    said += f"Without a price, and so not in the sum: {escape(unpriced)}. " if unpriced else ""
+    said += f"Not in the sum, for they would tell of few: {escape(few)}." if few and found.yearly else ""
+    return said.strip()
 
 
 def _by_tool(found: Licences) -> str:
-    if len(found.tools) < 2:
+    if len(found.tools) < 2 or all(one.held is None and one.recoverable is None for one in found.tools):
         return ""
     rows = "".join(
         f"<tr><td>{escape(one.tool)}<td class='n'>{_few(one.held)}<td class='n'>{_few(one.recoverable)}"
@@ -328,26 +346,40 @@ def _by_tool(found: Licences) -> str:
 def _heat(breakdown: Breakdown, least: int) -> str:
     title = DIMENSION_TITLES[breakdown.dimension]
     if not breakdown.groups:
-        return f"<h2>By {title.lower()}</h2><p>No group of {least} people or more.</p>"
-    rows = "".join(_heat_row(group) for group in breakdown.groups[:ROWS])
+        return f"<h2>By {title.lower()}</h2><p>No group may be shown: each has fewer than {least} people, or would let such a one be worked out.</p>"
+    told = [
+        group for group in breakdown.groups if any(_is_told(group.metrics[name]) for name in HEAT) or group.findings
+    ]
+    rows = "".join(_heat_row(group) for group in told[:ROWS])
     heads = "".join(f'<th class="n" scope="col">{name}</th>' for name in HEAD)
     table = (
         f'<table class="heat"><thead><tr><th scope="col">{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+        if told
+        else ""
     )
     notes = [
         f"A dash: nobody is counted, or too few; shares are said over or under a half from about {FEW_STEPS * least}, "
         f"in figures from about {ENOUGH_STEPS * least}."
     ]
+    silent = [group for group in breakdown.groups if group not in told]
+    if silent:
+        names = ", ".join(f"{group.name} ({group.seats:,} seats)" for group in silent[:ROWS])
+        more = f" and {len(silent) - ROWS} more" if len(silent) > ROWS else ""
+        notes.append(f"Too few for a figure here: {escape(names)}{more}.")
     if breakdown.withheld:
         notes.append(
-            f"{breakdown.withheld} more groups are withheld: they are small, or would let a small one be worked out."
+            f"Withheld: {_groups(breakdown.withheld)}, small, or such that a small one could be worked out from it."
         )
-    if len(breakdown.groups) > ROWS:
-        notes.append(f"The largest {ROWS} of {len(breakdown.groups)} are shown; <code>--json</code> has all.")
-    note = f"<p class='soft'>{' '.join(notes)}</p>" if notes else ""
-    if len(breakdown.groups) > OPEN_ROWS:
-        table = f"<details><summary>{len(breakdown.groups)} groups</summary>{table}</details>"
+    if len(told) > ROWS:
+        notes.append(f"The largest {ROWS} of {len(told)} are shown; <code>--json</code> has all.")
+    note = f"<p class='soft'>{' '.join(notes)}</p>"
+    if len(told) > OPEN_ROWS:
+        table = f"<details><summary>{len(told)} groups</summary>{table}</details>"
     return f"<h2>By {title.lower()}</h2>{table}{note}"
+
+
+def _is_told(found: Estimate | None) -> TypeGuard[Estimate]:
+    return found is not None and bool(np.isfinite(found.low))
 
 
 def _heat_row(group: Group) -> str:
@@ -355,7 +387,7 @@ def _heat_row(group: Group) -> str:
     units = {metric.name: metric.unit for metric in METRICS}
     for name in HEAT:
         found = group.metrics[name]
-        if found is None or not np.isfinite(found.low):
+        if not _is_told(found):
             cells.append("<td>–</td>")
             continue
         middle = (found.low + found.high) / 2 if np.isnan(found.value) else found.value
@@ -377,9 +409,18 @@ def _spread(o: Overview) -> str:
             f"<tr><td>{escape(name)}<td class='n'>{_few(n)}</tr>" for name, n in parts.items() if n is not None
         )
 
+    tables = "".join(
+        f"<table><caption>{caption}</caption>{said}</table>"
+        for caption, parts in (
+            (f"Ours, over {WINDOW_DAYS} days", o.standings),
+            ("Published usage segments, over 12 weeks", o.published),
+        )
+        if (said := rows(parts))
+    )
+    if not tables:
+        return ""
     return f"""<h2>Seats by what they are used for</h2>
-<div class="charts"><table><caption>Ours, over 28 days</caption>{rows(o.standings)}</table>
-<table><caption>Published usage segments, over 12 weeks</caption>{rows(o.published)}</table></div>
+<div class="charts">{tables}</div>
 <p class="soft">The published segments count actions of any kind (power: 15 or more a week and active in 9 of 12 weeks; habitual:
 active in 9 of 12; novice: one a week; low: any). They say nothing of what was done. Parts of few seats, or that would tell of few, are not listed.</p>"""
 
@@ -409,6 +450,12 @@ def _value(found: Estimate | None, unit: str) -> str:
     return f"{found.value:.1f}"
 
 
+def _share(found: Estimate) -> str:
+    """The share with its interval; of a bound only the bound."""
+    value = _value(found, "share")
+    return value if np.isnan(found.value) else f"{value}, {_interval(found, 'share')}"
+
+
 def _bound(found: Estimate) -> str:
     """The share of which only a bound is said."""
     if np.isnan(found.low) or np.isnan(found.high):
@@ -434,6 +481,10 @@ def _interval(found: Estimate, unit: str) -> str:
         "days": " days",
     }
     return f"{ends[0]} to {ends[1]}{said.get(unit, '')}"
+
+
+def _groups(n: int) -> str:
+    return f"{n:,} more group{'' if n == 1 else 's'}"
 
 
 def _few(n: int | None) -> str:

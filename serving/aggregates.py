@@ -56,6 +56,7 @@ class FindingOut(BaseModel):
     seats: int = Field(description="Rounded.")
     shows: bool
     evidence: str
+    typical: list[str] = Field(description="What is typical of those who show it; empty of few.")
 
 
 class GroupOut(BaseModel):

@@ -98,20 +98,21 @@ _WORK = {
     "reactions": {"delivered": "2026-06-01T06:05:00Z"},
 }
 
-_ESTIMATE = {"value": 0.63, "low": 0.57, "high": 0.69, "n": 240}
+_ESTIMATE = {"value": 0.625, "low": 0.529, "high": 0.717, "n": 240}
 _GROUP = {
-    "name": "everybody",
+    "name": "total",
     "seats": 240,
     "reading": None,
     "metrics": {"usage_rate": _ESTIMATE},
     "failure_modes": [
         {
             "mode": "silent_struggle",
-            "strength": 0.6,
+            "strength": 0.7,
             "share": 0.3,
-            "seats": 72,
+            "seats": 150,
             "shows": True,
-            "evidence": "33 % of sessions closed within 30 s",
+            "evidence": "shows at about 30% of about 150 seats in use; typically 45% of sessions in 28 days closed quickly with nothing completed",
+            "typical": ["45% of sessions in 28 days closed quickly with nothing completed"],
         }
     ],
 }
@@ -187,7 +188,7 @@ EXAMPLES: Mapping[str, Any] = {
     "Segments": {
         "organization": "acme",
         "as_of": "2026-06-01T00:00:00Z",
-        "data_until": {"m365_copilot": "2026-06-01T00:00:00Z"},
+        "data_until": {"m365_copilot": "2026-05-29T00:00:00Z"},
         "joined_people": 0,
         "is_simulated": False,
         "min_group_size": 10,
@@ -204,7 +205,7 @@ EXAMPLES: Mapping[str, Any] = {
     "AdoptionMetrics": {
         "organization": "acme",
         "as_of": "2026-06-01T00:00:00Z",
-        "data_until": {"m365_copilot": "2026-06-01T00:00:00Z"},
+        "data_until": {"m365_copilot": "2026-05-29T00:00:00Z"},
         "joined_people": 0,
         "is_simulated": False,
         "min_group_size": 10,
@@ -213,16 +214,16 @@ EXAMPLES: Mapping[str, Any] = {
         "metrics": {
             "usage_rate": {
                 "title": "Usage rate",
-                "unit": "share of seats",
+                "unit": "share",
                 "whole": _ESTIMATE,
                 "by": {"role": {"analyst": _ESTIMATE, "manager": None}},
             }
         },
         "retention": None,
-        "standings": {"in_use": 150, "silent": 60, "not_started": 30},
-        "published_segments": {"power": 30, "habitual": 50},
+        "standings": {"meaningful use": 120, "surface use only": 30, "no use any more": 60, "never used": 30},
+        "published_segments": {"power": 30, "habitual": 50, "novice": 70, "low": None},
         "recoverable_licences": 40,
-        "recoverable_a_year": {"EUR": 14_400.0},
+        "recoverable_a_year": {"EUR": 14400.0},
         "licences_by_tool": [
             {
                 "tool": "m365_copilot",
@@ -230,7 +231,7 @@ EXAMPLES: Mapping[str, Any] = {
                 "recoverable": 40,
                 "price_a_month": 30.0,
                 "currency": "EUR",
-                "recoverable_a_year": 14_400.0,
+                "recoverable_a_year": 14400.0,
             }
         ],
     },

@@ -543,6 +543,8 @@ def test_a_feature_without_words_says_nothing():
         ("quick_closes_1h", 1.0, "1 quick close within the hour"),
         ("workflows_28", 1.0, "1 distinct high-value workflow in 28 days"),
         ("active_days_7", 1.0, "active on 1 of 7 whole days"),
+        ("sessions_7", 1.0, "1 session in 7 days"),
+        ("surface_days_28", 1.0, "1 active day in 28 without meaningful use"),
     ],
 )
 def test_phrases(name, value, phrase):

@@ -74,7 +74,7 @@ def test_every_mode_that_shows_comes_with_its_evidence_and_what_to_do(overview):
 
 
 def test_licences_are_said_in_money_where_a_price_is_known(overview):
-    assert "worth <b>7,200 EUR a year</b>" in rollout_page(overview)
+    assert "worth about <b>7,200 EUR a year</b>" in rollout_page(overview)
     unpriced = tuple(replace(one, price=None) for one in overview.licences.tools)
     free = rollout_page(replace(overview, licences=replace(overview.licences, tools=unpriced)))
     assert "EUR" not in free
@@ -85,7 +85,7 @@ def test_every_tool_has_its_own_price_and_its_own_money(overview):
     m365, claude = overview.licences.tools
     tools = (m365, replace(claude, recoverable=20, price=Price(20.0, "USD")))
     page = rollout_page(replace(overview, licences=replace(overview.licences, tools=tools)))
-    assert "worth <b>7,200 EUR and 4,800 USD a year</b>" in page
+    assert "worth about <b>7,200 EUR and 4,800 USD a year</b>" in page
     assert "<tr><td>claude<td class='n'>40<td class='n'>20<td class='n'>20.00 USD<td class='n'>4,800 USD</tr>" in page
 
 
@@ -104,7 +104,8 @@ def test_it_says_that_there_was_work_only_where_work_is_seen(overview):
 def test_it_says_until_when_each_tools_data_reaches_and_how_many_are_joined(overview):
     page = rollout_page(overview)
     assert "m365_copilot: data until 2026-05-29 00:00 UTC; claude: data until 2026-01-02 00:00 UTC" in page
-    assert "40 people are joined across tools" in page
+    assert "About 40 people are joined across tools" in page
+    assert "withheld people" not in rollout_page(replace(overview, joined=None))
 
 
 def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview):
@@ -116,8 +117,8 @@ def test_switching_is_told_from_leaving_where_several_tools_are_loaded(overview)
 
 def test_what_is_withheld_is_said_to_be(overview):
     page = rollout_page(overview)
-    assert "2 more groups are withheld" in page
-    assert "No group of 10 people or more" in page
+    assert "Withheld: 2 more groups, small," in page
+    assert "No group may be shown: each has fewer than 10 people" in page
 
 
 def test_of_too_few_people_nothing_is_shown(overview):
@@ -125,6 +126,30 @@ def test_of_too_few_people_nothing_is_shown(overview):
         overview, whole=None, breakdowns=(), retention=None, cohorts={}, first_weeks=None, tickets=None, licences=None
     )
     assert "nothing is shown" in rollout_page(few)
+
+
+def test_few_recoverable_licences_are_a_sentence_too(overview):
+    few = replace(overview.licences, recoverable=None, idle=())
+    page = rollout_page(replace(overview, licences=few))
+    assert re.search(r"Of about 120 seats \([^)]*\), those of fewer than 15 people have been held", page)
+    assert "withheld of" not in page
+
+
+def test_the_tools_that_are_not_in_the_sum_are_named(overview):
+    assert "Not in the sum, for they would tell of few: claude." in rollout_page(overview)
+    m365, claude = overview.licences.tools
+    tools = (m365, replace(claude, recoverable=20, price=None))
+    page = rollout_page(replace(overview, licences=replace(overview.licences, tools=tools)))
+    assert "Without a price, and so not in the sum: claude." in page
+
+
+def test_where_nothing_may_be_said_there_is_no_empty_table(overview):
+    silent = replace(group("twelve"), seats=10, metrics=dict.fromkeys(overview.whole.metrics), findings=())
+    few = dict.fromkeys(overview.standings)
+    said = replace(overview, breakdowns=(Breakdown("team", (silent,), 0),), standings=few, published={"power": None})
+    page = rollout_page(replace(said, licences=None))
+    assert "Too few for a figure here: twelve (10 seats)." in page
+    assert "<table" not in page
 
 
 def test_what_is_not_reached_or_not_known_has_words(overview):

@@ -64,7 +64,7 @@ def reader(make_client: Callable[..., Any]) -> Any:
 
 def test_segments_say_where_it_stalls_and_what_to_do(reader: Any) -> None:
     answer = reader.get("/v1/segments")
-    said = Segments.model_validate_json(answer.content)
+    said = Segments.model_validate_json(answer.content, extra="forbid")
     assert (answer.status_code, said.is_simulated) == (200, True)
     assert MIDNIGHT - timedelta(days=1) < said.as_of <= MIDNIGHT  # or as far as the data reach
     assert said.whole is not None
@@ -78,7 +78,7 @@ def test_segments_say_where_it_stalls_and_what_to_do(reader: Any) -> None:
 
 
 def test_adoption_metrics_come_with_interval_and_count(reader: Any) -> None:
-    said = AdoptionMetrics.model_validate_json(reader.get("/v1/metrics/adoption?by=function").content)
+    said = AdoptionMetrics.model_validate_json(reader.get("/v1/metrics/adoption?by=function").content, extra="forbid")
     rate = said.metrics["usage_rate"].whole
     assert rate is not None
     assert rate.value is not None
