@@ -1025,6 +1025,26 @@ def test_the_exit_status_of_monitor_is_the_worst_finding(
     assert Path(re.findall(r"Report: (\S+)", ran.out.replace("\n", ""))[0]).is_file()
 
 
+def test_monitor_every_so_often_tries_again_after_a_run_that_could_not_be_made_until_it_is_stopped(
+    tmp_path: Path,
+) -> None:
+    with start(tmp_path / "home", "monitor", "--every", "1s") as running:
+        assert running.stderr is not None
+        said = "".join(running.stderr.readline() for _ in range(6))
+        running.send_signal(signal.SIGTERM)
+        rest = running.communicate(timeout=60)[1]
+    assert (said + rest).count("No run at ") >= 2
+    assert "no model has been promoted" in said
+    assert running.returncode == BAD_INPUT
+
+
+@pytest.mark.parametrize("every", ["1", "h", "0m", "1.5h", "-1h"])
+def test_a_pause_that_cannot_be_read_is_refused_in_a_sentence(every: str, tmp_path: Path) -> None:
+    ran = run(tmp_path / "home", "monitor", f"--every={every}")
+    assert ran.status == BAD_INPUT
+    assert "expected a whole number and s, m, h or d" in ran.sentence
+
+
 # ---------------------------------------------------------------- serve
 
 
