@@ -260,7 +260,8 @@ def policy_page(run: Run | None) -> str:
     ]
     return shell(
         "Policy",
-        f"{_cards(cards)}<h2>By intervention</h2><p class='soft'>Intervals hold whenever one looks. Effects are seats kept per "
+        f"{_cards(cards)}<p class='soft'>Intervals of both gains: 95 % for one look.</p><h2>By intervention</h2>"
+        "<p class='soft'>Intervals hold whenever one looks. Effects are seats kept per "
         "1 000 against doing nothing, by doubly robust scores.</p>"
         + _table(("Intervention", "Decisions", "Kept", "Effect"), arms, numbers=(1, 2, 3))
         + "<h2>Support</h2>"
