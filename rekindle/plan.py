@@ -194,6 +194,8 @@ def _capacities(texts: list[str]) -> dict[str, int]:
     for text in texts:
         name, equals, number = text.partition("=")
         if not (equals and name and number.isdigit()):
-            raise ValueError(f"--capacity: expected intervention=uses, such as peer_champion=20, came {text!r}")
+            raise ValueError(
+                f"--capacity: expected intervention=uses, uses a whole number from 0, such as peer_champion=20, came {text!r}"
+            )
         found[name] = int(number)
     return found

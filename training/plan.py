@@ -69,11 +69,13 @@ def solve_plan(
     floors = epsilon * share * allowed / allowed.sum(axis=1, keepdims=True)
     capped = np.flatnonzero(np.isfinite(caps) & (caps > 0))
     marginals, prices = _solve(values, allowed, floors, caps, capped)
-    for position in np.flatnonzero(share < 1).tolist():
+    for position in np.flatnonzero((share < 1) & (caps > 0)).tolist():  # of those without any it has been said
         notes.append(
             f"{arms[position]} is too scarce for the floor of exploration: it is explored with {share[position]:.1%} of it"
         )
-    if not allowed[:, 1:].any():
+    if len(arms) == 1:
+        notes.append(f"there is no intervention but {arms[0]!r}: all seats are left alone")
+    elif not allowed[:, 1:].any():
         notes.append("every intervention is exhausted or not eligible: all seats are left alone")
     return Plan(
         arms=tuple(arms),

@@ -111,12 +111,14 @@ def test_with_everything_exhausted_all_are_left_alone_and_the_plan_says_so() -> 
 
     assert (round_plan(plan, rng) == 0).all()
     assert any("left alone" in note for note in plan.notes)
+    assert not any("too scarce" in note for note in plan.notes)  # there is none, which is said of each by itself
 
 
 def test_one_arm_only_is_a_plan() -> None:
     plan = solve_plan(("none",), np.zeros((3, 1)), np.ones((3, 1), bool), {}, epsilon=0.1)
 
     assert plan.marginals.tolist() == [[1.0]] * 3
+    assert plan.notes == ("there is no intervention but 'none': all seats are left alone",)
 
 
 @pytest.mark.parametrize(
