@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -113,9 +113,9 @@ def _home(given: Path | None) -> Iterator[Path]:
 
 def _seats_of(home: Path) -> list[str]:
     log = EventLog(f"sqlite:///{home / 'log.db'}")
-    found: list[str] = log.seats().column("seat_id").to_pylist()
+    seats, tomorrow = log.seats().to_pylist(), datetime.now(UTC) + timedelta(days=1)
     log.close()
-    return found
+    return [seat["seat_id"] for seat in seats if seat["removed_at"] is None or seat["removed_at"] > tomorrow]
 
 
 if __name__ == "__main__":
