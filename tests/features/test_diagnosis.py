@@ -165,7 +165,7 @@ def test_batch_and_single_diagnosis_agree():
     ("mode", "words"),
     [
         (MODE.ONE_SHOT_TRAINING, "last training 80 days before the data ends, 1 training so far, 20 days from training to the first use"),
-        (MODE.NO_ROLE_USE_CASES, "6 meaningful uses in 28 days, 1 distinct high-value workflows in 28 days, 30% of assisted tasks were high-value ones"),
+        (MODE.NO_ROLE_USE_CASES, "6 meaningful uses in 28 days, 1 distinct high-value workflow in 28 days, 30% of assisted tasks were high-value ones"),
         (MODE.SURFACE_USE, "active on 15 of 28 whole days, 0% of assisted tasks were high-value ones, 12 active days in 28 without meaningful use"),
         (MODE.SILENT_STRUGGLE, "70% of sessions in 28 days closed quickly with nothing completed, 4 failures in 28 days, 9 sessions in a row with nothing completed"),
         (MODE.COMPLEXITY, "0.4 help lookups per session, 1 ticket in 28 days, 5% of prompts were another try"),
