@@ -42,7 +42,7 @@ from features.store import FeatureStore, OnlineRow
 from features.tools import load_tools
 from features.touched import CLAIM
 
-PORT = 3917
+PORT = int(os.environ.get("REKINDLE_PORT", "3917"))
 URL = f"http://127.0.0.1:{PORT}"
 WATCH_EVERY = 40
 SENDERS = 8

@@ -1,9 +1,9 @@
 """Workers killed at random in the middle of building features: how many, what it costs, whether every bit is right.
 
-    python benchmarks/bench_kills.py [--size 20000x120] [--workers 2] [--every 4] [--block 500] [--folder FOLDER]
+    python benchmarks/bench_kills.py [--size 20000x120] [--workers 2] [--every 4] [--kills 10] [--block 500] [--folder FOLDER]
 
 The same archive is built twice on local workers, once left alone and once with a SIGKILL for a worker chosen at random
-about every so many seconds; the blocks are compared byte for byte. Then the caller itself is killed in the middle, and the
+about every so many seconds (a process that starts needs some of them before it gets anything done); the blocks are compared byte for byte. Then the caller itself is killed in the middle, and the
 same build goes on.
 """
 
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--size", default="20000x120")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--every", type=float, default=4, help="seconds between kills, on average")
+    parser.add_argument("--kills", type=int, default=10, help="at most")
     parser.add_argument("--block", type=int, default=500, help="seats of a block")
     parser.add_argument("--folder", type=Path, help="keep the archive here, and use one that is there")
     arguments = parser.parse_args()
@@ -71,9 +72,11 @@ def _built(
 
         def kill() -> None:
             while every is not None and not done.wait(choice.uniform(0.5 * every, 1.5 * every)):
-                nannies = cluster.client.cluster.workers.values()
-                alive = [nanny.pid for nanny in nannies if nanny.pid and nanny.status.name == "running"]
-                if alive:
+                there = cluster.client.scheduler_info(n_workers=-1)["workers"]  # one that starts is left to begin
+                alive = [
+                    nanny.pid for nanny in cluster.client.cluster.workers.values() if nanny.worker_address in there
+                ]
+                if alive and len(killed) < arguments.kills:
                     killed.append(choice.choice(alive))
                     os.kill(killed[-1], signal.SIGKILL)
 

@@ -209,6 +209,15 @@ def stopped(events: pa.Table, at: datetime, days: int) -> pa.Table:
     return events.filter(pc.invert(is_lost))
 
 
+def days_lost(events: pa.Table, at: datetime, days: int, every: int) -> pa.Table:
+    """The usage of one day in `every` is lost since then, that of the other days is whole."""
+    since = int((at - timedelta(days=days)).timestamp() * 1e6)
+    occurred = events.column("occurred_at").cast(pa.int64()).to_numpy()
+    is_usage = pc.equal(events.column("source"), "simulated:usage").to_numpy()
+    is_lost = is_usage & (occurred >= since) & (occurred // MICROSECONDS_PER_DAY % every == 0)
+    return events.filter(pa.array(~is_lost))
+
+
 def department(current: pl.DataFrame, young: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """A new department of a sixth of the seats, four to six weeks with the tool, whose role no seat had before."""
     new = young.sample(min(current.height // 5, young.height), seed=int(rng.integers(2**31)))
@@ -225,6 +234,8 @@ PLANTS: dict[str, tuple[str, ...]] = {  # which monitors may name it
     "prompts doubled, 28 days ago": ("feature_drift",),
     "session length in minutes, 7 days ago": ("feature_drift",),
     "new department": ("unseen_categories",),
+    "usage of every other day lost, 14 days": ("feature_drift", "missing_values"),
+    "usage of every fourth day lost, 14 days": ("feature_drift", "missing_values"),
 }
 
 
@@ -243,6 +254,8 @@ def planted(
         yield f"prompts doubled, {days} days ago", served(double_prompts(found.events, at, days + 2)), sources
     yield "session length in minutes, 7 days ago", served(minutes_for_seconds(found.events, at, 9)), sources
     yield "new department", department(served(found.events), young, np.random.default_rng(seed)), sources
+    for every, name in ((2, "other"), (4, "fourth")):
+        yield f"usage of every {name} day lost, 14 days", served(days_lost(found.events, at, 16, every)), sources
 
 
 Record = dict[str, Any]  # Any: a line of JSON, one window that was judged

@@ -1,19 +1,20 @@
 """How often the monitors of outcomes alarm where nothing is wrong, over time, and whether they find what is. Simulated.
 
-    python benchmarks/bench_monitoring_outcomes.py [--streams 400] [--first-seed 1]
+    python benchmarks/bench_monitoring_outcomes.py [--streams 400] [--first-seed 1] [--keep FILE]
 
 A stream of decisions: teams that share a mood, three interventions drawn with logged probabilities that follow what moves the
-outcome, none with an effect; the monitors look after every 250 of 3 000 matured decisions. Beside it 3 000 served scores of 500
-people with exactly the risk that was told, the labels of one person hanging together. Planted: an intervention that loses ten
-seats in a hundred; decisions of which a tenth of one intervention is lost; risks told ten in a hundred too low; the same for one
-role only. An alarm is a finding above info.
+outcome, none with an effect; the monitors look after every 250 of 3 000 matured decisions. Beside it, at each look, 3 000 other
+served scores of 500 people with exactly the risk that was told, the labels of one person hanging together. Planted, each in several
+sizes and judged once, after 3 000 decisions or scores: an intervention that loses seats; draws of one intervention that are lost;
+risks told too low, for all or for one role of five. An alarm is a finding above info.
 """
 
 import argparse
-import time
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,47 +121,90 @@ def looks(data: DecisionData, window: Window) -> Iterator[set[str]]:
         yield alarms(Truth(policy=policy_of(data.take(np.arange(n)))), window)
 
 
+def judged(seed: int, window: Window, auc_at_training: float, **changes: Any) -> set[str]:
+    """What is said of 3 000 served scores. changes: of `scores`. Any: the numbers and names that it takes."""
+    return alarms(truth_of(scores(seed, **changes), auc_at_training), window)
+
+
+# By what was planted: which monitor should name it, and what it says after the last decision or score.
+PLANTED: dict[str, tuple[str, Callable[[int, Window, float], set[str]]]] = {
+    **{
+        f"an intervention that loses {harm:.0%} of its seats": (
+            "interventions",
+            lambda seed, window, _, harm=harm: alarms(Truth(policy=policy_of(stream(seed, harm=harm))), window),
+        )
+        for harm in (0.10, 0.20, 0.30)
+    },
+    **{
+        f"{lost:.0%} of the draws of one intervention are lost": (
+            "sample_ratio",
+            lambda seed, window, _, lost=lost: alarms(Truth(policy=policy_of(stream(seed, lost=lost))), window),
+        )
+        for lost in (0.10, 0.20, 0.30)
+    },
+    **{
+        f"risks told {100 * low:.0f} in a hundred too low": (
+            "calibration", lambda seed, window, auc_then, low=low: judged(seed, window, auc_then, low_by=low),
+        )
+        for low in (0.05, 0.10)
+    },
+    **{
+        f"risks of one role of five told {100 * low:.0f} in a hundred too low": (
+            "fairness",
+            lambda seed, window, auc_then, low=low: judged(seed, window, auc_then, low_by=low, low_for="writer"),
+        )
+        for low in (0.20, 0.30, 0.40)
+    },
+}  # fmt: skip
+
+
+Record = dict[str, Any]  # Any: a line of JSON, one stream
+
+
+def record(seed: int, window: Window, auc_at_training: float) -> Record:
+    """By look the monitors that alarm on the unchanged stream; by plant those that alarm on the changed one."""
+    unchanged = [
+        sorted(said | judged(100_000 * number + seed, window, auc_at_training))
+        for number, said in enumerate(looks(stream(seed), window))
+    ]
+    found = {name: sorted(made(seed, window, auc_at_training)) for name, (_, made) in PLANTED.items()}
+    return {"seed": seed, "unchanged": unchanged, "found": found}
+
+
+def told(records: Sequence[Record]) -> str:
+    """What came out, of all streams that were judged."""
+    said = [look for one in records for look in one["unchanged"]]
+    loud = sum(map(bool, said))
+    low, high = stats.binomtest(loud, len(said)).proportion_ci(method="exact")
+    ever = Counter(monitor for one in records for monitor in set().union(*one["unchanged"]))
+    lines = [
+        f"unchanged: {loud} of {len(said)} looks alarmed ({loud / len(said):.2%}, 95 % interval {low:.2%} to {high:.2%}) "
+        f"{dict(Counter(monitor for look in said for monitor in look))}",
+        f"  streams of {len(records)} in which somebody who looks every {LOOK_EVERY} decisions was ever alarmed: {dict(ever)}",
+    ]
+    for name, (monitor, _) in PLANTED.items():
+        found = sum(monitor in one["found"][name] for one in records)
+        lines.append(f"{name}: found in {found} of {len(records)} ({found / len(records):.0%})")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--streams", type=int, default=400)
     parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a file of JSON lines: streams that are in it are not made again")
     wanted = parser.parse_args()
-    started, window = time.perf_counter(), no_window()
+    window, model = no_window(), scores(0)
+    auc_at_training = float(auc(model.label, model.risk, np.ones((1, len(model.label))))[0])
+    kept = [json.loads(line) for line in wanted.keep.open()] if wanted.keep and wanted.keep.exists() else []
     seeds = range(wanted.first_seed, wanted.first_seed + wanted.streams)
-    told = scores(0)
-    auc_at_training = float(auc(told.label, told.risk, np.ones((1, len(told.label))))[0])
-
-    def judged(seed: int, **changes: Any) -> set[str]:  # Any: the numbers and names that `scores` takes
-        return alarms(truth_of(scores(seed, **changes), auc_at_training), window)
-
-    runs, loud, ever = 0, Counter[str](), Counter[str]()
-    for seed in seeds:
-        said = [
-            monitors | judged(100_000 * number + seed) for number, monitors in enumerate(looks(stream(seed), window))
-        ]
-        runs += len(said)
-        loud.update(monitor for one in said for monitor in (*one, *(["any"] if one else [])))
-        ever.update(set().union(*said))
-    print(f"unchanged: {loud.pop('any', 0)} of {runs} looks alarmed {dict(loud)}", flush=True)
-    print(
-        f"  streams in which somebody who looks every {LOOK_EVERY} decisions was ever alarmed: {dict(ever)} of {len(seeds)}"
-    )
-    planted: dict[str, tuple[str, Callable[[int], set[str]]]] = {
-        "an intervention that loses ten seats in a hundred": (
-            "interventions", lambda seed: alarms(Truth(policy=policy_of(stream(seed, harm=0.10))), window),
-        ),
-        "a tenth of the draws of one intervention is lost": (
-            "sample_ratio", lambda seed: alarms(Truth(policy=policy_of(stream(seed, lost=0.10))), window),
-        ),
-        "risks told ten in a hundred too low": ("calibration", lambda seed: judged(seed, low_by=0.10)),
-        "risks of one role told twenty in a hundred too low": (
-            "fairness", lambda seed: judged(seed, low_by=0.20, low_for="writer"),
-        ),
-    }  # fmt: skip
-    for name, (monitor, made) in planted.items():
-        found = sum(monitor in made(seed) for seed in seeds)
-        print(f"{name}: found in {found} of {len(seeds)} ({found / len(seeds):.0%})", flush=True)
-    print(f"{time.perf_counter() - started:.0f} s")
+    records = [one for one in kept if one["seed"] in seeds]
+    for seed in sorted(set(seeds) - {one["seed"] for one in records}):
+        records.append(record(seed, window, auc_at_training))
+        if wanted.keep:
+            with wanted.keep.open("a") as file:
+                file.write(json.dumps(records[-1]) + "\n")
+    print(told(records))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The risk model on a simulated rollout, beside what the simulator itself knows; how long a fit and a million scores take.
 
-    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--why] [--million]
+    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--why] [--million] [--million-only]
 
 Every figure is of simulated data. Trained on what was known at the cut, judged on later snapshots: of everyone, and of a third
 of the people, who are left out of training. Labels that an intervention left standing are weighted by the inverse of their
@@ -202,9 +202,8 @@ def judge(rollout: Rollout, *, with_why: bool = False) -> Scorer:
     return fitted.scorer
 
 
-def million(scorer: Scorer, rollout: Rollout) -> None:
-    """A million rows of features from Parquet to Parquet on two threads."""
-    _, features, _ = world(rollout)
+def million(scorer: Scorer, features: pl.DataFrame) -> None:
+    """A million rows of features, these repeated, from Parquet to Parquet on two threads."""
     wanted = features.select("seat_id", "as_of", *(feature.name for feature in FEATURES))
     is_in_use = wanted.filter(pl.col("meaningful_28") > 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -228,13 +227,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
     parser.add_argument("--million", action="store_true", help="also score a million seats")
     parser.add_argument(
+        "--million-only", action="store_true", help="score a million seats with a model of these, and judge nothing"
+    )
+    parser.add_argument(
         "--why", action="store_true", help="also say what would be gained by knowing what no source shows"
     )
     arguments = parser.parse_args()
+    if arguments.million_only:
+        rollout = Rollout(seats=arguments.seats, days=arguments.days, seed=arguments.seeds[-1])
+        by_stratum, features, _ = world(rollout)
+        split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
+        fitted = fit(split.past, elsewhere=split.past_elsewhere, seed=7)
+        print(f"{fitted.scorer.method}, {fitted.trees} trees, calibration {fitted.scorer.calibrator.kind}", flush=True)
+        million(fitted.scorer, features)
+        return
     for seed in arguments.seeds:
         scorer = judge(Rollout(seats=arguments.seats, days=arguments.days, seed=seed), with_why=arguments.why)
     if arguments.million:
-        million(scorer, Rollout(seats=2_000, days=arguments.days, seed=arguments.seeds[-1]))
+        _, features, _ = world(Rollout(seats=2_000, days=arguments.days, seed=arguments.seeds[-1]))
+        million(scorer, features)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import httpx
 
 ATTEMPTS = 4
 AT_A_TIME = 1_000
+LATER = frozenset({429, 502, 503, 504})  # and 409 with Retry-After: the first try is still being answered
 
 
 class RekindleError(Exception):
     """What the service answered instead: its problem (RFC 9457), with the fields that are wrong."""
 
     def __init__(self, problem: Mapping[str, Any]) -> None:
-        super().__init__(f"{problem['status']} {problem['title']}: {problem['detail']}")
+        super().__init__(f"{problem['status']} {problem['title']}: {problem.get('detail', '')}")
         self.problem = problem
 
 
@@ -63,6 +64,10 @@ class Client:
         """The receipt."""
         return self._call("GET", f"/v1/decisions/{decision_id}")
 
+    def react(self, decision_id: str, stage: str) -> dict[str, Any]:
+        """The person was `delivered` the step, has `seen`, `accepted` or `dismissed` it."""
+        return self._call("POST", f"/v1/decisions/{decision_id}/reactions", json={"stage": stage})
+
     def _call(self, method: str, path: str, *, items: bool = False, **fields: Any) -> dict[str, Any]:
         """The answer. items: a batch of which no item could be answered is an answer, too."""
         headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
@@ -75,11 +80,21 @@ class Client:
                     raise
                 time.sleep(0.2 * 2**attempt)
                 continue
-            if answer.status_code in (429, 503) and not is_last:
-                time.sleep(float(answer.headers.get("Retry-After", 1)))
+            waits = answer.headers.get("Retry-After")
+            if not is_last and (answer.status_code in LATER or (answer.status_code == 409 and waits)):
+                time.sleep(float(waits or 1))
                 continue
-            document: dict[str, Any] = answer.json()
+            document = _document(answer)
             if answer.is_success or (items and "items" in document):
                 return document
             break
         raise RekindleError(document)
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    """What was answered; a problem where something on the way answered in a form of its own."""
+    try:
+        document: dict[str, Any] = answer.json()
+    except ValueError:
+        return {"status": answer.status_code, "title": answer.reason_phrase, "detail": "not the service's own answer"}
+    return document

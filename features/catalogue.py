@@ -46,6 +46,7 @@ from features.interventions import FailureMode
 from features.peers import Around
 
 MISSING_CATEGORY = ""
+UNTOLD = "no source is known to tell it"
 ENGINE_VERSION = "6"  # raise it when a shared definition below changes what features mean
 FIRST_WEEKS_DAYS = 14
 VOICE_HALF_LIFE_WEEKS = 2  # our choice: a complaint counts half after two weeks
@@ -177,6 +178,13 @@ class Feature:
             if unseen is not None:
                 values = np.where(unseen, np.nan, values)
         return values
+
+    @property
+    def why_missing(self) -> str:
+        """What it means that a value is missing: by itself, or because no source can tell what it needs."""
+        if not self.needs:
+            return self.missing
+        return UNTOLD if self.missing == "never" else f"{self.missing}, or {UNTOLD}"
 
     @property
     def dtype(self) -> str:
@@ -642,7 +650,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("assisted_share_28", _G.DEPTH, "share", "Task completion rate on AI-assisted workflows: of the completions of high-value workflows in 28 days, guided ones left out, those with AI.", _assisted_share(D28), missing=_NO_TASK, mode=_MODE.WRONG_METRIC, says="{:%} of the high-value tasks in 28 days were completed with AI", needs=(Kind.TASK, Kind.WORK)),
     Feature("assisted_share_56", _G.DEPTH, "share", "Task completion rate on AI-assisted workflows: of the completions of high-value workflows in 56 days, guided ones left out, those with AI.", _assisted_share(D56), missing=_NO_TASK, needs=(Kind.TASK, Kind.WORK)),
     Feature("assisted_trend", _G.DEPTH, "-1 to 1", "Task completion rate on AI-assisted workflows in 14 days less that of the 28 days before.", _assisted_trend, missing="in either window no high-value workflow completed, or none without AI ever seen", says="share of high-value tasks completed with AI changed by {}", window="42 days", needs=(Kind.TASK, Kind.WORK)),
-    Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="seat younger than 14 days without one", mode=_MODE.ONE_SHOT_TRAINING, window="first 14 days", needs=(_MEANINGFUL,)),
+    Feature("no_meaningful_first_14", _G.DEPTH, "0 or 1", "No meaningful use in the first 14 days of the seat.", _no_early_meaningful_use, missing="without one: seat younger than 14 days, or what tells of it began too late to have seen them", mode=_MODE.ONE_SHOT_TRAINING, window="first 14 days", needs=(_MEANINGFUL,)),
     Feature("surface_days_28", _G.DEPTH, "days", "Days of use in 28 days where none of it was meaningful, else 0.", _surface_days, mode=_MODE.SURFACE_USE, says="{} active days in 28 without meaningful use", needs=(_USES, _MEANINGFUL)),
     # friction
     Feature("quick_close_share_7", _G.FRICTION, "share", "Sessions of known length in 7 days that were closed quickly with nothing completed.", share(QUICK_CLOSES, SESSIONS_MEASURED, D7), missing="no session of known length in 7 days", mode=_MODE.SILENT_STRUGGLE, says="{:%} of sessions in 7 days closed quickly with nothing completed", needs=(Kind.SESSION,)),
@@ -756,14 +764,20 @@ def is_about_few(feature: Feature, row: Mapping[str, float]) -> bool:
 
 def say(feature: Feature, value: float) -> str:
     """The feature's value as a phrase for people, or an empty text where it has none."""
-    if not feature.says or value != value:
-        return ""
-    if "{:%}" in feature.says:
-        return feature.says.replace("{:%}", f"{value:.0%}")
+    return "" if not feature.says or value != value else fill_in(feature.says, value)
+
+
+def fill_in(phrase: str, value: float) -> str:
+    """The phrase with the value in place of its `{}` or `{:%}`. value: not missing."""
+    if "{:%}" in phrase:
+        return phrase.replace("{:%}", f"{value:.0%}")
     value = round(value, 1) + 0.0 if abs(value) < 10 else value  # no minus zero
     number = f"{value:.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
-    said = feature.says.replace("{}", number)
-    return re.sub(r"\b1 ((?:(?!in )[\w-]+ ){0,2}?\w+[^\Ws])s\b", r"1 \1", said, count=1) if number == "1" else said
+    said = phrase.replace("{}", number)
+    return _ONE_OF_MANY.sub(r"1 \1", said, count=1) if number == "1" else said
+
+
+_ONE_OF_MANY = re.compile(r"\b1 ((?:(?!in )[\w-]+ ){0,2}?\w+[^\Ws])s\b")
 
 
 def _told_by(feature: Feature) -> str:

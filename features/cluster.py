@@ -16,7 +16,7 @@ import dask
 import pyarrow as pa
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
-from distributed.scheduler import NoValidWorkerError
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (docs/scaling.md)
 ATTEMPTS = 6  # our choice: a block whose workers died so often kills them
@@ -85,7 +85,7 @@ class Cluster:
         for attempt in range(ATTEMPTS):
             try:
                 result: Result = future.result()
-            except (KilledWorker, NoValidWorkerError) as error:
+            except (KilledWorker, NoValidWorkerError, NoWorkerError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise MemoryError(
                         f"a block ended its worker {ATTEMPTS} times over: give workers more memory, or take smaller blocks"

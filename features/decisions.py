@@ -91,10 +91,20 @@ class Decision:
         """The decision that `document` described. Raises ValueError for one that cannot be."""
         given = dict(document)
         for name in ("decided_at", "as_of", "expires_at"):
-            given[name] = None if given.get(name) is None else datetime.fromisoformat(given[name])
+            given[name] = None if given.get(name) is None else _instant(name, given[name])
         given["features"] = tuple(float("nan") if value is None else value for value in given.get("features", ()))
         given["categories"] = tuple(given.get("categories", ()))
         return Decision(**given)
+
+
+def _instant(name: str, text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{name}: expected an instant such as 2026-06-01T06:00:00+00:00, came {text!r}") from None
+    if instant.tzinfo is None:
+        raise ValueError(f"{name}: expected an instant with its offset from UTC, came {text!r}")
+    return instant
 
 
 def _plain(value: Any) -> Any:

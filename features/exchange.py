@@ -147,9 +147,15 @@ def _of_vw(line: str) -> tuple[dict[str, Any], float]:
     if not isinstance(event, dict) or not isinstance(event.get("rekindle"), dict):
         raise ValueError("expected an object with `rekindle`, as the export writes it")
     arms = [action["intervention"]["id"] for action in event["c"]["_multi"]]
+    if not len(event["a"]) == len(event["p"]) == len(arms):
+        raise ValueError(
+            f"a, p: expected one of each for the {len(arms)} interventions, came {len(event['a'])} and {len(event['p'])}"
+        )
     chances = {arms[number - 1]: chance for number, chance in zip(event["a"], event["p"], strict=True)}
     document = dict(event["rekindle"])
     kept = document.pop("kept")
+    if kept not in (None, 0, 1):
+        raise ValueError(f"kept: expected 0, 1 or null, came {kept!r}")
     document |= {"probabilities": {arm: chances[arm] for arm in arms}, "intervention": arms[event["_labelIndex"]]}
     return document, math.nan if kept is None else float(kept)
 
@@ -186,11 +192,13 @@ def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float]:
         return found
 
     chances = numbers(_PROBABILITY)
-    chosen, told = row["intervention"], float(row["propensity_score"] or 0)
+    chosen, told = row["intervention"], _number(row, "propensity_score")
     if chosen in chances and chances[chosen] != told:
         raise ValueError(f"propensity_score: {told} is not {_PROBABILITY}{chosen}, {chances[chosen]}")
-    numeric = int(row.get("numeric_features") or 0)
+    numeric = int(_number(row, "numeric_features"))
     values = [value for name, value in row.items() if name is not None and name.startswith(_FEATURE)]
+    if not 0 <= numeric <= len(values):
+        raise ValueError(f"numeric_features: expected at most the {len(values)} columns there are, came {numeric}")
     if row["click"] not in ("", "0", "1"):
         raise ValueError(f"click: expected 0, 1 or nothing, came {row['click']!r}")
     document = {
@@ -206,6 +214,14 @@ def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float]:
         "categories": values[numeric : numeric + len(CATEGORIES)] if numeric else [],
     }
     return document, math.nan if row["click"] == "" else float(row["click"])
+
+
+def _number(row: Mapping[str, str], name: str) -> float:
+    """The number in the column, 0 where there is none."""
+    try:
+        return float(row.get(name) or 0)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number, came {row[name]!r}") from None
 
 
 def _read(

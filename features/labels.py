@@ -118,7 +118,7 @@ def label_snapshots(
     uses, opportunities = (_timeline(judged, mask, seats=frame.height) for mask in ("is_meaningful", "is_opportunity"))
     start = _first_unused_window(uses, seat, as_of, silence)
     has_opportunity = opportunities.before(seat, start + silence) > opportunities.before(seat, start)
-    observed, reason = _observed_until(judged, at, frame, sources)
+    observed, reason = _observed_until(judged, at, frame, sources, tools)
     is_observed = start + silence <= observed
     is_silent = is_observed & has_opportunity
     known = np.where(is_observed, np.where(has_opportunity, start, start - 1), observed - silence)
@@ -205,27 +205,56 @@ def _first_unused_window(uses: _Timeline, seat: Integers, as_of: Integers, silen
     return start
 
 
+def _tells_use(source: Source, tools: Mapping[str, ToolProfile]) -> bool:
+    profile = tools.get(source.tool)
+    return profile is not None and any(kind in profile.meaningful_kinds for _, kind in source.known_kinds)
+
+
 def _observed_until(
-    judged: pl.DataFrame, at: pl.DataFrame, seats: pl.DataFrame, sources: Sequence[Source]
+    judged: pl.DataFrame,
+    at: pl.DataFrame,
+    seats: pl.DataFrame,
+    sources: Sequence[Source],
+    tools: Mapping[str, ToolProfile],
 ) -> tuple[Integers, np.ndarray]:
-    """(n,) instant up to which each snapshot's seat is observed under `none`, and (n,) why it ends there."""
+    """(n,) instant up to which each snapshot's seat is observed under `none`, and (n,) why it ends there.
+
+    That is where the slowest of the sources that told of the seat ends. Where none of them told of meaningful use of it,
+    those must have reached as far that can tell of any; where none can, no silence is known.
+    """
     complete = pl.DataFrame(
-        [(s.organization, s.tool, s.source, to_microseconds(s.watermark - s.lag)) for s in sources],
-        schema={"organization": pl.String, "tool": pl.String, "source": pl.String, "complete": pl.Int64},
+        [
+            (s.organization, s.tool, s.source, to_microseconds(s.watermark - s.lag), _tells_use(s, tools))
+            for s in sources
+        ],
+        schema={
+            "organization": pl.String,
+            "tool": pl.String,
+            "source": pl.String,
+            "complete": pl.Int64,
+            "tells_use": pl.Boolean,
+        },
         orient="row",
     )
     feeds = (
         judged.filter(pl.col("is_meaningful") | pl.col("is_opportunity"))
-        .select("seat", "organization", "tool", "source")
-        .unique()
+        .group_by("seat", "organization", "tool", "source")
+        .agg(pl.col("is_meaningful").any())
     )
-    own = feeds.join(complete, on=["organization", "tool", "source"]).group_by("seat").agg(pl.col("complete").min())
-    usual = complete.group_by("organization", "tool").agg(pl.col("complete").max().alias("usual"))
+    own = (
+        feeds.join(complete, on=["organization", "tool", "source"])
+        .group_by("seat")
+        .agg(pl.col("complete").min(), pl.col("is_meaningful").any())
+    )
+    usual = complete.filter("tells_use").group_by("organization", "tool").agg(pl.col("complete").max().alias("usual"))
+    told = (
+        pl.when(pl.col("is_meaningful").fill_null(False)).then(pl.lit(FAR)).otherwise(pl.col("usual").fill_null(-FAR))
+    )
     ends = (
         seats.select("seat", "organization", "tool")
         .join(own, on="seat", how="left")
         .join(usual, on=["organization", "tool"], how="left")
-        .select("seat", pl.coalesce("complete", "usual", pl.lit(-FAR)).alias("complete"))
+        .select("seat", pl.min_horizontal("complete", told).alias("complete"))
     )
     data_end = at.select("row", "seat").join(ends, on="seat", how="left").sort("row")["complete"].to_numpy()
     removed = at["removed_at"].cast(pl.Int64).fill_null(FAR).to_numpy()

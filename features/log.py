@@ -37,7 +37,7 @@ from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.sources import Source as Source  # the log gives them out: they can be had from here, too
 from features.sources import advance_sources, read_sources
-from features.sqlite import AT_ONCE, Disk, is_busy, listen
+from features.sqlite import AT_ONCE, Disk, empty_wal, file_of, is_busy, listen
 from features.tombstones import PERSONAL, erased, erasures
 from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
@@ -167,11 +167,12 @@ class EventLog:
         # SQLite has one writer at a time; who comes second sleeps and polls there, while here it is woken
         self._turn: AbstractContextManager[object] = nullcontext()
         self._writer, self._disk = self._engine, Disk(None)  # PostgreSQL syncs by itself
-        if self._is_sqlite:
-            self._turn, self._disk = threading.Lock(), Disk(self._engine.url.database)
-            self._writer = _engine_of(url) if self._disk.is_there else self._engine  # in memory each engine has its own
-            listen(self._engine, self._writer)
         try:
+            if self._is_sqlite:
+                file = file_of(self._engine)
+                self._turn, self._disk = threading.Lock(), Disk(file, empty=lambda: empty_wal(self._engine))
+                self._writer = self._engine if file is None else _engine_of(url)  # in memory each engine has its own
+                listen(self._engine, self._writer)
             self._migrate()
             this = (datetime.now(UTC).year, datetime.now(UTC).month)
             for table in () if self._is_sqlite else PARTITIONED:
@@ -184,6 +185,7 @@ class EventLog:
         """Give back every connection."""
         self._engine.dispose()
         self._writer.dispose()
+        self._disk.close()
 
     @property
     def database(self) -> Database:
@@ -767,7 +769,11 @@ class EventLog:
 def _engine_of(url: str) -> sa.Engine:
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
-        return sa.create_engine(address)
+        if not address.database or address.database == ":memory:":
+            return sa.create_engine(address)
+        return sa.create_engine(
+            address, pool_use_lifo=True
+        )  # few connections are warm, and each has a cache of its own
     # a connection that an outage broke is found out before it is used: the log heals by itself
     waits = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_SECONDS}
     return sa.create_engine(address, pool_pre_ping=True, connect_args=waits)

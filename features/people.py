@@ -14,6 +14,8 @@ from features.catalogue import BY_NAME, CATEGORIES, MISSING_CATEGORY
 from features.database import Database
 from features.events import organization_of
 from features.instants import to_microseconds
+from features.objections import objected
+from features.objections import table as _objections
 from features.postgres import PARTITIONED, drop_months
 from features.store import FeatureStore
 from features.tombstones import bury
@@ -39,12 +41,6 @@ _audit = _table("audit", "seat_id", "at")
 _answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body")
 _deliveries = _table("deliveries", "seat_id", "created_at", "state")
 _told = _table("told", "seat_id")
-_objections = _table("objections", "person_id", "objected_at")
-
-
-_OBJECTED = sa.select(_objections.c.person_id).where(
-    _objections.c.person_id.in_(sa.bindparam("persons", expanding=True))
-)
 
 
 @dataclass(frozen=True)
@@ -109,11 +105,7 @@ class People:
     def has_objected(self, person_ids: Collection[str]) -> frozenset[str]:
         """Those of the persons who objected to decisions."""
         with self._database.read() as connection:
-            return frozenset(
-                person
-                for chunk in _chunks(person_ids)
-                for person in connection.execute(_OBJECTED, {"persons": chunk}).scalars()
-            )
+            return objected(connection, person_ids)
 
     def erase(self, person_id: str, *, store: FeatureStore, now: datetime) -> Erased:
         """Take out everything that names the person, and leave a tombstone, so that nothing of it is taken in again.

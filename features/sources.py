@@ -1,7 +1,8 @@
 """Sources: the feeds of an organisation about a tool, how late each is, and which kinds of event each can tell.
 
 Both are kept with the instant from which they were known: a lag that grew, or a feed that was connected later, changes
-nothing of how the past is seen. What a source cannot tell is unknown, not zero (features.sight).
+nothing of how the past is seen. What a source cannot tell is unknown, not zero (Sight in
+features.catalogue).
 """
 
 from collections.abc import Iterable, Mapping

@@ -5,10 +5,13 @@ next writer begin; who promised durability then calls `Disk.sync`, which several
 what another one wrote just before is safe: the log is one sequence, and syncing it keeps what came first.
 """
 
+import errno
 import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,28 @@ CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the ind
 BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer asks for its turn
 AT_ONCE = {"at_once": True}  # execution option of a writer that would rather not write than wait; see is_busy
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)  # fsync where there is no fdatasync: macOS, Windows
+_KEEPS_OPEN = os.name == "posix"  # elsewhere an open file could not be removed by SQLite, and folders cannot be synced
 
 
 class Disk:
-    """Sees to it that what was committed to a database file is on the disk. Safe for several threads."""
+    """Sees to it that what was committed to a database file is on the disk. Safe for several threads.
 
-    def __init__(self, database: str | None) -> None:
-        """database: its path; None or empty for one in memory, which no disk knows."""
-        self._wal = None if database in (None, "", ":memory:") else Path(f"{database}-wal")
+    Linux tells of pages that it could not write once, to who has the file open, and then counts them as clean: a second try
+    succeeds and has saved nothing, and what is appended after the gap is lost with it. So the file stays open between syncs
+    (what another process was told, we are told, too), and after an error nothing is durable until SQLite has moved the whole
+    write-ahead log into the database and begun an empty one.
+    """
+
+    def __init__(self, database: str | None, *, empty: Callable[[], bool] = lambda: False) -> None:
+        """database: the path of its file, links followed; None or empty for one in memory, which no disk knows. empty: moves
+        the write-ahead log into the database and cuts it to nothing; returns whether it could.
+        """
+        self._wal = Path(f"{database}-wal") if database else None
+        self._empty = empty
         self._count, self._turn = threading.Lock(), threading.Lock()
         self._wanted = self._synced = 0
-        self._known_file: tuple[int, int] | None = None
+        self._file: int | None = None
+        self._is_torn = False
 
     @property
     def is_there(self) -> bool:
@@ -38,7 +52,7 @@ class Disk:
     def sync(self) -> None:
         """Returns once everything that was committed before the call, by any process, survives a power cut.
 
-        Raises OSError where the disk does not take it.
+        Raises OSError where the disk does not take it: what was committed may then be there or not after a power cut.
         """
         if self._wal is None:
             return
@@ -52,24 +66,93 @@ class Disk:
             self._sync_file(self._wal)
             self._synced = covers
 
+    def close(self) -> None:
+        """Give the file back; safe to repeat."""
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)  # SQLite's locks are on other files of its own: closing this one lets go of none
+            self._file = None
+
     def _sync_file(self, wal: Path) -> None:
-        try:
-            # its locks are on other files of SQLite's, so that closing this one lets go of none
-            file = os.open(wal, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        except FileNotFoundError:  # checkpointed to the end and removed, which SQLite does only after it synced
+        if self._is_torn:
+            self._mend()
+        if not self._open(wal):  # checkpointed to the end and removed, which SQLite does only after it synced
             return
         try:
-            _DATA_SYNC(file)
-            status = os.fstat(file)
+            self._write_out()
+        except OSError:
+            self._is_torn = True
+            with suppress(OSError):  # at once, for those who come next; who waits now is told of the error
+                self._mend()
+            raise
         finally:
-            os.close(file)
-        if (status.st_dev, status.st_ino) != self._known_file and os.name == "posix":  # a new file: its name, too
+            if not _KEEPS_OPEN:
+                self._close()
+
+    def _mend(self) -> None:
+        if not self._empty():
+            raise OSError(errno.EIO, "the write-ahead log could not be saved after the disk had refused it")
+        if self._wal is not None and self._open(self._wal):
+            self._write_out()
+        self._is_torn = False
+
+    def _write_out(self) -> None:
+        assert self._file is not None
+        _DATA_SYNC(self._file)
+
+    def _open(self, wal: Path) -> bool:
+        """Open the file that has this name now, unless it is open; whether there is one."""
+        try:
+            there = wal.stat()
+        except FileNotFoundError:
+            self._close()
+            return False
+        if self._file is not None:
+            ours = os.fstat(self._file)
+            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                return True
+            self._close()
+        try:
+            self._file = os.open(wal, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        except FileNotFoundError:
+            return False
+        if _KEEPS_OPEN:  # a new file: its name, too
             folder = os.open(wal.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
+            except OSError:
+                self._close()  # so that the next call tries again
+                raise
             finally:
                 os.close(folder)
-            self._known_file = (status.st_dev, status.st_ino)
+        return True
+
+
+def file_of(engine: sa.Engine) -> str | None:
+    """The path of the database's file as SQLite has it, links followed: its other files are beside it. None in memory."""
+    with engine.connect() as connection:
+        path: str = connection.exec_driver_sql("PRAGMA database_list").one()[2]
+    engine.dispose()  # the connection was not prepared
+    return path or None
+
+
+def empty_wal(engine: sa.Engine) -> bool:
+    """Move the write-ahead log into the database, wait for the disk and cut it to nothing; whether that could be done."""
+    try:
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            row: tuple[int, int, int] | None = cursor.fetchone()
+            cursor.close()
+        finally:
+            connection.close()
+    except (sqlite3.Error, sa.exc.SQLAlchemyError):
+        return False
+    return row is not None and not row[0]  # whether others were in its way
 
 
 def listen(reader: sa.Engine, writer: sa.Engine) -> None:
@@ -113,12 +196,17 @@ def _prepare(connection: Any, *, busy_seconds: float) -> None:
     # NORMAL: a commit does not wait for the disk (Disk.sync does); checkpoints do, so that the file is never torn
     for pragma in (f"busy_timeout={busy_seconds * 1000:.0f}", "synchronous=NORMAL", f"cache_size=-{CACHE_KIB}"):
         cursor.execute(f"PRAGMA {pragma}")
-    _switch_to_wal(cursor)
+    if (
+        _switch_to_wal(cursor) == "delete"
+    ):  # a file system that has no shared memory: there is no log to be synced later
+        cursor.execute("PRAGMA synchronous=EXTRA")
     cursor.close()
 
 
-def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """SQLite does not queue for this one switch (no busy handler): whoever comes second on a new file tries again."""
+def _switch_to_wal(cursor: sqlite3.Cursor) -> str:
+    """SQLite does not queue for this one switch (no busy handler): whoever comes second on a new file tries again. Returns
+    the mode that it is in now.
+    """
     for pause in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -127,8 +215,10 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
                 raise
             time.sleep(pause)
         else:
-            return
-    cursor.execute("PRAGMA journal_mode=WAL")
+            break
+    else:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    return str(cursor.fetchone()[0])
 
 
 def _begin_to_write(connection: Any, *, seconds: float) -> None:  # Any: a driver's connection

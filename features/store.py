@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-os.environ.setdefault("FEAST_USAGE", "False")  # Feast reads it when it is imported
+os.environ.setdefault("FEAST_USAGE", "False")  # today's Feast reports nothing; one that does reads it when imported
 
 import feast
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig

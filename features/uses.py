@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from features.audit import Read
 from features.decisions import NONE, Decision
 from features.instants import from_microseconds, to_microseconds
+from features.objections import objected
 from features.tombstones import erased
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class Deciding:
     def erased(self, identifiers: Collection[str]) -> frozenset[str]:
         """Those of the identifiers of persons and seats that were erased."""
         return erased(self._connection, identifiers)
+
+    def objected(self, person_ids: Collection[str]) -> frozenset[str]:
+        """Those of the persons who objected to decisions."""
+        return objected(self._connection, person_ids)
 
     def uses(self, seat_ids: Collection[str], person_ids: Collection[str], *, now: datetime) -> list[Use]:
         """Interventions chosen for these seats or about these persons within MEMORY, oldest first, `none` left out."""

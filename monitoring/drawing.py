@@ -16,6 +16,7 @@ import polars as pl
 from monitoring.bins import Column, column_of
 from monitoring.chance import MISSING
 from monitoring.drift import Drift
+from monitoring.keeping import KEPT_DRAWN
 from monitoring.windows import Window
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # Evidently asks for it before it sends anything
@@ -91,12 +92,14 @@ def page_of(snapshot: "Snapshot") -> str:
     return html.replace("<head>", f"<head><title>Rekindle: drift by column</title><script>{NO_STORAGE}</script>", 1)
 
 
-def keep(snapshot: "Snapshot", home: Path, *, name: str) -> None:
-    """Add the run to the local workspace, which `rekindle monitor ui` opens in Evidently's own pages."""
+def keep(snapshot: "Snapshot", home: Path, *, name: str, kept: int = KEPT_DRAWN) -> None:
+    """Add the run to the local workspace, which `rekindle monitor ui` opens in Evidently's own pages; the newest stay."""
     workspace = Workspace.create(str(home / WORKSPACE))
     known = [project for project in workspace.list_projects() if project.name == PROJECT]
     project = known[0] if known else workspace.create_project(PROJECT)
     workspace.add_run(project.id, snapshot, include_data=False, name=name)
+    for old in sorted(workspace.list_runs(project.id))[:-kept]:  # their ids (UUID version 7) are in the order of time
+        workspace.delete_run(project.id, old)
 
 
 def serve_workspace(folder: Path, *, host: str, port: int) -> None:

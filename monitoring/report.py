@@ -19,6 +19,7 @@ from monitoring.delivery import LATE_SLACK
 from monitoring.drawing import draw, draw_worst, keep, page_of
 from monitoring.drift import Moved, alert_threshold, measure
 from monitoring.findings import Evidence, Finding, Severity
+from monitoring.keeping import thin
 from monitoring.monitors import MONITORS
 from monitoring.page import page
 from monitoring.truth import read_truth
@@ -66,7 +67,8 @@ def run_monitors(
 ) -> MonitorRun:
     """Compare what was served in [since, until) with the reference and write the run to a new folder in `reports`.
 
-    The folder appears whole or not at all, below `home`; it holds no seat or person. scorer: of `model`, to say what a
+    The folder appears whole or not at all, below `home`; it holds no seat or person. Of older runs the drift reports are taken
+    away (`monitoring.keeping`). scorer: of `model`, to say what a
     drift does to decisions. tools, catalogue: to judge what came of scores and decisions, which is left out without tools.
     Raises ValueError for an impossible window, an unreadable reference or a folder that cannot be written.
     """
@@ -94,6 +96,7 @@ def run_monitors(
     run = MonitorRun(run_id, reports / run_id, findings)
     drawn = draw_worst(window, moved.drifts) if moved.drifts else None
     _write(_files(run, evidence, drawn), run.folder)
+    thin(reports, page=PAGE_FILE, linked=DRIFT_PAGE_FILE, drawn=(DRIFT_PAGE_FILE, DRIFT_FILE))
     if drawn is not None:
         keep(drawn, home, name=run_id)
     return run

@@ -83,6 +83,8 @@ def decisions_import(
             told = (read_vw if file_format is Format.VW else read_obp)(file, known)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+    if not told:
+        raise ValueError(f"{path}: there is no decision in it")
     seats = set(state.log.seats({item.decision.seat_id for item in told}).column("seat_id").to_pylist())
     for item in told:
         if item.decision.seat_id not in seats:

@@ -47,10 +47,7 @@ def demo_command(
     if run is None:
         out.print(f"6  Monitors {NOTHING_TO_COMPARE}.")
     else:
-        out.print(
-            "6  Monitors what was served today against what the model saw in training: this one rollout has grown older, "
-            "so its features have moved."
-        )
+        out.print("6  Monitors what was served today against what the model saw in training, and what came of it.")
         print_findings(run, at_most=3)
     out.print(risk_table(scores, decisions, title="The ten seats most at risk (simulated)"))
     print_model(scores[0])

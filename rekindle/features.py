@@ -164,8 +164,7 @@ def features_show(
     for feature in FEATURES:
         value = row[feature.name]
         is_missing = value is None or value != value
-        why = "no source is known to tell it" if feature.missing == "never" else feature.missing
-        shown = f"missing ({why})" if is_missing else value if feature.is_category else f"{value:g}"
+        shown = f"missing ({feature.why_missing})" if is_missing else value if feature.is_category else f"{value:g}"
         if feature.name in withheld:
             shown = "withheld: it would tell what few others do"
         words = "" if is_missing or feature.is_category or feature.name in withheld else say(feature, value)
@@ -182,7 +181,7 @@ def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
     import polars as pl
 
     from features.coding import CODED_COLUMNS
-    from features.events import INTERNAL_KINDS, VOICE_KINDS
+    from features.events import INTERNAL_KINDS, MICROSECONDS_PER_DAY, VOICE_KINDS
     from features.instants import from_microseconds, to_microseconds
     from features.roster import Roster
 
@@ -202,6 +201,8 @@ def _evidence(state: State, seat: str, as_of: datetime) -> dict[str, Any]:
         is_before |= is_of & (pl.col("occurred_at") < ends[name])
     is_live = pl.col("occurred_at").is_between(as_of - HOUR, as_of, closed="left")
     is_live &= pl.col("available_at") - pl.col("occurred_at") <= HOUR
+    is_total = (pl.col("occurred_at").dt.epoch("us") + 1) % MICROSECONDS_PER_DAY == 0  # of a day: of no moment
+    is_live &= ~is_total
     seen = events.with_columns(is_live.alias("last_hour")).filter(
         (is_before | is_live) & (pl.col("available_at") <= as_of)
     )

@@ -251,8 +251,8 @@ class Advisor:
     def _rows(self, seat_ids: Sequence[str]) -> list[OnlineRow | Problem]:
         try:
             with self._store_lock:
-                rows: list[OnlineRow | Problem | None] = [*self._store.online(seat_ids)]
-        except CatalogueMismatch:
+                rows = self._store.online(seat_ids)
+        except CatalogueMismatch:  # after an upgrade, until they were swept: as if they were not there
             rows = [self._row(seat_id) for seat_id in seat_ids]
         except (StoreFailure, OSError) as error:  # OSError: what a server that is away makes its client raise
             _log.warning("the online store does not answer (%s); features come from the log", type(error).__name__)
@@ -273,12 +273,12 @@ class Advisor:
         with self._from_log_lock:
             return self._from_log.rows(seat_ids, as_of=self._clock())
 
-    def _row(self, seat_id: str) -> OnlineRow | Problem | None:
+    def _row(self, seat_id: str) -> OnlineRow | None:
         try:
             with self._store_lock:
                 return self._store.online([seat_id])[0]
-        except CatalogueMismatch as error:
-            return self._seat_problem(409, "other-catalogue", "The features are of another version", str(error))
+        except CatalogueMismatch:
+            return None
 
     def _missing(self, seat_id: str, *, is_known: bool) -> Problem:
         if not is_known:

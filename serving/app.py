@@ -27,6 +27,7 @@ from serving.deadline import Deadline
 from serving.degrading import flags
 from serving.desk import Asked, Desk
 from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
+from serving.examples import EXAMPLES
 from serving.feedback import add_feedback, logged
 from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
@@ -170,6 +171,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
                         "type": "array",
                         "minItems": 1,
                         "items": {"$ref": "#/components/schemas/CloudEventIn"},
+                        "examples": [[EXAMPLES["CloudEventIn"]]],
                     },
                     cloudevents.SINGLE: CloudEventIn,
                 }

@@ -27,7 +27,7 @@ class Degradation:
 
 DEGRADATIONS = (
     Degradation(
-        "a seat's online features (new, or lost)",
+        "a seat's online features (new, lost, or of the version before an upgrade)",
         f"features computed from the log on the spot, the same numbers, for up to {FROM_LOG_MOST} seats of a request; the "
         "others get the problem `no-features`, 409, and follow within seconds",
         f'`degraded: ["{FEATURES_FROM_LOG}"]`',

@@ -56,8 +56,9 @@ class FactBook:
 
     def read_uses(self, deciding: Deciding, *, now: datetime) -> None:
         """Reads what was done already, which nobody else can add to until `deciding` ends."""
-        self._objected |= deciding.erased(self._all_persons())  # nobody asks whom was erased meanwhile
-        for use in deciding.uses(list(self._seats), self._all_persons(), now=now):
+        persons = self._all_persons()
+        self._objected |= deciding.objected(persons) | deciding.erased(persons)  # since the facts were read
+        for use in deciding.uses(list(self._seats), persons, now=now):
             self._add(use)
         limited = [intervention.id for intervention in self._catalogue if intervention.capacity_per_day is not None]
         self._used_today = deciding.used_on_day({organization_of(seat) for seat in self._seats}, limited, now=now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from fastapi import Request
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from features.database import Database
 from features.instants import to_microseconds
 from serving.access import caller_of
+from serving.cloudevents import in_headers
 from serving.meters import Meters
 from serving.problems import ProblemError, http_problem, invalid, log_unavailable, respond
 
@@ -155,7 +157,8 @@ class Idempotent:
         sent_as = Request(scope).headers.get(
             "content-type", ""
         )  # the same bytes may be an event of ours or a CloudEvent
-        told = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"), sent_as)
+        attributes = orjson.dumps(in_headers(Request(scope).headers), option=orjson.OPT_SORT_KEYS).decode()
+        told = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"), sent_as, attributes)
         fingerprint = hashlib.sha256("\n".join(told).encode() + b"\n" + body).hexdigest()
         call = Call(caller_of(Request(scope)).key_id, idempotency_key, fingerprint)
         begun = await run_in_threadpool(self._answers.begin, call)

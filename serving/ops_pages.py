@@ -193,6 +193,8 @@ def run_page(run: Run, *, has_drift: bool) -> str:
         f"<h2>Evidently's report</h2><p><a href='{address}'>Open it alone</a></p>"
         f"<iframe src='{address}' title='Drift report of Evidently' sandbox='allow-scripts' loading='lazy'></iframe>"
         if has_drift
+        else "<p>The drift report of this run is no longer kept: those of the newest runs are.</p>"
+        if drift
         else "<p>There were too few seats for a drift report.</p>"
     )
     compared = [(COMPARED.get(key, escape(key.replace("_", " "))), f"{n:,}") for key, n in run["compared"].items()]

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.settings import Settings
 
 WATCH_PARENT_SECONDS, LAST_ANSWERS_SECONDS = 0.5, 10.0
-REQUEST_TIMEOUT_S = 90  # BentoML's own, whose answer is not a problem: ours comes first (serving.deadline)
+REQUEST_TIMEOUT_S = (
+    65  # BentoML's own, not a problem: ours comes first (serving.deadline). Each request is kept so long
+)
 WORKERS_VARIABLE = "REKINDLE_WORKERS"
 _log = logging.getLogger(__name__)
 

@@ -340,6 +340,28 @@ def test_show_has_the_evidence_of_the_last_hour_and_of_what_is_known_sooner_than
     }  # fmt: skip
 
 
+def test_the_total_of_yesterday_is_no_evidence_of_the_last_hour(tmp_path: Path) -> None:
+    """It stands at the last microsecond of its day: ten minutes after midnight that is within the hour."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    seat = Seat(
+        seat_id="acme/s-1", person_id="acme/p-1", organization="acme", tool="m365_copilot",
+        assigned_at=midnight - timedelta(days=30),
+    )  # fmt: skip
+    told = [
+        Event(
+            event_id=f"acme/e{number}", seat_id="acme/s-1", kind="error", count=count, source="vendor",
+            occurred_at=at, available_at=at,
+        )
+        for number, (count, at) in enumerate([(9, midnight - timedelta(microseconds=1)), (1, midnight)])
+    ]  # fmt: skip
+    log = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    log.append(Batch(seats_table([seat]), events_table(told)), now=midnight)
+    log.close()
+    at = (midnight + timedelta(minutes=10)).isoformat()
+    document = run(tmp_path, "features", "show", "acme/s-1", "--as-of", at, "--json").document
+    assert (document["errors_1h"], document["errors_28"], document["events_of_the_last_hour"]) == (1, 10, 1)
+
+
 def test_score_prints_strict_json_with_the_seats_asked_for(prepared: Prepared) -> None:
     documents = run(prepared.home, "score", *prepared.seats[:2], "--json").document
     assert {document["seat_id"] for document in documents} == set(prepared.seats[:2])
@@ -1001,6 +1023,26 @@ def test_the_exit_status_of_monitor_is_the_worst_finding(
     assert ran.status == int(severity)
     assert "the tide came in" in ran.out
     assert Path(re.findall(r"Report: (\S+)", ran.out.replace("\n", ""))[0]).is_file()
+
+
+def test_monitor_every_so_often_tries_again_after_a_run_that_could_not_be_made_until_it_is_stopped(
+    tmp_path: Path,
+) -> None:
+    with start(tmp_path / "home", "monitor", "--every", "1s") as running:
+        assert running.stderr is not None
+        said = "".join(running.stderr.readline() for _ in range(6))
+        running.send_signal(signal.SIGTERM)
+        rest = running.communicate(timeout=60)[1]
+    assert (said + rest).count("No run at ") >= 2
+    assert "no model has been promoted" in said
+    assert running.returncode == BAD_INPUT
+
+
+@pytest.mark.parametrize("every", ["1", "h", "0m", "1.5h", "-1h"])
+def test_a_pause_that_cannot_be_read_is_refused_in_a_sentence(every: str, tmp_path: Path) -> None:
+    ran = run(tmp_path / "home", "monitor", f"--every={every}")
+    assert ran.status == BAD_INPUT
+    assert "expected a whole number and s, m, h or d" in ran.sentence
 
 
 # ---------------------------------------------------------------- serve

@@ -144,6 +144,18 @@ def test_a_decision_of_an_unknown_seat_is_refused(home: Path, tmp_path: Path) ->
     assert "was never assigned" in str(ran.error)
 
 
+@pytest.mark.parametrize("file_format", ["vw", "obp"])
+def test_a_file_without_a_decision_is_refused(home: Path, tmp_path: Path, file_format: str) -> None:
+    path = tmp_path / f"decisions.{file_format}"
+    run(home, "decisions", "export", "--format", file_format, "--out", path)
+    path.write_text(path.read_text().splitlines(keepends=True)[0] if file_format == "obp" else "\n")
+
+    ran = run(tmp_path / "empty", "decisions", "import", path, "--format", file_format)
+
+    assert ran.status != OK
+    assert str(ran.error) == f"{path}: there is no decision in it"
+
+
 def test_an_unknown_horizon_is_refused(home: Path) -> None:
     ran = run(home, "decisions", "export", "--format", "vw", "--horizon", 21)
 

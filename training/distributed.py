@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from distributed import CancelledError, KilledWorker
 from distributed.comm import CommClosedError
-from distributed.scheduler import NoValidWorkerError
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
 from lightgbm.dask import DaskLGBMClassifier
 
 from features.catalogue import CATEGORIES
@@ -43,7 +43,14 @@ def grow_on(
         try:
             cluster.client.wait_for_workers(1, timeout=WAIT)
             return _grown(cluster, inputs, event, weight, parameters=parameters, trees=trees)
-        except (CancelledError, CommClosedError, KilledWorker, NoValidWorkerError, lgb.basic.LightGBMError) as error:
+        except (
+            CancelledError,
+            CommClosedError,
+            KilledWorker,
+            NoValidWorkerError,
+            NoWorkerError,
+            lgb.basic.LightGBMError,
+        ) as error:
             if cluster.client.status != "running":
                 raise ClusterLost("the scheduler of the cluster was lost: run the same command again") from error
             if isinstance(error, lgb.basic.LightGBMError) and "Socket" not in str(error):

@@ -66,4 +66,5 @@ def _write(path: Path, document: dict[str, str]) -> None:
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(document, file, indent=2)
+    Path(partial).chmod(0o644)  # mkstemp gives 0600; the service that shows the signal may be another user
     os.replace(partial, path)  # noqa: PTH105

@@ -55,12 +55,12 @@ def test_a_point_whose_process_dies_ends_the_run_and_is_no_result(tmp_path: Path
 
 
 def test_killed_workers_and_a_killed_caller_change_no_byte(tmp_path: Path) -> None:
-    arguments = ("--size", "60x42", "--block", "6", "--every", "0.4")
+    arguments = ("--size", "240x70", "--block", "6", "--every", "1", "--kills", "3")
     done = bench(tmp_path, *arguments, name="bench_kills.py")
     assert done.returncode == 0, done.stderr
     alone, killed, stopped = done.stdout.splitlines()
-    assert "10 blocks" in alone
+    assert "40 blocks" in alone
     assert int(killed.split()[0]) > 0
     assert killed.endswith(" 0 blocks differ")
-    assert stopped.endswith(" of 10 blocks, 0 differ")
-    assert "computed 10 of" not in stopped
+    assert stopped.endswith(" of 40 blocks, 0 differ")
+    assert "computed 40 of" not in stopped

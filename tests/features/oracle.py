@@ -718,30 +718,31 @@ def label_oracle(seat: Version, events: Sequence[Event], sources: Iterable[Sourc
     uses = [e.occurred_at for e in events if is_meaningful(e, profile)]
     chances = [e.occurred_at for e in events if is_opportunity(e, profile)]
     touches = [e.occurred_at for e in events if e.kind == "intervention" and e.occurred_at >= as_of]
-    complete = {
-        s.source: s.watermark - s.lag
-        for s in sources
-        if (s.organization, s.tool) == (seat.organization, seat.tool)
-    }  # fmt: skip
-    own = {e.source for e in events if is_meaningful(e, profile) or is_opportunity(e, profile)} & set(complete)
-    ends = []
-    if own:
-        ends.append((min(complete[source] for source in own), "end_of_data"))
-    elif complete:
-        ends.append((max(complete.values()), "end_of_data"))
-    else:
-        ends.append((datetime.min.replace(tzinfo=UTC), "end_of_data"))
+    own_feeds = own_sources(seat, sources)
+    complete = {s.source: s.watermark - s.lag for s in own_feeds}
+    of_use = [
+        complete[s.source]
+        for s in own_feeds
+        if {str(kind) for _, kind in s.known_kinds} & set(profile.meaningful_kinds)
+    ]
+    judged = [e for e in events if is_meaningful(e, profile) or is_opportunity(e, profile)]
+    own = {e.source for e in judged} & set(complete)
+    is_told = any(is_meaningful(e, profile) for e in judged if e.source in complete)
+    ends = [(complete[source], "end_of_data") for source in own]
+    if not is_told:
+        ends.append((max(of_use, default=datetime.min.replace(tzinfo=UTC)), "end_of_data"))
+    is_known = is_told or bool(of_use)
     if seat.removed_at is not None:
         ends.append((seat.removed_at, "removed"))
     if touches:
         ends.append((min(touches), "intervention"))
     observed, reason = min(ends, key=lambda end: end[0])  # the first named wins a tie
-    observable = (observed - silence - as_of) / DAY if complete else None
+    observable = (observed - silence - as_of) / DAY if is_known else None
     moments = {as_of}
     for at in uses + chances:
         moments |= {at + MICRO, at - silence + MICRO}
     for t in sorted(moment for moment in moments if moment >= as_of):
-        if t + silence > observed:
+        if not is_known or t + silence > observed:
             break
         if any(t <= at < t + silence for at in uses):
             continue
@@ -967,9 +968,9 @@ def random_label_world(seed: int, *, seats: int, looks: int = 5) -> World:
         for tool in TOOLS:
             for name in rng.sample(["vendor", "git", "survey"], k=rng.choice([0, 1, 2, 3])):
                 lag = rng.choice([timedelta(0), DAY, 3 * DAY])
-                sources.append(
-                    Source(organization, tool, name, lag, START, START + rng.choice([60, 90, 119.5, 150]) * DAY)
-                )
+                until = START + rng.choice([60, 90, 119.5, 150]) * DAY
+                told = rng.choice([None, None, ((START, Kind.WORK), (START, Kind.PROMPT)), ((START, Kind.TASK),)])
+                sources.append(Source(organization, tool, name, lag, START, until, kinds=told))
     versions: list[Version] = []
     events: list[Event] = []
     snapshots: list[tuple[str, datetime]] = []

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 
 import numpy as np
@@ -259,6 +259,43 @@ def test_first_weeks_that_no_source_saw_are_not_said_to_be_without_use(features,
     audit = tells("task", source="audit", since=MIDNIGHT + began * DAY)
     row = features(ONLY_PROMPTS, 60, sources=[tells("prompt"), audit])
     assert (row["no_meaningful_first_14"], row["meaningful_28"]) == (said, 0)
+
+
+def test_a_kind_that_a_sender_first_sends_late_is_unknown_until_then_and_zero_after(features):
+    """Plain events: that a sender tells of tasks is known from its first one, that it has told since it began as well."""
+    learned = replace(tells("prompt"), kinds=((ASSIGNED - 9 * DAY, Kind.PROMPT), (day(20), Kind.TASK)))
+    looks = [features(ONLY_PROMPTS, None, at=at, sources=[learned]) for at in (day(20) - MICRO, day(20))]
+    assert [(row["meaningful_28"], row["no_meaningful_first_14"]) for row in looks] == [(MISSING, MISSING), (0, 1)]
+    vectors = np.array([[row[feature.name] for feature in NUMERIC] for row in looks])
+    assert warnings_of(vectors)[:, 0].tolist() == [False, True]
+    assert strata(vectors).tolist() == ["in_use", "not_started"]
+
+
+def test_who_has_no_source_of_the_tool_at_all_has_only_what_the_roster_and_this_product_know(features, organisation):
+    row = features([], 28, versions=organisation, sources=[replace(tells(*map(str, Kind)), tool="github_copilot")])
+    told = [feature.name for feature in NUMERIC if feature.needs and row[feature.name] == row[feature.name]]
+    assert (told, row["life_days"], row["interventions_28"]) == ([], 28, 0)
+    vector = np.array([[row[feature.name] for feature in NUMERIC]])
+    assert (warnings_of(vector).any(), strata(vector).tolist()) == (False, ["not_started"])
+
+
+@pytest.mark.parametrize(("at", "uses", "days"), [(-12 * HOUR, 0, 0), (-MICRO, 0, 0), (timedelta(0), 5, 1)], ids=str)
+def test_the_total_of_the_running_date_counts_once_the_date_is_over(features, at, uses, days):
+    """A report of today stands at the end of today, however early in the day it is sent."""
+    midnight = MIDNIGHT + 20 * DAY
+    total = did("prompt", midnight - MICRO, count=5)
+    row = features([total], None, at=midnight + at, sources=[tells("prompt")])
+    assert (row["uses_7"], row["active_days_7"]) == (uses, days)
+
+
+def test_a_seat_assigned_in_another_time_zone_begins_on_the_utc_date_of_that_instant(features, seat):
+    """Half past eight in the morning of 2 March in Tokyo is still 1 March: its fourteenth date is 14 March."""
+    tokyo = timezone(9 * HOUR)
+    begun = datetime(2026, 3, 2, 8, 30, tzinfo=tokyo)
+    versions = [seat(assigned_at=begun, known_at=begun)]
+    midnights = [datetime(2026, 3, date, tzinfo=UTC) for date in (14, 15)]
+    said = [features([], None, at=at, versions=versions)["no_meaningful_first_14"] for at in midnights]
+    assert said == [MISSING, 1]
 
 
 def test_sessions_without_a_length_are_not_said_to_have_been_long(features):

@@ -539,8 +539,11 @@ def test_a_feature_without_words_says_nothing():
         ("days_since_use", 12.6, "last used 13 days before the data ends"),
         ("quick_close_share_7", 5 / 6, "83% of sessions in 7 days closed quickly with nothing completed"),
         ("confidence_change", -2.0, "confidence answer changed by -2 points"),
-        ("sessions_7", 1.0, "1 session in 7 days"),
+        ("meaningful_28", 1.0, "1 meaningful use in 28 days"),
+        ("quick_closes_1h", 1.0, "1 quick close within the hour"),
         ("workflows_28", 1.0, "1 distinct high-value workflow in 28 days"),
+        ("active_days_7", 1.0, "active on 1 of 7 whole days"),
+        ("sessions_7", 1.0, "1 session in 7 days"),
         ("surface_days_28", 1.0, "1 active day in 28 without meaningful use"),
     ],
 )

@@ -149,6 +149,10 @@ def test_a_zero_propensity_in_open_bandit_columns_is_refused_naming_the_arm():
         (lambda text: text[:-1], "line 1: not JSON"),
         (lambda _: "[]", "line 1: expected an object with `rekindle`"),
         (lambda text: text.replace('"p":', '"q":'), "line 1: not as the export writes it: KeyError 'p'"),
+        (lambda text: text.replace('"a":[2,', '"a":['), "line 1: a, p: expected one of each for the 3 interventions"),
+        (lambda text: text.replace('"kept":1.0', '"kept":0.5'), "line 1: kept: expected 0, 1 or null, came 0.5"),
+        (lambda text: text.replace('"2026-06-01T', '"lately'), "line 1: decided_at: expected an instant such as"),
+        (lambda text: text.replace("+00:00", ""), "line 1: decided_at: expected an instant with its offset from UTC"),
         (lambda text: text.replace('"_labelIndex":1', '"_labelIndex":9'), "line 1: not as the export writes it"),
     ],
 )
@@ -164,6 +168,7 @@ def test_broken_dsjson_is_refused_naming_the_line(change, said):
         ("0.9,", "0.8,", "line 2: propensity_score: 0.8 is not probability_refresher, 0.9"),
         (",1,1,0.9", ",1,5,0.9", "line 2: click: expected 0, 1 or nothing, came '5'"),
         (",0.4,", ",high,", "line 2: risk_28: expected a number, came 'high'"),
+        (",1,1,0.9,", ",1,1,much,", "line 2: propensity_score: expected a number, came 'much'"),
     ],
 )
 def test_broken_open_bandit_columns_are_refused_naming_line_and_column(old, new, said):
@@ -173,6 +178,16 @@ def test_broken_open_bandit_columns_are_refused_naming_line_and_column(old, new,
 
     with pytest.raises(ValueError, match=said):
         read_obp([header, row.replace(old, new, 1)], ARMS)
+
+
+def test_open_bandit_columns_with_more_numbers_than_there_are_columns_are_refused():
+    rows = list(csv.DictReader(obp([Told(FULL, 1.0)])))
+    table = [",".join(rows[0]), ",".join("9999" if name == "numeric_features" else v for name, v in rows[0].items())]
+
+    with pytest.raises(
+        ValueError, match=r"line 2: numeric_features: expected at most the \d+ columns there are, came 9999"
+    ):
+        read_obp(table, ARMS)
 
 
 def test_open_bandit_columns_without_the_whole_vector_are_refused_by_name():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.events import SEAT_SCHEMA, Event
+from features.events import SEAT_SCHEMA, Event, Kind
 from features.labels import LABEL_SCHEMA, Ended, abandoned_by, label_snapshots, weekly_snapshots
 from features.log import Source
 
@@ -105,6 +105,48 @@ def label(oracle):
 
 def test_a_silence_that_has_begun_is_abandonment_at_once(label):
     assert label((5, "work"))["silent_after_days"] == 0.0
+
+
+@pytest.fixture
+def told(oracle):
+    """The label of a seat with work 5 days after `as_of`, given its sources: what each tells and until which day."""
+
+    def judge(*feeds, **used):
+        seat = oracle.Version("acme/s1", "m365_copilot", AS_OF - 99 * DAY, AS_OF - 99 * DAY)
+        happened = {"desk": (5, "work"), **used}
+        events = tuple(
+            Event(
+                event_id=f"acme/{source}", seat_id="acme/s1", kind=kind, source=source, workflow="meeting_recap",
+                occurred_at=AS_OF + days * DAY, available_at=AS_OF + days * DAY,
+            )
+            for source, (days, kind) in happened.items()
+        )  # fmt: skip
+        sources = tuple(
+            Source("acme", "m365_copilot", name, timedelta(0), AS_OF - 99 * DAY, AS_OF + until * DAY,
+                   kinds=tuple((AS_OF - 99 * DAY, Kind(kind)) for kind in kinds))
+            for name, until, kinds in feeds
+        )  # fmt: skip
+        return oracle.World((seat,), events, sources, (("acme/s1", AS_OF),)).labels().row(0, named=True)
+
+    return judge
+
+
+def test_where_no_source_can_tell_meaningful_use_nobody_is_said_to_have_abandoned(told):
+    came = told(("desk", 200, ["work"]), ("report", 200, ["prompt"]))
+    assert (came["silent_after_days"], came["ended"]) == (None, "end_of_data")
+    assert came["known_days"] < 0
+
+
+@pytest.mark.parametrize(("until", "silent"), [(28, 0.0), (27, None), (-10, None)])
+def test_a_silence_is_known_as_far_as_a_source_tells_that_can_tell_meaningful_use(told, until, silent):
+    """What tells of work goes on for long after: of use it says nothing."""
+    assert told(("desk", 200, ["work"]), ("usage", until, ["task"]))["silent_after_days"] == silent
+
+
+def test_of_several_sources_of_use_one_that_told_of_the_seat_counts(told):
+    """The other, which ended long ago, is about other people."""
+    came = told(("desk", 200, ["work"]), ("usage", 150, ["task"]), ("old", -50, ["task"]), usage=(-3, "task"))
+    assert came["silent_after_days"] == 0.0
 
 
 def test_a_silence_begins_just_after_the_last_use(label):

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,128 @@ def test_what_the_disk_does_not_take_is_an_error_of_the_database(
         connection.exec_driver_sql(ADD, ("a/s",))
 
 
+class Failing:
+    """The disk's sync, which fails so often from now on."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self._real = times, os.fsync
+
+    def __call__(self, file: int) -> None:
+        if self.left:
+            self.left -= 1
+            raise OSError(5, "Input/output error")
+        self._real(file)
+
+
+def test_after_a_sync_failed_the_write_ahead_log_is_emptied_into_the_database_before_anything_counts_as_durable(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", Failing(1))
+    with pytest.raises(sa.exc.OperationalError, match="Input/output error"), log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    assert (tmp_path / "log.db-wal").stat().st_size == 0
+
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/t",))
+
+    assert log.touched.count() == 2
+
+
+def test_while_the_write_ahead_log_cannot_be_emptied_a_sync_that_succeeds_again_is_not_believed(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str) -> None:
+        with log.database.write() as connection:
+            connection.exec_driver_sql(ADD, (name,))
+
+    write("a/r")
+    monkeypatch.setattr("features.sqlite.BUSY_SECONDS", 0.1)
+    log._engine.dispose()  # its next connections wait so long for others
+    with sqlite3.connect(tmp_path / "log.db", isolation_level=None) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM touched").fetchall()  # holds what is in the write-ahead log
+        monkeypatch.setattr("features.sqlite._DATA_SYNC", Failing(1))
+        with pytest.raises(sa.exc.OperationalError, match="Input/output error"):
+            write("a/s")
+        with pytest.raises(sa.exc.OperationalError, match="could not be saved"):
+            write("a/t")
+        reader.execute("COMMIT")
+    reader.close()
+
+    write("a/u")
+
+    assert log.touched.count() == 4
+
+
+def test_who_waited_for_a_sync_that_failed_is_not_told_of_the_next_ones_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.db-wal").touch()
+    disk = Disk(str(tmp_path / "log.db"))  # which cannot empty it
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", Failing(1))
+
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"output error|could not be saved"):
+            disk.sync()
+    disk.close()
+
+
+@needs_proc
+def test_a_database_behind_a_link_is_synced_where_it_is(tmp_path: Path, synced: list[str]) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "log.db").symlink_to(tmp_path / "disk" / "real.db")
+
+    with_link = EventLog(f"sqlite:///{tmp_path / 'log.db'}")
+    synced.clear()
+    with with_link.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    with_link.close()
+
+    assert synced == ["real.db-wal"]
+
+
+@needs_proc
+def test_a_database_that_is_named_by_a_uri_is_synced_too(tmp_path: Path, synced: list[str]) -> None:
+    named = EventLog(f"sqlite:///file:{tmp_path / 'log.db'}?uri=true")
+    synced.clear()
+    with named.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    named.close()
+
+    assert synced == ["log.db-wal"]
+
+
+@needs_proc
+def test_a_new_file_of_the_same_name_is_synced_and_not_the_old_one(tmp_path: Path, synced: list[str]) -> None:
+    wal = tmp_path / "log.db-wal"
+    wal.touch()
+    disk = Disk(str(tmp_path / "log.db"))
+    disk.sync()
+    wal.rename(tmp_path / "old")
+    wal.touch()
+    disk.sync()
+    wal.unlink()
+    disk.sync()
+    disk.close()
+
+    assert synced == ["log.db-wal", "log.db-wal"]
+
+
+@needs_proc
+def test_many_syncs_keep_one_file_open_and_closing_gives_it_back(log: EventLog) -> None:
+    def write(name: str) -> int:
+        with log.database.write() as connection:
+            connection.exec_driver_sql(ADD, (name,))
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    first = write("a/s-0")
+    counts = [write(f"a/s-{number}") for number in range(1, 20)]
+    log.close()
+
+    assert set(counts) == {first}
+    assert len([*Path("/proc/self/fd").iterdir()]) < first
+
+
 def test_the_next_writer_begins_while_the_disk_takes_its_time(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, over = threading.Event(), threading.Event()
 
@@ -123,6 +246,47 @@ def test_a_sync_that_began_before_a_commit_is_not_taken_for_its_own(
     assert syncs == [2]  # the first one's own, and one that the eight others share
 
 
+def test_whatever_was_acknowledged_is_in_what_had_been_synced_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut at each acknowledgement leaves the files as they were when the last sync before it began."""
+    logs = [EventLog(f"sqlite:///{tmp_path / 'log.db'}") for _ in range(2)]  # as two processes: each syncs for itself
+    before, synced, acknowledged = (tmp_path / "log.db").read_bytes(), [b""], []
+    real = os.fsync
+
+    def sync(file: int) -> None:
+        image = (tmp_path / "log.db-wal").read_bytes()
+        real(file)
+        synced.append(image)
+
+    monkeypatch.setattr("features.sqlite._DATA_SYNC", sync)
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            with logs[number % 2].database.write() as connection:
+                connection.exec_driver_sql(ADD, (f"a/s-{number}-{turn}",))
+            acknowledged.append((f"a/s-{number}-{turn}", len(synced)))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for log in logs:
+        log.close()
+
+    copy, found = tmp_path / "copy", {}
+    copy.mkdir()
+    for until in {until for _, until in acknowledged}:
+        (copy / "log.db-shm").unlink(missing_ok=True)
+        (copy / "log.db").write_bytes(before)
+        (copy / "log.db-wal").write_bytes(max(synced[:until], key=len))
+        with closing(sqlite3.connect(copy / "log.db")) as opened:
+            found[until] = {seat for (seat,) in opened.execute("SELECT seat_id FROM touched")}
+    assert len(acknowledged) == 40
+    assert [name for name, until in acknowledged if name not in found[until]] == []
+
+
 def test_what_was_written_is_there_when_a_copy_of_the_files_is_opened(log: EventLog, tmp_path: Path) -> None:
     with log.database.write() as connection:
         connection.exec_driver_sql(ADD, ("a/s",))
@@ -135,9 +299,18 @@ def test_what_was_written_is_there_when_a_copy_of_the_files_is_opened(log: Event
         assert opened.execute("SELECT seat_id FROM touched").fetchall() == [("a/s",)]
 
 
-@pytest.mark.parametrize("database", [None, "", ":memory:"])
+@pytest.mark.parametrize("database", [None, ""])
 def test_a_database_in_memory_has_no_disk(database: str | None) -> None:
     Disk(database).sync()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_log_in_memory_reads_what_it_wrote(url: str) -> None:
+    log = EventLog(url)
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+
+    assert log.touched.count() == 1
 
 
 def test_records_at_once_wait_for_nobody(log: EventLog, tmp_path: Path) -> None:

@@ -116,17 +116,6 @@ def test_a_seat_that_cannot_be_scored_does_not_spoil_the_batch(client: Any) -> N
     assert items[2]["degraded"] == ["features_from_log", "rule_serves"]
 
 
-def test_features_of_another_catalogue_are_a_problem_of_their_seat(
-    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("features.store.catalogue_hash", lambda: "another")
-
-    items = client.post("/v1/score", json={"seats": [BUSY, UNKNOWN]}).json()["items"]
-
-    assert [item["problem"]["status"] for item in items] == [409, 404]
-    assert "rekindle features sweep" in items[0]["problem"]["detail"]
-
-
 def test_served_rows_are_logged_with_the_online_vector(client: Any, advisor: Advisor, home: Any, now: Any) -> None:
     client.post("/v1/score", json={"seats": [BUSY, UNKNOWN]})
     client.post("/v1/decide", json={"seats": [QUIET]})

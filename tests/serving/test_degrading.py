@@ -44,6 +44,22 @@ def test_while_the_online_store_is_away_features_come_from_the_log(
     assert 'rekindle_degraded_total{how="features_from_log"}' in client.get("/metrics").text
 
 
+def test_after_an_upgrade_features_of_the_version_before_are_computed_from_the_log(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until they were swept: nobody is called at night for it."""
+    before = scored(client, BUSY)
+    monkeypatch.setattr("features.store.catalogue_hash", lambda: "another")
+
+    during = scored(client, BUSY)
+    decided = client.post("/v1/decide", json={"seats": [BUSY, "acme/nobody"]}).json()["items"]
+
+    assert during["degraded"] == ["features_from_log", "rule_serves"]
+    assert during["risk"] == before["risk"]
+    assert ["problem" in item for item in decided] == [False, True]
+    assert client.get("/readyz").status_code == 200
+
+
 def test_a_lost_online_store_is_told_and_comes_back(client: Any, advisor: Advisor) -> None:
     """The file itself is broken, not a double of it."""
     before = scored(client, BUSY)

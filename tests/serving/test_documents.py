@@ -53,6 +53,13 @@ def test_every_body_and_every_answer_has_an_example(document: Mapping[str, Any])
     assert missing == []
 
 
+def test_a_list_of_cloud_events_has_an_example_of_its_own(document: Mapping[str, Any]) -> None:
+    content = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
+
+    (batch,) = content["application/cloudevents-batch+json"]["schema"]["examples"]
+    assert batch == [EXAMPLES["CloudEventIn"]]
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_one_of_its_model(name: str) -> None:
     model = next(getattr(module, name) for module in (schemas, feedback, aggregates) if hasattr(module, name))

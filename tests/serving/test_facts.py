@@ -14,6 +14,7 @@ from features.decisions import NONE, Decision
 from features.events import Batch, Event, Kind, Seat, events_table, seats_table
 from features.interventions import SHIPPED, load_interventions
 from features.log import EventLog
+from features.people import People
 from features.tools import load_tools
 from serving.facts import FactBook, Objected, nobody
 from serving.policy import MAX_CONTACTS, Facts
@@ -242,3 +243,24 @@ def test_processes_that_decide_at_once_break_no_cooldown_cap_capacity_or_limit_o
     assert per_day["coach_call"] == 5
     assert per_day["leader_participation"] <= 3  # managers
     assert per_day["peer_champion"] <= 2  # champions
+
+
+def test_who_objects_while_a_decision_is_being_prepared_is_not_asked(log: EventLog) -> None:
+    log.append(Batch(seats_table([seat(1)]), events_table([])), now=NOW)
+    seats = {row["seat_id"]: row for row in log.seats(["acme/s-1"]).to_pylist()}
+    book = FactBook(
+        seats,
+        log=log,
+        tools=TOOLS,
+        catalogue=CATALOGUE,
+        champions=Champions(0, {}),
+        completions=log.completions(),
+        objected=People(log.database).has_objected,
+        now=NOW,
+    )
+    People(log.database).object("acme/p-1", now=NOW)
+
+    with log.deciding() as deciding:
+        book.read_uses(deciding, now=NOW)
+
+    assert book.of("acme/s-1", wanted=None, in_holdout=False, now=NOW).has_objected

@@ -42,6 +42,22 @@ def test_events_and_seats_sent_again_are_answered_as_before(client: Any) -> None
         assert again.headers["idempotent-replayed"] == "true"
 
 
+def test_another_event_in_the_headers_is_another_call(client: Any, advisor: Advisor) -> None:
+    """A CloudEvent's id may be in a header, and its body the same as of the one before."""
+
+    def send(identifier: str) -> Any:
+        attributes = {"specversion": "1.0", "source": "/lms", "type": "com.example.prompt", "subject": SEAT}
+        told = {**attributes, "id": identifier, "time": "2026-06-01T05:00:00Z"}
+        headers = {**KEY, "content-type": "application/json", **{f"ce-{name}": value for name, value in told.items()}}
+        return client.post("/v1/events", content=b"{}", headers=headers)
+
+    first, again, other = send("h-1"), send("h-1"), send("h-2")
+
+    assert (first.status_code, first.content) == (again.status_code, again.content)
+    assert first.json()["accepted"] == 1
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+
+
 def test_another_key_of_the_api_has_its_own_answers(advisor: Advisor, make_app: Any, make_client: Any) -> None:
     app = make_app(advisor)
     answers = [make_client(app).post("/v1/decide", json={"seats": [SEAT]}, headers=KEY) for _ in range(2)]

@@ -24,6 +24,7 @@ from features.keys import Keys, Scope
 from serving.advisor import Advisor
 from serving.app import create_app
 from serving.intake import Intake
+from serving.ops_pages import run_page
 from serving.sessions import SESSION, cookie_of, key_of, set_cookie, signed
 from serving.settings import Settings
 from serving.webhooks import Topic
@@ -191,6 +192,14 @@ def test_what_comes_from_elsewhere_is_text_and_never_markup(browser_like: httpx.
 def test_a_run_that_is_not_there_is_a_page_of_its_own(browser_like: httpx.Client) -> None:
     for path in ("/ops/runs/nothing", "/ops/runs/..%2F..%2Flog.db", "/ops/runs/nothing/drift"):
         assert browser_like.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("moved", "said"), [(True, "no longer kept"), (False, "too few seats")])
+def test_a_run_without_a_drift_report_says_why(moved: bool, said: str) -> None:
+    example = json.loads((Path(__file__).parents[1] / "data" / "monitor_run.json").read_text("utf-8"))
+    page = run_page({**example, "drift": example["drift"] if moved else []}, has_drift=False)
+    assert said in page
+    assert "<iframe" not in page
 
 
 def test_signing_out_ends_it(address: str, keys: dict[str, str]) -> None:

@@ -24,6 +24,11 @@ def test_a_raised_signal_waits_until_a_champion_closes_it(tmp_path):
     }  # fmt: skip
 
 
+def test_a_signal_can_be_read_by_the_service_of_another_user(tmp_path):
+    raise_signal(tmp_path, reason="first", run="r1", now=NOW)
+    assert (tmp_path / "signals" / "retrain.json").stat().st_mode & 0o777 == 0o644
+
+
 def test_the_first_reason_stands(tmp_path):
     first = raise_signal(tmp_path, reason="first", run="r1", now=NOW)
     assert raise_signal(tmp_path, reason="second", run="r2", now=NOW) == first
