@@ -271,12 +271,14 @@ def policy_page(run: Run | None) -> str:
 
 
 def sources_page(sources: Sequence[Source], run: Run | None, now: datetime) -> str:
-    """Each feed: its lag, how far it reaches, how long it is overdue, what came late."""
+    """Each feed: its lag, how far it reaches, how long it is overdue, what came late. A feed silent for 28 days is no alarm any
+    more: surveys and trainings come now and then, and no window of four weeks rests on it.
+    """
     late = {one["source"]: one for one in (run or {}).get("arrivals", [])}
     rows = []
     for one in sorted(sources, key=lambda one: -_overdue_days(one, now)):
         overdue, came = _overdue_days(one, now), late.get(one.source)
-        kind = "act" if overdue >= 7 else "watch" if overdue >= 4 else "quiet"
+        kind = "quiet" if not 4 <= overdue < 28 else "act" if overdue >= 7 else "watch"  # as the monitors judge feeds
         rows.append(
             (
                 escape(one.source),
