@@ -610,8 +610,9 @@ def _refusal(path: Path, answer: subprocess.CompletedProcess[bytes]) -> str:
 def _team(top: Path) -> str:
     """The repository's name, fit for a Word even after `git:`; one in other letters than Latin gets a code, so that no two are one."""
     name = top.name.removesuffix(".git")
-    word = re.sub(r"[^A-Za-z0-9._~-]+", "-", name)[:60].strip("-")
-    if any(letter.isalpha() and not letter.isascii() for letter in name):
+    spelt = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    word = re.sub(r"[^A-Za-z0-9._~-]+", "-", spelt)[:60].strip("-")
+    if any(letter.isalpha() and not letter.isascii() for letter in spelt):
         code = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"{word[:50] or 'repository'}-{code}"
     return word or "repository"

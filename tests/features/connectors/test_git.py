@@ -317,7 +317,7 @@ def test_a_merge_at_the_edge_of_a_shallow_clone_is_still_a_merge(app: Path, tmp_
 def test_a_strange_folder_name_becomes_a_word(tmp_path: Path) -> None:
     repository = make(tmp_path / "Übung @ [home] 1")
     commit(repository, BY_CLAUDE)
-    assert seats(read(repository))[0]["team"] == "bung-home-1"
+    assert seats(read(repository))[0]["team"] == "Ubung-home-1"
 
 
 def test_a_linked_worktree_is_read(app: Path, tmp_path: Path) -> None:
