@@ -23,9 +23,10 @@ from features.connectors.simulated import Rollout, open_simulated, open_truth
 from features.diagnosis import SHOWS_FROM
 from features.instants import to_microseconds
 from features.interventions import FailureMode
-from features.log import ROSTER_SCHEMA, Source
 from features.peers import days_needed, observe
 from features.segments import seat_modes, segment_findings, window_snapshots
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 
 PLANTED_FROM = 0.25

@@ -33,8 +33,9 @@ from features.connectors.simulated import ARMS, Rollout, open_simulated, open_tr
 from features.effects import Seen, answers, seen
 from features.expert import PRIOR_DEVIATION, even_risk_slope
 from features.interventions import SHIPPED, load_interventions
-from features.log import ROSTER_SCHEMA, Source
 from features.peers import days_needed, observe
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 from training.decided import DecisionData, joined
 from training.effects import CANDIDATES, fit_effects, learn_prior_r, lesson_of

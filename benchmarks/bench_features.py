@@ -33,9 +33,10 @@ from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY
 from features.history import last_days
 from features.instants import to_microseconds
 from features.labels import weekly_snapshots
-from features.log import ROSTER_SCHEMA, Source
 from features.parallel import reuse_memory
 from features.peers import days_needed, observe
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -29,10 +29,11 @@ from features.compute import compute_features, pack
 from features.connectors.simulated import Rollout, open_simulated
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.labels import label_snapshots, weekly_snapshots
-from features.log import ROSTER_SCHEMA, Source
 from features.peers import Peers, days_needed, observe
 from features.rules import Stratum, ages, strata
 from features.scorer import Method, Scorer
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 from monitoring.drift import measure
 from monitoring.findings import Evidence, Finding, Severity

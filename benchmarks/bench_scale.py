@@ -35,9 +35,11 @@ from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import write_parquet
 from features.engine import TASK_SEATS, Inputs, build_on
 from features.events import EVENT_SCHEMA, Batch
-from features.log import ROSTER_SCHEMA, EventLog, Source
+from features.log import EventLog
 from features.runs import current
 from features.scorer import Method, Scorer
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

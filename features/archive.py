@@ -27,8 +27,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, Kind
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
-from features.log import ROSTER_SCHEMA, EventLog, Source
+from features.log import EventLog
 from features.runs import write_whole
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 
 MANIFEST = "manifest.json"
 DATABASE_VARIABLE = "REKINDLE_DATABASE"

@@ -22,11 +22,13 @@ from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import to_microseconds
 from features.labels import SNAPSHOT_EVERY_DAYS, label_snapshots, weekly_snapshots
-from features.log import EventLog, Source, latest_seats
+from features.log import EventLog
 from features.observed import looked_at
 from features.peers import Depth, Peers, count_peers, days_needed, depth_of, part_of
 from features.roster import Roster
 from features.runs import Block, Manifest, Run
+from features.sources import Source
+from features.tables import latest_seats
 from features.tools import ToolProfile
 
 # our choice of a block's most: about 1 GiB with all three, half of what a worker is given (docs/scaling.md)

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -31,73 +29,52 @@ from features.audit import Read, record_reads
 from features.columnar import read_columns
 from features.database import Database
 from features.decisions import NONE, Decision
-from features.events import EVENT_SCHEMA, SEAT_SCHEMA, USE_KINDS, Batch, Kind, Rejected, organization_of
+from features.events import EVENT_SCHEMA, SEAT_SCHEMA, USE_KINDS, Batch, Kind, Rejected
 from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
-from features.sources import Source as Source  # the log gives them out: they can be had from here, too
-from features.sources import advance_sources, read_sources
+from features.sources import Source, advance_sources, read_sources
 from features.sqlite import AT_ONCE, Disk, empty_wal, file_of, is_busy, listen
+from features.tables import (
+    CHUNK_ROWS,
+    DECISIONS,
+    EVENTS,
+    INSERT_SERVED,
+    INSTANTS,
+    PEERS,
+    PEERS_DAY,
+    PEERS_VERSION,
+    PEERS_VERSIONS,
+    ROSTER_SCHEMA,
+    SEATS,
+    SERVED,
+    SET_ASIDE,
+    VERSIONS,
+    Served,
+    as_table,
+    decision_row,
+    each_condition,
+    intervention_row,
+    latest_seats,
+    served_of,
+    served_row,
+    stored,
+)
 from features.tombstones import PERSONAL, erased, erasures
 from features.touched import Queue, TouchedSeats, mark
 from features.uses import Deciding, wait_for_turn
 from features.workflows import Completions
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-CHUNK_ROWS = 5_000  # our choice: one IN list stays far below SQLite's 250 000 and PostgreSQL's 65 535 variables
 READ_ROWS = 50_000
 DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
-DECISION_SOURCE = "decisions"
 
-_metadata = sa.MetaData()
-_INSTANTS = frozenset({"occurred_at", "available_at", "assigned_at", "removed_at", "known_at"})
-
-
-def _table(name: str, *columns: str, key: Sequence[str]) -> sa.Table:
-    types: dict[str, Any] = {"hired_on": sa.Date(), "id": sa.Integer()}
-    return sa.Table(
-        name, _metadata, *(sa.Column(column, types.get(column), primary_key=column in key) for column in columns)
-    )
-
-
-_seats = _table("seats", "known_at", *SEAT_SCHEMA.names, key=("seat_id", "known_at"))
-_events = _table("events", *EVENT_SCHEMA.names, key=("event_id",))
-_decisions = _table(
-    "decisions",
-    "decision_id",
-    "seat_id",
-    "target_person_id",
-    "decided_at",
-    "intervention",
-    "holdout",
-    "body",
-    key=("decision_id",),
-)
-_served = _table(
-    "served", "id", "seat_id", "served_at", "as_of", "model", "catalogue_hash", "risk", "vector", "categories",
-    key=("id",),
-)  # fmt: skip
-_peers = _table("peers", "day", "body", key=("day",))
-_peers_versions = _table(
-    "peers_versions", "day", "version", key=("day",)
-)  # of its own: a body of megabytes stays unread
-_set_aside = _table("set_aside", "id", "at", "source", "place", "field", "reason", key=("id",))
-
-_INSERT_SERVED = sa.insert(_served)
-_PEERS_DAY = sa.select(sa.func.max(_peers.c.day))
-_PEERS_VERSION = sa.select(_peers_versions.c.version).where(_peers_versions.c.day == sa.bindparam("day"))
-_VERSIONS = (  # built once: building a statement costs several times what executing it does (docs/benchmarks.md)
-    sa.select(*(_seats.c[name] for name in SEAT_SCHEMA.names))
-    .where(_seats.c.seat_id.in_(sa.bindparam("seats", expanding=True)))
-    .order_by(_seats.c.known_at)
-)
 
 _ADDRESS = re.compile(r"[^\s,]*@[^\s,]*")  # people name files after themselves
 
 LockType = type(threading.Lock())
-ROSTER_SCHEMA = SEAT_SCHEMA.append(pa.field("known_at", pa.timestamp("us", tz="UTC"), nullable=False))
 
 
 @dataclass(frozen=True)
@@ -126,20 +103,6 @@ class Received:
 
     new: frozenset[str]
     refused: Mapping[tuple[str, str], str]
-
-
-@dataclass(frozen=True)
-class Served:
-    """One snapshot that was served, with the score it got."""
-
-    seat_id: str
-    served_at: datetime
-    as_of: datetime | None
-    model: str
-    catalogue_hash: str
-    risk: dict[str, float]
-    vector: npt.NDArray[np.float64]
-    categories: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -230,7 +193,7 @@ class EventLog:
             events, unknown = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
             past = _without_erased(connection, batch.decisions)
-            decisions = len(self._insert_new(connection, _decisions, [_decision_row(decision) for decision in past]))
+            decisions = len(self._insert_new(connection, DECISIONS, [decision_row(decision) for decision in past]))
             tools = self._tools_of(connection, events)
             advance_sources(connection, events, batch, tools=tools, new=new, now=now)
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
@@ -270,16 +233,16 @@ class EventLog:
         """are_new: their ids were made just now, so that nobody needs to look whether they are there."""
         decisions = _without_erased(connection, decisions)
         acted = [decision for decision in decisions if decision.intervention != NONE]
-        events, rows = [_intervention_row(decision) for decision in acted], [_decision_row(item) for item in decisions]
+        events, rows = [intervention_row(decision) for decision in acted], [decision_row(item) for item in decisions]
         if are_new:
             self._mark(connection, acted)
-            for table, fresh in ((_events, events), (_decisions, rows)):
+            for table, fresh in ((EVENTS, events), (DECISIONS, rows)):
                 if fresh:
                     connection.execute(sa.insert(table), fresh)
             return len(rows)
-        self._insert_new(connection, _events, events)
+        self._insert_new(connection, EVENTS, events)
         self._mark(connection, acted)
-        return len(self._insert_new(connection, _decisions, rows))
+        return len(self._insert_new(connection, DECISIONS, rows))
 
     def _mark(self, connection: sa.Connection, acted: Sequence[Decision]) -> None:
         if acted:
@@ -317,9 +280,9 @@ class EventLog:
 
     def _record_reads(self, connection: sa.Connection, served: Sequence[Served], reads: Sequence[Read]) -> None:
         gone = erased(connection, {*(item.seat_id for item in served), *(item.seat_id for item in reads)})
-        rows = [_served_row(item) for item in served if item.seat_id not in gone]
+        rows = [served_row(item) for item in served if item.seat_id not in gone]
         if rows:
-            connection.execute(_INSERT_SERVED, rows)
+            connection.execute(INSERT_SERVED, rows)
         record_reads(connection, [read for read in reads if read.seat_id not in gone])
 
     def erased(self, identifiers: Collection[str]) -> frozenset[str]:
@@ -335,31 +298,31 @@ class EventLog:
     def served(self, *, since: datetime, until: datetime, limit: int | None = None) -> list[Served]:
         """What was served in [since, until), oldest first; the latest `limit` of it where a limit is given."""
         query = (
-            sa.select(_served)
-            .where(_served.c.served_at >= to_microseconds(since), _served.c.served_at < to_microseconds(until))
-            .order_by(_served.c.served_at.desc(), _served.c.id.desc())
+            sa.select(SERVED)
+            .where(SERVED.c.served_at >= to_microseconds(since), SERVED.c.served_at < to_microseconds(until))
+            .order_by(SERVED.c.served_at.desc(), SERVED.c.id.desc())
             .limit(limit)
         )
         with self._connect() as connection:
             rows = connection.execute(query).all()
-        return [_served_of(row) for row in reversed(rows)]
+        return [served_of(row) for row in reversed(rows)]
 
     def roster(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """Every known version of the seats, in ROSTER_SCHEMA, by seat and then by `known_at`."""
         tables = [
-            self._read(sa.select(*(_seats.c[name] for name in ROSTER_SCHEMA.names)).where(condition), ROSTER_SCHEMA)
-            for condition in _conditions(_seats.c.seat_id, seat_ids)
+            self._read(sa.select(*(SEATS.c[name] for name in ROSTER_SCHEMA.names)).where(condition), ROSTER_SCHEMA)
+            for condition in each_condition(SEATS.c.seat_id, seat_ids)
         ]
         table = pa.concat_tables(tables) if tables else ROSTER_SCHEMA.empty_table()
         return table.sort_by([("seat_id", "ascending"), ("known_at", "ascending")])
 
     def seat_ids(self, *, organization: str | None, after: str, limit: int) -> list[str]:
         """The first `limit` seats of an organisation (None: of all) that come after `after`, ascending."""
-        query = sa.select(_seats.c.seat_id).distinct().where(_seats.c.seat_id > after)
+        query = sa.select(SEATS.c.seat_id).distinct().where(SEATS.c.seat_id > after)
         if organization is not None:
-            query = query.where(_seats.c.organization == organization)
+            query = query.where(SEATS.c.organization == organization)
         with self._connect() as connection:
-            return list(connection.execute(query.order_by(_seats.c.seat_id).limit(limit)).scalars())
+            return list(connection.execute(query.order_by(SEATS.c.seat_id).limit(limit)).scalars())
 
     def seats(self, seat_ids: Iterable[str] | None = None) -> pa.Table:
         """The latest version of each seat, in SEAT_SCHEMA, by seat."""
@@ -371,11 +334,11 @@ class EventLog:
         rows: dict[str, dict[str, Any]] = {}
         with self._connect() as connection:
             for start in range(0, len(wanted), CHUNK_ROWS):
-                versions = connection.execute(_VERSIONS, {"seats": wanted[start : start + CHUNK_ROWS]})
+                versions = connection.execute(VERSIONS, {"seats": wanted[start : start + CHUNK_ROWS]})
                 rows.update((version.seat_id, dict(version._mapping)) for version in versions)  # the latest comes last
         return {
             seat_id: {
-                name: from_microseconds(value) if name in _INSTANTS and value is not None else value
+                name: from_microseconds(value) if name in INSTANTS and value is not None else value
                 for name, value in row.items()
             }
             for seat_id, row in rows.items()
@@ -397,16 +360,16 @@ class EventLog:
     ) -> pa.Table:
         """The events of the seats that occurred in [since, until), in no particular order: `columns` of EVENT_SCHEMA."""
         schema = pa.schema([EVENT_SCHEMA.field(name) for name in columns])
-        query = sa.select(*(_events.c[name] for name in columns))
+        query = sa.select(*(EVENTS.c[name] for name in columns))
         if since is not None:
-            query = query.where(_events.c.occurred_at >= to_microseconds(since))
+            query = query.where(EVENTS.c.occurred_at >= to_microseconds(since))
         if until is not None:
-            query = query.where(_events.c.occurred_at < to_microseconds(until))
+            query = query.where(EVENTS.c.occurred_at < to_microseconds(until))
         if kinds is not None:
-            query = query.where(_events.c.kind.in_(sorted(map(str, kinds))))
+            query = query.where(EVENTS.c.kind.in_(sorted(map(str, kinds))))
         if seat_ids is None and self._is_sqlite:  # a text of SQLite holds a thousand million characters at most
             seat_ids = self._seat_ids()
-        conditions = _conditions(_events.c.seat_id, seat_ids)
+        conditions = each_condition(EVENTS.c.seat_id, seat_ids)
         tables = [self._read_events(query.where(condition), schema) for condition in conditions]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -415,23 +378,23 @@ class EventLog:
         lags: dict[str, int] = {}
         for source in self.sources():
             lags[source.source] = max(lags.get(source.source, 0), source.lag // MICROSECOND)
-        delay = _events.c.available_at - _events.c.occurred_at
-        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        delay = EVENTS.c.available_at - EVENTS.c.occurred_at
+        window = EVENTS.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
         found = []
         with self._connect() as connection:
             for name, lag in sorted(lags.items()):
                 late = sa.case((delay > lag + slack // MICROSECOND, 1), else_=0)
                 query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(late), 0), sa.func.max(delay))
-                events, is_late, worst = connection.execute(query.where(window, _events.c.source == name)).one()
+                events, is_late, worst = connection.execute(query.where(window, EVENTS.c.source == name)).one()
                 if events:
                     found.append(Arrivals(name, int(events), int(is_late), timedelta(microseconds=int(worst))))
         return found
 
     def longest_silence(self, *, since: datetime, until: datetime) -> dict[str, timedelta]:
         """By source, the longest time between two days in [since, until) on which it told something, up to the last."""
-        day = sa.cast(_events.c.available_at, sa.BigInteger()) // sa.literal(DAY_US, sa.BigInteger())
-        window = _events.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
-        query = sa.select(_events.c.source, day.label("day")).where(window).distinct()
+        day = sa.cast(EVENTS.c.available_at, sa.BigInteger()) // sa.literal(DAY_US, sa.BigInteger())
+        window = EVENTS.c.available_at.between(to_microseconds(since), to_microseconds(until) - 1)
+        query = sa.select(EVENTS.c.source, day.label("day")).where(window).distinct()
         days: dict[str, list[int]] = {}
         with self._connect() as connection:
             for row in connection.execute(query):
@@ -460,18 +423,18 @@ class EventLog:
     def peers_day(self) -> int | None:
         """The latest day (since 1970) that `keep_peers` kept something for, or None."""
         with self._connect() as connection:
-            return connection.execute(_PEERS_DAY).scalar()
+            return connection.execute(PEERS_DAY).scalar()
 
     def peers(self, day: int) -> bytes | None:
         """What `keep_peers` kept for the day (since 1970), or None."""
         with self._connect() as connection:
-            body = connection.execute(sa.select(_peers.c.body).where(_peers.c.day == day)).scalar()
+            body = connection.execute(sa.select(PEERS.c.body).where(PEERS.c.day == day)).scalar()
         return None if body is None else bytes(body)
 
     def peers_version(self, day: int) -> str | None:
         """Identifies what is kept for the day, for a fraction of what reading it costs; None where it is not known."""
         with self._connect() as connection:
-            found: str | None = connection.execute(_PEERS_VERSION, {"day": day}).scalar()
+            found: str | None = connection.execute(PEERS_VERSION, {"day": day}).scalar()
         return found
 
     def keep_peers(self, day: int, body: bytes, *, erasures_before: int | None = None) -> str | None:
@@ -484,7 +447,7 @@ class EventLog:
         with self._write() as connection:
             if erasures_before is not None and erasures(connection) != erasures_before:
                 return None
-            for table, column, value in ((_peers, "body", body), (_peers_versions, "version", version)):
+            for table, column, value in ((PEERS, "body", body), (PEERS_VERSIONS, "version", version)):
                 insert: Any = sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
                 again = insert.on_conflict_do_update(index_elements=["day"], set_={column: insert.excluded[column]})
                 connection.execute(sa.delete(table).where(table.c.day < day - 1))
@@ -503,25 +466,25 @@ class EventLog:
         """The decisions of the seats or of the organisation, made in [since, until), oldest first; acted: only those that
         do something.
         """
-        query = sa.select(_decisions.c.decided_at, _decisions.c.body)
+        query = sa.select(DECISIONS.c.decided_at, DECISIONS.c.body)
         if organization is not None:
             prefix = f"{organization}/"  # not LIKE: on SQLite it takes no notice of case, and `Acme` is not `acme`
-            query = query.where(sa.func.substr(_decisions.c.seat_id, 1, len(prefix)) == prefix)
+            query = query.where(sa.func.substr(DECISIONS.c.seat_id, 1, len(prefix)) == prefix)
         if since is not None:
-            query = query.where(_decisions.c.decided_at >= to_microseconds(since))
+            query = query.where(DECISIONS.c.decided_at >= to_microseconds(since))
         if until is not None:
-            query = query.where(_decisions.c.decided_at < to_microseconds(until))
+            query = query.where(DECISIONS.c.decided_at < to_microseconds(until))
         if acted:
-            query = query.where(_decisions.c.intervention != NONE)
+            query = query.where(DECISIONS.c.intervention != NONE)
         rows: list[Any] = []
         with self._connect() as connection:
-            for condition in _conditions(_decisions.c.seat_id, seat_ids):
+            for condition in each_condition(DECISIONS.c.seat_id, seat_ids):
                 rows += connection.execute(query.where(condition)).all()
         return [Decision.of_document(json.loads(row.body)) for row in sorted(rows, key=lambda row: int(row.decided_at))]
 
     def decision(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
-        query = sa.select(_decisions.c.body).where(_decisions.c.decision_id == decision_id)
+        query = sa.select(DECISIONS.c.body).where(DECISIONS.c.decision_id == decision_id)
         with self._connect() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else Decision.of_document(json.loads(body))
@@ -530,8 +493,8 @@ class EventLog:
         """Those of the ids that are in the log."""
         found: set[str] = set()
         with self._connect() as connection:
-            for condition in _conditions(_decisions.c.decision_id, decision_ids):
-                found.update(connection.execute(sa.select(_decisions.c.decision_id).where(condition)).scalars())
+            for condition in each_condition(DECISIONS.c.decision_id, decision_ids):
+                found.update(connection.execute(sa.select(DECISIONS.c.decision_id).where(condition)).scalars())
         return found
 
     def sources(self) -> list[Source]:
@@ -550,14 +513,14 @@ class EventLog:
 
     def set_aside(self, limit: int = 100) -> list[Rejected]:
         """The latest items that were set aside."""
-        query = sa.select(_set_aside).order_by(_set_aside.c.id.desc()).limit(limit)
+        query = sa.select(SET_ASIDE).order_by(SET_ASIDE.c.id.desc()).limit(limit)
         with self._connect() as connection:
             return [Rejected(row.place, row.field, row.reason) for row in connection.execute(query)]
 
     def event_count(self) -> int:
         """How many events there are."""
         with self._connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(_events)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar_one())
 
     def is_reachable(self) -> bool:
         """Whether the database answers."""
@@ -662,7 +625,7 @@ class EventLog:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ROSTER_LOCK)))
             rows, rejected = self._changed_seats(connection, seats, now)
         if rows:
-            connection.execute(self._insert_ignore(_seats), rows)
+            connection.execute(self._insert_ignore(SEATS), rows)
         return [str(row["seat_id"]) for row in rows], rejected
 
     def _changed_seats(
@@ -689,14 +652,14 @@ class EventLog:
                 continue
             known_at = seat["assigned_at"] if before is None else max(now, before["known_at"] + MICROSECOND)
             known[seat["seat_id"]] = {**seat, "known_at": known_at}
-            rows.append(_stored({**seat, "known_at": known_at}))
+            rows.append(stored({**seat, "known_at": known_at}))
         return rows, tuple(rejected)
 
     def _latest_in(self, connection: sa.Connection, seat_ids: Sequence[str]) -> list[dict[str, Any]]:
         latest: dict[str, dict[str, Any]] = {}
-        for condition in _conditions(_seats.c.seat_id, seat_ids):
-            query = sa.select(*(_seats.c[name] for name in ROSTER_SCHEMA.names)).where(condition)
-            rows = _as_table(connection.execute(query).all(), ROSTER_SCHEMA)
+        for condition in each_condition(SEATS.c.seat_id, seat_ids):
+            query = sa.select(*(SEATS.c[name] for name in ROSTER_SCHEMA.names)).where(condition)
+            rows = as_table(connection.execute(query).all(), ROSTER_SCHEMA)
             for row in rows.sort_by("known_at").to_pylist():
                 latest[row["seat_id"]] = row
         return list(latest.values())
@@ -704,8 +667,8 @@ class EventLog:
     def _split_by_roster(self, connection: sa.Connection, events: pa.Table) -> tuple[pa.Table, tuple[Rejected, ...]]:
         wanted = pc.unique(events.column("seat_id")).to_pylist()
         known: set[str] = set()
-        for condition in _conditions(_seats.c.seat_id, wanted):
-            known.update(connection.execute(sa.select(_seats.c.seat_id).where(condition)).scalars())
+        for condition in each_condition(SEATS.c.seat_id, wanted):
+            known.update(connection.execute(sa.select(SEATS.c.seat_id).where(condition)).scalars())
         missing = pa.array([seat for seat in wanted if seat not in known], pa.string())
         if not len(missing):
             return events, ()
@@ -723,7 +686,7 @@ class EventLog:
             return insert_events(connection, events)
         stored = events.set_column(3, "occurred_at", events.column("occurred_at").cast(pa.int64()))
         stored = stored.set_column(4, "available_at", events.column("available_at").cast(pa.int64()))
-        return self._insert_new(connection, _events, stored.to_pylist())
+        return self._insert_new(connection, EVENTS, stored.to_pylist())
 
     def _tools_of(self, connection: sa.Connection, events: pa.Table) -> dict[str, str]:
         """The tool of each seat of the events."""
@@ -736,10 +699,10 @@ class EventLog:
         """Each place, field and reason of a source once: a file that is read again says nothing new."""
         rows = dict.fromkeys((_ADDRESS.sub("(address)", item.where), item.field[:64], item.reason) for item in rejected)
         there: set[tuple[str, str, str]] = set()
-        columns = _set_aside.c.place, _set_aside.c.field, _set_aside.c.reason
+        columns = SET_ASIDE.c.place, SET_ASIDE.c.field, SET_ASIDE.c.reason
         places = sorted({place for place, _, _ in rows})
         for start in range(0, len(places), CHUNK_ROWS):
-            same = (_set_aside.c.source == source) & columns[0].in_(places[start : start + CHUNK_ROWS])
+            same = (SET_ASIDE.c.source == source) & columns[0].in_(places[start : start + CHUNK_ROWS])
             there |= {(row.place, row.field, row.reason) for row in connection.execute(sa.select(*columns).where(same))}
         fresh = [
             {"at": to_microseconds(now), "source": source, "place": place, "field": field, "reason": reason}
@@ -747,11 +710,11 @@ class EventLog:
             if (place, field, reason) not in there
         ]
         if fresh:
-            connection.execute(sa.insert(_set_aside), fresh)
+            connection.execute(sa.insert(SET_ASIDE), fresh)
 
     def _seat_ids(self) -> list[str]:
         with self._connect() as connection:
-            return list(connection.execute(sa.select(_seats.c.seat_id).distinct()).scalars())
+            return list(connection.execute(sa.select(SEATS.c.seat_id).distinct()).scalars())
 
     def _read_events(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         with self._connect() as connection:
@@ -762,7 +725,7 @@ class EventLog:
             if not self._is_sqlite:
                 return read_by_copy(connection, query, schema)
             result = connection.execution_options(stream_results=True).execute(query)
-            tables = [_as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
+            tables = [as_table(rows, schema) for rows in result.partitions(READ_ROWS)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
@@ -808,97 +771,3 @@ def _without_names_of_erased(
     shown = [item for item in rejected if not any(name in item.where or name in item.reason for name in gone)]
     left_out = len(rejected) - len(shown)
     return [*shown, Rejected("erased", "", f"{left_out} items of erased persons were left out")] if left_out else shown
-
-
-def latest_seats(roster: pa.Table) -> pa.Table:
-    """The latest version of each seat of a roster that is sorted by seat and `known_at`, in SEAT_SCHEMA."""
-    seat_id = roster.column("seat_id").combine_chunks()
-    if len(seat_id) == 0:
-        return SEAT_SCHEMA.empty_table()
-    is_last = np.append(pc.not_equal(seat_id[1:], seat_id[:-1]).to_numpy(zero_copy_only=False), True)
-    return roster.filter(pa.array(is_last)).select(SEAT_SCHEMA.names)
-
-
-def _conditions(column: sa.Column[Any], values: Iterable[str] | None) -> Iterator[sa.ColumnElement[bool]]:
-    """One condition per chunk of values; the one that always holds where there is no restriction."""
-    if values is None:
-        yield sa.true()
-        return
-    wanted = sorted(set(values))
-    for start in range(0, len(wanted), CHUNK_ROWS):
-        yield column.in_(wanted[start : start + CHUNK_ROWS])
-
-
-def _as_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = []
-    for field, values in zip(schema, columns, strict=True):
-        if pa.types.is_timestamp(field.type):
-            arrays.append(pa.array(values, pa.int64()).cast(field.type))
-        elif pa.types.is_boolean(field.type):  # SQLite has 0 and 1
-            arrays.append(pa.array([None if value is None else bool(value) for value in values], field.type))
-        else:
-            arrays.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _stored(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: to_microseconds(value) if name in _INSTANTS and value is not None else value
-        for name, value in row.items()
-    }
-
-
-def _decision_row(decision: Decision) -> dict[str, Any]:
-    return {
-        "decision_id": decision.decision_id,
-        "seat_id": decision.seat_id,
-        "target_person_id": decision.target_person_id,
-        "decided_at": to_microseconds(decision.decided_at),
-        "intervention": decision.intervention,
-        "holdout": decision.holdout,
-        "body": orjson.dumps(decision.document()).decode(),
-    }
-
-
-def _intervention_row(decision: Decision) -> dict[str, Any]:
-    organization = organization_of(decision.seat_id)
-    return {
-        **dict.fromkeys(EVENT_SCHEMA.names),
-        "event_id": f"{organization}/decision-{decision.decision_id}",
-        "seat_id": decision.seat_id,
-        "kind": str(Kind.INTERVENTION),
-        "occurred_at": to_microseconds(decision.decided_at),
-        "available_at": to_microseconds(decision.decided_at),
-        "source": DECISION_SOURCE,
-        "workflow": decision.workflow,
-        "count": 1,
-        "category": decision.intervention,
-        "guided": False,
-    }
-
-
-def _served_row(item: Served) -> dict[str, Any]:
-    return {
-        "seat_id": item.seat_id,
-        "model": item.model,
-        "catalogue_hash": item.catalogue_hash,
-        "served_at": to_microseconds(item.served_at),
-        "as_of": None if item.as_of is None else to_microseconds(item.as_of),
-        "risk": json.dumps(item.risk),
-        "vector": item.vector.astype("<f8").tobytes(),
-        "categories": json.dumps(item.categories),
-    }
-
-
-def _served_of(row: Any) -> Served:
-    return Served(
-        row.seat_id,
-        from_microseconds(row.served_at),
-        None if row.as_of is None else from_microseconds(row.as_of),
-        row.model,
-        row.catalogue_hash,
-        json.loads(row.risk),
-        np.frombuffer(row.vector, dtype="<f8"),
-        tuple(json.loads(row.categories)),
-    )

@@ -11,9 +11,10 @@ from features.compute import BLOCK_SEATS
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.history import Integers
 from features.instants import from_microseconds
-from features.log import EventLog, Source
+from features.log import EventLog
 from features.parallel import in_order
 from features.peers import DEPTH_DAYS, Peers, observe
+from features.sources import Source
 from features.tools import ToolProfile
 
 

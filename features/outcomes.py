@@ -17,7 +17,8 @@ from features.decisions import Decision
 from features.events import Kind
 from features.feedback import HORIZONS_DAYS
 from features.labels import abandoned_by, label_snapshots
-from features.log import EventLog, Source
+from features.log import EventLog
+from features.sources import Source
 from features.tools import ToolProfile
 
 BLOCK_SEATS = 5_000  # whose events are in memory at a time

@@ -14,7 +14,7 @@ from features.objections import objected
 from features.tombstones import erased
 
 if TYPE_CHECKING:
-    from features.log import Served
+    from features.tables import Served
 
 MEMORY = timedelta(days=366)  # the longest cooldown that a catalogue may ask for is 365 days
 CHUNK = 5_000

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from features.log import Source
 from features.rules import Stratum
+from features.sources import Source
 from monitoring.findings import COUNTED, NOISE_SD, RARE, Evidence, Finding, Severity, listed, watch_or_act
 from monitoring.windows import MIN_SEATS, STALE_AFTER_HOURS, Window
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from features.log import Arrivals, Source
+from features.log import Arrivals
 from features.scorer import Scorer
+from features.sources import Source
 from monitoring.drift import Moved
 from monitoring.truth import Truth
 from monitoring.windows import Window

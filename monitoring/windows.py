@@ -11,11 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC, catalogue_hash
-from features.log import EventLog, Served
+from features.log import EventLog
 from features.references import AS_OF, OWNERS, team_of
 from features.references import TEAM as OWNING_TEAM
 from features.rules import Stratum, ages, strata
 from features.scorer import PRODUCT_HORIZON_DAYS
+from features.tables import Served
 from monitoring.chance import Blocks
 from monitoring.matching import match, matched_sample
 

@@ -14,8 +14,9 @@ from rekindle.terminal import utc_now
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from features.log import EventLog, Source
+    from features.log import EventLog
     from features.refresh import Refresher
+    from features.sources import Source
     from features.store import FeatureStore
     from features.tools import ToolProfile
     from serving.advisor import Advisor

@@ -18,12 +18,13 @@ from features.champions import Champions, read_champions
 from features.decisions import Decision
 from features.estimates import EffectEstimator, Estimates
 from features.interventions import SHIPPED, Intervention, load_interventions
-from features.log import EventLog, Served
+from features.log import EventLog
 from features.people import Erased, People
 from features.pseudonyms import read_or_make_key
 from features.references import forget
 from features.refresh import Refresher
 from features.store import CatalogueMismatch, FeatureStore, OnlineRow, StoreFailure
+from features.tables import Served
 from features.tools import ToolProfile, load_tools
 from serving.degrading import FROM_LOG_MOST, flags
 from serving.facts import FactBook, Objected, Seat

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from features.charts import Line, line_chart
-from features.log import Source
+from features.sources import Source
 from serving.versions import Version
 from serving.webhooks import Delivery, State, Webhook
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from features.audit import Read
-from features.log import EventLog, Served
+from features.log import EventLog
+from features.tables import Served
 from serving.groups import Groups, Told, settle
 
 AT_ONCE = 64  # our choice: requests whose rows are written together

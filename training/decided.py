@@ -17,8 +17,8 @@ from features.events import Kind
 from features.instants import to_microseconds
 from features.interventions import Intervention
 from features.labels import abandoned_by, label_snapshots
-from features.log import Source
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Scorer
+from features.sources import Source
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]

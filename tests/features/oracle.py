@@ -46,9 +46,9 @@ from features.events import SEAT_SCHEMA, Event, Kind, Scores, events_table
 from features.instants import to_microseconds
 from features.interventions import KINDS as INTERVENTIONS
 from features.labels import label_snapshots
-from features.log import ROSTER_SCHEMA
 from features.peers import Peers, days_needed, observe
 from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import SHIPPED, ToolProfile, load_tools
 
 DAY = timedelta(days=1)

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from features.events import Event, Kind, Seat, events_table, seats_table
-from features.log import ROSTER_SCHEMA, Source
 from features.population import read_population
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.events import SEAT_SCHEMA, Event, Kind
 from features.labels import LABEL_SCHEMA, Ended, abandoned_by, label_snapshots, weekly_snapshots
-from features.log import Source
+from features.sources import Source
 
 DAY, MICRO = timedelta(days=1), timedelta(microseconds=1)
 AS_OF = datetime(2026, 4, 1, 8, tzinfo=UTC)

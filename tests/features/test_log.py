@@ -32,7 +32,8 @@ from features.events import (
     seats_table,
 )
 from features.instants import from_microseconds, to_microseconds
-from features.log import ROSTER_SCHEMA, Appended, EventLog, Served, latest_seats
+from features.log import Appended, EventLog
+from features.tables import ROSTER_SCHEMA, Served, latest_seats
 
 NOW = datetime(2026, 5, 4, 9, 30, 0, 123_457, tzinfo=UTC)
 DAY, MICRO = timedelta(days=1), timedelta(microseconds=1)

@@ -12,8 +12,9 @@ from features.catalogue import FEATURES, Group
 from features.compute import compute_features, pack
 from features.events import EVENT_SCHEMA, Event, events_table
 from features.instants import to_microseconds
-from features.log import ROSTER_SCHEMA, Source
 from features.peers import MOST_USES, Peers, Scope, days_needed, observe
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 
 DAY, HOUR, MICRO = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 MIDNIGHT = datetime(2026, 6, 1, tzinfo=UTC)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.instants import to_microseconds
-from features.log import ROSTER_SCHEMA, Source
 from features.roster import NEVER, Roster
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 
 DAY, HOUR, MICRO = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 AS_OF = datetime(2026, 6, 1, 9, 30, tzinfo=UTC)

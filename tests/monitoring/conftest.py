@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from features.catalogue import CATEGORIES, MISSING_CATEGORY, NUMERIC, catalogue_hash
-from features.log import Served
 from features.references import AS_OF, OWNERS
 from features.rules import Stratum
+from features.tables import Served
 from monitoring.windows import COMPARED, DAYS_SCHEMA, MOMENT, RISK, SEAT, SERVED_RISK, TEAM, WEEK, Window, compare
 
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, NUMERIC, Group
-from features.log import Source
 from features.rules import Stratum
 from features.scorer import LinearHazard, Method, Scorer
+from features.sources import Source
 from monitoring.delivery import coverage, enough_data, late_sources, stale_features
 from monitoring.drift import Moved, measure
 from monitoring.findings import Evidence, Finding, Severity

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.log import EventLog, Served
+from features.log import EventLog
+from features.tables import Served
 from monitoring.report import MonitorRun, run_monitors
 
 SINCE = datetime(2026, 5, 4, tzinfo=UTC)

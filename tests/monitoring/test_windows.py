@@ -11,8 +11,9 @@ import pytest
 
 from features import catalogue
 from features.catalogue import FEATURES
-from features.log import EventLog, Served
+from features.log import EventLog
 from features.rules import Stratum
+from features.tables import Served
 from monitoring import windows
 from monitoring.windows import COMPARED, RISK, SEAT, STALE_AFTER_HOURS, TEAM, Window, read_window
 

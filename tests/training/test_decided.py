@@ -14,9 +14,10 @@ from features.decisions import Decision
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA
 from features.instants import to_microseconds
 from features.interventions import SHIPPED, load_interventions
-from features.log import ROSTER_SCHEMA, Source
 from features.peers import days_needed, observe
 from features.scorer import Method, Scorer
+from features.sources import Source
+from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 from training.decided import build_decisions, completed, joined, outcomes_of
 
