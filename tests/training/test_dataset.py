@@ -408,9 +408,17 @@ def frames(meaningful, ever, *, silent=None, tools=("m365_copilot",)):
 
 def test_only_seats_in_use_are_in_the_dataset():
     features, labels, seats = frames([2.0, 0.0, 0.0, None, 1.0], [9.0, 4.0, 0.0, None, 1.0])
+    features = features.with_columns(uses_28=pl.Series([3.0, 3.0, 3.0, 0.0, 3.0]))
     data = build_dataset(features, labels, seats=seats, decisions=[], tools=load_tools())
     assert data.seat.tolist() == ["acme/s-0", "acme/s-4"]
     assert data.person.tolist() == ["acme/p-0", "acme/p-2"]
+
+
+def test_where_no_source_can_tell_meaningful_use_any_use_is_use():
+    features, labels, seats = frames([None, None], [None, None])
+    features = features.with_columns(uses_28=pl.Series([1.0, 0.0]))
+    data = build_dataset(features, labels, seats=seats, decisions=[], tools=load_tools())
+    assert data.seat.tolist() == ["acme/s-0"]
 
 
 def test_the_dataset_keeps_order_and_alignment():
