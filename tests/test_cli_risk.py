@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import rekindle
 from features.catalogue import FEATURES
+from training.signals import close_signal, open_signal, raise_signal
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the command line silences libraries; here they are called without its main
@@ -88,6 +89,17 @@ def test_rolling_back_the_first_champion_is_refused(home: Path) -> None:
 def test_training_on_a_signal_waits_for_one(home: Path) -> None:
     ran = run(home, "train", "--on-signal", "--json")
     assert (ran.status, ran.document) == (OK, {"trained": False})
+
+
+def test_a_signal_has_a_model_trained_and_stays_open_where_the_gate_refuses_it(home: Path) -> None:
+    raised = raise_signal(home, reason="the rates moved", run="run-1", now=datetime.now(UTC))
+    trained = run(home, "train", "--on-signal", "--json").document
+    assert int(trained["version"]) > 1
+    assert trained["is_promoted"] is False  # the same data: no better than the champion
+    assert open_signal(home) == raised
+    closed = close_signal(home, version="1", now=datetime.now(UTC))
+    assert closed == raised
+    assert open_signal(home) is None
 
 
 def test_an_explanation_adds_up_and_is_drawn(home: Path, riskiest: str, tmp_path: Path) -> None:
