@@ -20,19 +20,20 @@ from features.instants import MICROSECOND, from_microseconds, to_microseconds
 EXTERNAL_KINDS = tuple(kind for kind in Kind if kind not in INTERNAL_KINDS)
 Feed = tuple[str, str, str]  # organisation, tool, source
 
+_FEED = ("organization", "tool", "source")
 _sources = sa.table(
     "sources",
-    *(sa.column(name, sa.String()) for name in ("organization", "tool", "source")),
+    *(sa.column(name, sa.String()) for name in _FEED),
     *(sa.column(name, sa.BigInteger()) for name in ("lag", "first_available_at", "watermark")),
 )
 _lags = sa.table(
     "source_lags",
-    *(sa.column(name, sa.String()) for name in ("organization", "tool", "source")),
+    *(sa.column(name, sa.String()) for name in _FEED),
     *(sa.column(name, sa.BigInteger()) for name in ("lag", "known_at")),
 )
 _kinds = sa.table(
     "source_kinds",
-    *(sa.column(name, sa.String()) for name in ("organization", "tool", "source", "kind")),
+    *(sa.column(name, sa.String()) for name in (*_FEED, "kind")),
     sa.column("known_at", sa.BigInteger()),
 )
 
@@ -84,9 +85,7 @@ def read_sources(connection: sa.Connection) -> list[Source]:
         feed = row.organization, row.tool, row.source
         kinds.setdefault(feed, []).append((from_microseconds(row.known_at), Kind(row.kind)))
     found = []
-    for row in connection.execute(
-        sa.select(_sources).order_by(_sources.c.organization, _sources.c.tool, _sources.c.source)
-    ):
+    for row in connection.execute(sa.select(_sources).order_by(*(_sources.c[name] for name in _FEED))):
         feed = row.organization, row.tool, row.source
         found.append(
             Source(
@@ -143,9 +142,8 @@ def advance_sources(
 
 
 def _advance(connection: sa.Connection, feed: Feed, lag: int, first: int, last: int) -> None:
-    key = dict(zip(("organization", "tool", "source"), feed, strict=True))
-    where = sa.and_(*(_sources.c[name] == value for name, value in key.items()))
-    row = {**key, "lag": lag, "first_available_at": first, "watermark": last}
+    where = _is_of(_sources, feed)
+    row = {**dict(zip(_FEED, feed, strict=True)), "lag": lag, "first_available_at": first, "watermark": last}
     connection.execute(_insert(connection, _sources).on_conflict_do_nothing(), [row])
     before = connection.execute(sa.select(_sources).where(where).with_for_update()).one()
     values = {
@@ -159,9 +157,9 @@ def _advance(connection: sa.Connection, feed: Feed, lag: int, first: int, last: 
 
 def _learn(connection: sa.Connection, table: sa.TableClause, feed: Feed, what: str, known: Mapping[Any, int]) -> None:
     """Keep from when each value was known, the earliest that was ever said."""
-    key = dict(zip(("organization", "tool", "source"), feed, strict=True))
-    of_feed = sa.and_(*(table.c[name] == value for name, value in key.items()))
-    before = {row[0]: row[1] for row in connection.execute(sa.select(table.c[what], table.c.known_at).where(of_feed))}
+    key = dict(zip(_FEED, feed, strict=True))
+    query = sa.select(table.c[what], table.c.known_at).where(_is_of(table, feed))
+    before = {row[0]: row[1] for row in connection.execute(query)}
     rows = [
         {**key, what: value, "known_at": at}
         for value, at in sorted(known.items())
@@ -171,8 +169,7 @@ def _learn(connection: sa.Connection, table: sa.TableClause, feed: Feed, what: s
         return
     insert = _insert(connection, table)
     earlier = sa.case((table.c.known_at < insert.excluded.known_at, table.c.known_at), else_=insert.excluded.known_at)
-    keyed = ["organization", "tool", "source", what]
-    connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_={"known_at": earlier}), rows)
+    connection.execute(insert.on_conflict_do_update(index_elements=[*_FEED, what], set_={"known_at": earlier}), rows)
 
 
 def _advance_quiet(connection: sa.Connection, batch: Batch) -> None:
@@ -191,10 +188,7 @@ def _advance_quiet(connection: sa.Connection, batch: Batch) -> None:
                 _learn(connection, _lags, feed, "lag", {lag: at})
                 _learn(connection, _kinds, feed, "kind", {str(kind): at for kind in declared})
                 continue
-            where = sa.and_(
-                *(_sources.c[name] == value for name, value in zip(("organization", "tool", "source"), feed, strict=True)),
-                _sources.c.watermark < at,
-            )  # fmt: skip
+            where = sa.and_(_is_of(_sources, feed), _sources.c.watermark < at)
             connection.execute(sa.update(_sources).where(where).values(watermark=at))
 
 
@@ -215,6 +209,10 @@ def _told_by_feed(events: pa.Table, tools: Mapping[str, str], new: frozenset[str
             {**before.kinds, row["kind"]: min(first, before.kinds.get(row["kind"], first))},
         )
     return found
+
+
+def _is_of(table: sa.TableClause, feed: Feed) -> sa.ColumnElement[bool]:
+    return sa.and_(*(table.c[name] == value for name, value in zip(_FEED, feed, strict=True)))
 
 
 def _insert(connection: sa.Connection, table: sa.TableClause) -> Any:  # the two dialects' inserts have no common type

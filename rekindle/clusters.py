@@ -48,7 +48,7 @@ def cluster_at(address: str, workers: int) -> "Iterator[Cluster]":
         yield cluster
 
 
-def build_on(
+def blocks_on(
     state: State, cluster: "Cluster", out_address: str, *, events: str, with_labels: bool
 ) -> "tuple[Manifest, int]":
     """The blocks at the address, and the most MiB that a worker held."""

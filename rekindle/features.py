@@ -15,7 +15,7 @@ from rekindle.clusters import (
     EventsAt,
     OnEngine,
     Workers,
-    build_on,
+    blocks_on,
     check_engine,
     cluster_at,
 )
@@ -68,7 +68,7 @@ def features_build(
 
     blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
     with cluster_at(address, workers) as cluster:
-        manifest, peak = build_on(state, cluster, blocks, events=events, with_labels=False)
+        manifest, peak = blocks_on(state, cluster, blocks, events=events, with_labels=False)
     with progress_bar("writing the offline store", unit="snapshots") as advance:
         snapshots = state.store.write_offline(_watched(read_blocks(blocks), advance))
     document = {"snapshots": snapshots, "blocks": len(manifest.blocks), "computed": manifest.facts["computed_blocks"],

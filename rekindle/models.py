@@ -15,7 +15,7 @@ from rekindle.clusters import (
     EventsAt,
     OnEngine,
     Workers,
-    build_on,
+    blocks_on,
     check_engine,
     cluster_at,
 )
@@ -113,7 +113,7 @@ def _training_data_on(state: State, cluster: "Cluster", *, events: str) -> dict[
     from features.runs import read_blocks
 
     address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
-    manifest, _ = build_on(state, cluster, address, events=events, with_labels=True)
+    manifest, _ = blocks_on(state, cluster, address, events=events, with_labels=True)
     features, labels = split_labels(pl.concat(read_blocks(address)))
     return {
         "features": features,

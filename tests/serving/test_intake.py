@@ -358,8 +358,7 @@ def test_kill_9_loses_no_acknowledged_event_counts_none_twice_and_features_catch
         ]
         for worker in workers:
             worker.start()
-        if run % 3:  # every third is killed at any moment from its birth on, the others once they answer
-            _wait(lambda pipes=pipes: all(receive.poll() for receive, _ in pipes), seconds=60)
+        _wait(lambda pipes=pipes: any(receive.poll() for receive, _ in pipes), seconds=60)  # some are born only now
         time.sleep(generator.random() * LONGEST_LIFE_S)
         for worker in workers:
             assert worker.pid is not None
@@ -372,7 +371,7 @@ def test_kill_9_loses_no_acknowledged_event_counts_none_twice_and_features_catch
             by_run[run] += len(lines)
     stored = stored_ids(log)
 
-    assert all(count > 0 for run, count in by_run.items() if run % 3)
+    assert min(by_run.values()) > 0
     assert acknowledged <= set(stored)
     assert len(stored) == len(set(stored))
 
