@@ -24,10 +24,9 @@ from features.catalogue import CATEGORIES, NUMERIC
 from features.events import EVENT_SCHEMA, Batch, Seat, seats_table
 from features.log import EventLog
 from features.store import FeatureStore
+from rekindle.plan import plan_of
 from serving.advisor import Advisor
-from serving.planning import Drawn, Proposal, log_plan, propose
 from serving.settings import Settings
-from training.plan import round_plan, solve_plan
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 TEAM = 12
@@ -71,26 +70,7 @@ def prepare(home: Path, seats: int) -> list[str]:
 
 def plan(advisor: Advisor, seat_ids: list[str], *, is_logged: bool) -> int:
     """The plan of the day as `rekindle plan` makes it; how many seats it decides for."""
-
-    def solve(proposal: Proposal) -> Drawn:
-        epsilon = advisor.settings.terms.epsilon
-        solved = solve_plan(
-            proposal.arms,
-            proposal.values,
-            proposal.eligible,
-            proposal.capacity,
-            epsilon=epsilon,
-            targets=proposal.targets,
-        )
-        return Drawn(solved.marginals, solved.eligible, round_plan(solved, proposal.generator(NOW.date())))
-
-    if is_logged:
-        logged, _, _ = log_plan(
-            advisor, seat_ids, organization="acme", capacity=CAPACITY, at_risk_from=0.0, day=NOW.date(), solve=solve
-        )
-        return len(logged.decisions)
-    proposal = propose(advisor, seat_ids, organization="acme", capacity=CAPACITY, at_risk_from=0.0)
-    return 0 if proposal is None else len(solve(proposal).chosen)
+    return len(plan_of(advisor, seat_ids, "acme", CAPACITY, 0.0, day=NOW.date(), is_logged=is_logged)["seats"])
 
 
 def timed(name: str, work: Callable[[], int]) -> None:

@@ -51,7 +51,7 @@ def plan_command(
     threshold = state.settings().at_risk_threshold if at_risk_from is None else at_risk_from
     with cluster_if_asked(engine, address, workers) as cluster, state.advisor() as advisor, progress_bar("planning"):
         plans = [
-            _planned(
+            plan_of(
                 advisor,
                 seats,
                 organization,
@@ -74,7 +74,7 @@ def plan_command(
         _print_plan(plan, day=day, top=top, is_logged=not dry_run)
 
 
-def _planned(
+def plan_of(
     advisor: "Advisor",
     seats: list[str],
     organization: str,
