@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from features.verdicts import COMPARED, URGENCY, VERDICTS
+
 DRIFT_ROWS = 20  # our choice: the rest is in Evidently's report
 
 _STYLE = """
@@ -19,28 +21,12 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr { border-bottom: 1px solid light-dark(#ddd, #3a3a3a); } a { color: light-dark(#0b57d0, #8ab4f8); }
 """.strip()
 
-_VERDICTS = {0: "Nothing to do", 10: "Worth a look", 20: "Act now"}
-_URGENCY = {"act": "Act", "watch": "Watch", "info": "Info"}
-_COMPARED = {
-    "reference_snapshots": "Snapshots of seats in use that the model was trained on",
-    "reference_sample": "… of which compared",
-    "served_snapshots": "Snapshots served: the latest of each seat and day",
-    "in_use": "… of seats in use, of which the model speaks",
-    "current_sample": "… of which compared",
-    "current_seats": "… of so many distinct seats",
-    "left_out_silent": "Left out: silent for 28 days",
-    "left_out_not_started": "Left out: not started yet",
-    "left_out_without_features": "Left out: served without features",
-    "left_out_other_catalogue": "Left out: features of another catalogue",
-    "risk_of_other_model": "In use, but with the risk of another model: only their features are compared",
-}
-
 
 def page(run: Mapping[str, Any], drift_page: str | None) -> str:  # Any: the JSON document of the run, as findings.json
     """The HTML of a run. drift_page: the file beside it with Evidently's report, or None where there is none."""
-    verdict = _VERDICTS[run["status"]]
+    verdict = VERDICTS[run["status"]]
     findings = "".join(_article(finding) for finding in run["findings"]) or "<p>All monitors are quiet.</p>"
-    rows = "".join(f"<tr><td>{text}<td class='n'>{run['compared'][key]:,}</tr>" for key, text in _COMPARED.items())
+    rows = "".join(f"<tr><td>{text}<td class='n'>{run['compared'][key]:,}</tr>" for key, text in COMPARED.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -66,7 +52,7 @@ def _article(finding: Mapping[str, Any]) -> str:  # Any: as in `page`
     affected = "" if finding["affected"] is None else f" Scores concerned: {finding['affected']:.1%}."
     changes = "not known" if finding["decisions"] is None else f"{finding['decisions']:.1%}"
     return f"""<article class="{finding["severity"]}">
-<p><strong>{_URGENCY[finding["severity"]]}: {escape(finding["changed"])}</strong></p>
+<p><strong>{URGENCY[finding["severity"]]}: {escape(finding["changed"])}</strong></p>
 <p>How sure: {escape(finding["sure"])}<br>Decisions whom to alert on that it changes: {changes}.<br>
 Likely cause: {escape(finding["cause"])}<br>What to do: {escape(finding["action"])}</p>
 <p><small>{escape(finding["measure"])} {finding["value"]:.3g}, threshold {finding["threshold"]:.3g}.{affected}</small>

@@ -9,6 +9,7 @@ import numpy as np
 
 from features.charts import Line, line_chart
 from features.sources import Source
+from features.verdicts import COMPARED, URGENCY, VERDICTS
 from serving.versions import Version
 from serving.webhooks import Delivery, State, Webhook
 
@@ -22,22 +23,8 @@ SECTIONS = (
     ("/ops/sources", "Sources"),
     ("/ops/webhooks", "Webhooks"),
 )
-VERDICTS = {0: ("quiet", "Nothing to do"), 10: ("watch", "Worth a look"), 20: ("act", "Act today")}
-URGENCY = {"act": "Act", "watch": "Watch", "info": "Info"}
+KINDS = {0: "quiet", 10: "watch", 20: "act"}  # classes of the style sheet, by exit status
 SHOWN_DRIFTS = 25
-COMPARED = {  # as on the page that `rekindle monitor` writes, which this package may not import
-    "reference_snapshots": "Seats in use that the model was trained on, snapshots",
-    "reference_sample": "… of which compared",
-    "served_snapshots": "Served: the latest snapshot of each seat and day",
-    "in_use": "… of seats in use, of which the model speaks",
-    "current_sample": "… of which compared",
-    "current_seats": "… of so many distinct seats",
-    "left_out_silent": "Left out: silent for 28 days",
-    "left_out_not_started": "Left out: not started yet",
-    "left_out_without_features": "Left out: served without features",
-    "left_out_other_catalogue": "Left out: features of another catalogue",
-    "risk_of_other_model": "In use, with the risk of another model: only their features are compared",
-}
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1b1f, #e8e8ec); --soft: light-dark(#55565f, #a9aab5);
   --line: light-dark(#d9dae0, #3a3b44); --ground: light-dark(#fff, #15161a); --card: light-dark(#f6f6f9, #1e1f25);
@@ -325,7 +312,7 @@ _NO_RUN = "<p>No run of the monitors yet: <code>rekindle monitor</code> makes on
 
 
 def _verdict(status: int) -> str:
-    kind, text = VERDICTS.get(status, ("watch", f"Status {status}"))
+    kind, text = KINDS.get(status, "watch"), VERDICTS.get(status, f"Status {status}")
     return f"<span class='tag {kind}'>{text}</span>"
 
 

@@ -108,7 +108,7 @@ def test_the_findings_are_there_for_machines(loud: MonitorRun) -> None:
 
 def test_the_page_says_the_findings_first_in_words(loud: MonitorRun) -> None:
     page = (loud.folder / "index.html").read_text("utf-8")
-    assert page.index("<h1>Act now") < page.index("usage columns moved: prompts_28") < page.index("What was compared")
+    assert page.index("<h1>Act today") < page.index("usage columns moved: prompts_28") < page.index("What was compared")
     assert "&lt;b&gt;new&lt;/b&gt; &amp; co" in page
     assert "<b>new</b>" not in page
 
@@ -169,7 +169,7 @@ def test_the_page_explains_every_count(quiet: MonitorRun) -> None:
     page = (quiet.folder / "index.html").read_text("utf-8")
     document = findings_of(quiet)
     assert page.count("<tr><td>") == len(document["compared"]) + min(len(document["drift"]), 20)
-    assert "Snapshots served: the latest of each seat and day<td class='n'>500" in page
+    assert "Served: the latest snapshot of each seat and day<td class='n'>500" in page
 
 
 def test_the_time_of_a_run_has_a_zone(log: EventLog, reference: Path, tmp_path: Path) -> None:
