@@ -128,6 +128,12 @@ def measure_ours(home: Path, seats: list[str], wrk: str, *, workers: int, second
     with running(command, f"{url}/readyz", environ, home / "service.log") as pid:
         loads = [("score", 1, clients) for clients in (1, 8, 32)] + [("score", 100, 1), ("score", 100, 8)]
         loads += [("decide", 1, clients) for clients in (1, 8, 32)]
+        for call in ("score", "decide"):
+            answer = httpx.post(
+                f"{url}/v1/{call}", json={"seats": seats[:1]}, headers={"Authorization": f"Bearer {key}"}
+            )
+            if answer.status_code != 200:  # else the table would be of refusals
+                raise ValueError(f"{call} does not answer: {answer.status_code} {answer.text[:500]}")
         fire(wrk, f"{url}/v1/score", write_script(home, key, seats, 1), pid, clients=4, seconds=2)  # warm
         for call, n, clients in loads:
             script = write_script(home, key, seats, n)
@@ -186,7 +192,7 @@ def main() -> None:
         home = arguments.home or Path(folder)
         environ = {**os.environ, "REKINDLE_HOME": str(home)}
         if arguments.home is None:
-            seats = prepare(home, arguments.seats, 180)
+            seats, _ = prepare(home, arguments.seats, 180)
             train(environ)
         else:
             log = EventLog(f"sqlite:///{home / 'log.db'}")
