@@ -497,8 +497,8 @@ def test_a_share_takes_people_with_all_their_seats_and_a_greater_one_takes_them_
     seats = seats_table(
         [
             Seat(
-                seat_id=f"seat-{n}",
-                person_id=f"person-{n // 2}",
+                seat_id=f"acme/seat-{n}",
+                person_id=f"acme/person-{n // 2}",
                 organization="acme",
                 tool="m365_copilot",
                 assigned_at=AS_OF,
@@ -507,7 +507,7 @@ def test_a_share_takes_people_with_all_their_seats_and_a_greater_one_takes_them_
         ]
     )
     tenth, half = (set(seats_of_a_share(seats, share)) for share in (0.1, 0.5))
-    assert {f"seat-{int(seat.split('-')[1]) ^ 1}" for seat in half} == half
+    assert {f"acme/seat-{int(seat.split('-')[1]) ^ 1}" for seat in half} == half
     assert tenth < half
     assert 70 < len(tenth) / 2 < 130  # of 1 000 people: three deviations either way
     assert len(seats_of_a_share(seats, 1.0)) == 2_000
