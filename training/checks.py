@@ -81,7 +81,8 @@ def _columns(group: Group) -> list[int]:
 def _missing(group: Group, snapshots: int) -> str:
     return (
         f"no feature of the group {group} tells one training snapshot from another, of {snapshots:,}: its source is "
-        f"missing, and the model says nothing about it; it needs {_SOURCES[group]}, in at least {ENOUGH_TO_SPLIT} snapshots"
+        f"missing or says the same of everyone, and the model says nothing about it; it needs {_SOURCES[group]} that differ, "
+        f"in at least {ENOUGH_TO_SPLIT} snapshots"
     )
 
 

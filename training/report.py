@@ -54,7 +54,8 @@ def page(
         "judged, and each label counts by the inverse of its logged chance to be left alone.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in judgement.notes),
         "<h2>The model beside what it has to beat</h2>",
-        *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items()),
+        *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items() if methods),
+        *(f"<p>{escape(why[:1].upper() + why[1:])}.</p>" for why in judgement.unjudged.values()),
         image(plots.discrimination(judgement), "AUC by horizon and over time"),
         "<h2>Reliability</h2>",
         "<p>Bins of equal mass. The shade is the interval that every risk comes with: it bounds the share that will be "

@@ -40,8 +40,9 @@ def test_a_missing_group_and_constant_features_are_named(simulate):
     said = shortcomings(replace(data, vectors=vectors), data)
     (voiceless,) = (text for text in said if "the group voice" in text)
     assert voiceless == (
-        "no feature of the group voice tells one training snapshot from another, of 300: its source is missing, and the "
-        "model says nothing about it; it needs `ticket` events with scores, in at least 100 snapshots"
+        "no feature of the group voice tells one training snapshot from another, of 300: its source is missing or "
+        "says the same of everyone, and the model says nothing about it; it needs `ticket` events with scores that differ, in "
+        "at least 100 snapshots"
     )
     (constant,) = (text for text in said if "the same in" in text)
     assert "teach nothing until they differ in at least 100" in constant
