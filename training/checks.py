@@ -10,7 +10,7 @@ from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, Group
 from features.labels import Ended
 from training.dataset import Dataset, category_levels
 from training.judgement import MIN_PEOPLE
-from training.risk import TREE_PARAMETERS
+from training.risk import ENOUGH_FOR_TREES, TREE_PARAMETERS
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -61,7 +61,21 @@ def shortcomings(past: Dataset, later: Dataset) -> list[str]:
     """What the model cannot learn from, though it can be fitted."""
     is_mute = _mute(past)
     missing = [group for group in Group if (own := _columns(group)) and is_mute[own].all()]
-    return [*(_missing(group, len(past)) for group in missing), *_constant(is_mute, missing), *_unseen(past, later)]
+    groups = [_missing(group, len(past)) for group in missing]
+    return [*_idle(past), *groups, *_constant(is_mute, missing), *_unseen(past, later)]
+
+
+def _idle(past: Dataset) -> list[str]:
+    """Where too little is learned and most of what could have been a silence is without any sign of work."""
+    idle = int((past.ended == str(Ended.NO_OPPORTUNITY)).sum())
+    silent = int(np.isfinite(past.silent_after).sum())
+    if not idle or idle < silent or past.abandonments() >= ENOUGH_FOR_TREES:
+        return []
+    return [
+        f"{idle:,} of {len(past):,} training snapshots end where no work (opportunity) was seen, and {silent:,} in a silence: "
+        f"where nobody is seen to work a silence cannot be told from a holiday; it needs `work` or `task` events of "
+        f"{int(past.silence.max())} days after the last use, or another sign of work in tools.yaml"
+    ]
 
 
 def _mute(past: Dataset) -> Booleans:

@@ -23,6 +23,19 @@ def test_no_opportunity_at_all_says_which_events_are_missing(make_dataset):
         refuse_unjudgeable(idle, LABELS)
 
 
+def test_silences_without_any_sign_of_work_are_counted_and_say_what_would_tell_them(make_dataset):
+    data = make_dataset([np.inf] * 10 + [0.0], [60.0] * 11, [60.0] * 11)
+    ended = np.array(["no_opportunity"] * 4 + ["end_of_data"] * 6 + ["silence"])
+    (said, *_) = shortcomings(replace(data, ended=ended), data)
+    assert said == (
+        "4 of 11 training snapshots end where no work (opportunity) was seen, and 1 in a silence: where nobody is seen to work "
+        "a silence cannot be told from a holiday; it needs `work` or `task` events of 28 days after the last use, or another "
+        "sign of work in tools.yaml"
+    )
+    ended[:4] = "end_of_data"
+    assert "no work (opportunity)" not in " ".join(shortcomings(replace(data, ended=ended), data))
+
+
 def test_too_short_a_history_says_how_long_it_must_be(make_dataset):
     with pytest.raises(ValueError, match="must be observed for 28 days after a meaningful use"):
         refuse_unjudgeable(make_dataset([np.inf], [-1.0], [-1.0]), LABELS)
