@@ -122,8 +122,8 @@ def _unseen(past: Dataset, later: Dataset) -> list[str]:
         shown = [name for name, count in people.items() if count >= MIN_PEOPLE]
         named = _listed(shown) if shown else f"each with fewer than {MIN_PEOPLE} people"
         found.append(
-            f"{len(people)} names of {BY_NAME[feature.name].name} have fewer than {LEVEL_AT_LEAST} training snapshots and "
-            f"are scored as unknown, {is_unseen.mean():.1%} of the later snapshots: {named}"
+            f"{len(people)} {'name' if len(people) == 1 else 'names'} of {BY_NAME[feature.name].name} with fewer than "
+            f"{LEVEL_AT_LEAST} training snapshots, scored as unknown, {is_unseen.mean():.1%} of the later snapshots: {named}"
         )
     return found
 

@@ -88,9 +88,9 @@ def test_a_feature_known_of_some_only_is_not_constant(simulate, column):
 def test_names_that_training_hardly_saw_are_counted_and_only_large_ones_named(simulate):
     past, later = simulate(1, n=600).dataset, simulate(2, n=600).dataset
     renamed = [[row[0], "midwife" if number < 300 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
-    (said,) = (text for text in shortcomings(past, replace(later, categories=renamed)) if "names of role" in text)
-    assert "1 names of role have fewer than 20 training snapshots" in said
+    (said,) = (text for text in shortcomings(past, replace(later, categories=renamed)) if "name of role" in text)
+    assert "1 name of role with fewer than 20 training snapshots, scored as unknown" in said
     assert "50.0% of the later snapshots: midwife" in said
     few = [[row[0], "midwife" if number < 8 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
-    (said,) = (text for text in shortcomings(past, replace(later, categories=few)) if "names of role" in text)
+    (said,) = (text for text in shortcomings(past, replace(later, categories=few)) if "name of role" in text)
     assert "midwife" not in said

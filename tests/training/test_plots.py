@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -19,5 +21,5 @@ def test_the_bars_of_an_explanation_have_room_beside_the_longest_sentence(senten
     canvas.draw()
     assert [axis.get_position().width > 0.5 for axis in figure.axes] == [True, True]
     boxes = [label.get_window_extent() for label in figure.axes[1].get_yticklabels()]
-    assert all(above.y0 >= below.y1 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert all(above.y0 >= below.y1 for below, above in pairwise(boxes))
     assert all(box.x0 >= 0 for box in boxes)
