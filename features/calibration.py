@@ -109,10 +109,10 @@ def calibrate(hazards: Floats, parameters: Parameters) -> Floats:
 
 
 def settled(values: Floats) -> tuple[float, ...]:
-    """The values to ten significant digits. The last ones of a sum by BLAS differ with its threads and with where the rows lie
+    """The values to eight significant digits. The last ones of a sum by BLAS differ with its threads and with where the rows lie
     in memory; what is fitted is cut here, so that the same data and seed give the same bytes.
     """
-    return tuple(float(f"{value:.10g}") for value in values)
+    return tuple(float(f"{value:.8g}") for value in values)
 
 
 def log_odds(chance: Floats) -> Floats:

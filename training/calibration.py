@@ -220,7 +220,8 @@ def _newton(inputs: Floats, event: Floats, weight: Floats, *, ridge: float = 5.0
         curvature = (inputs * (weight * predicted * (1 - predicted))[:, None]).T @ inputs + penalty
         step = np.linalg.solve(curvature, gradient)
         before = loss(beta)
-        while loss(beta - step) > before and np.abs(step).max() >= 1e-8:
+        noise = 1e-12 * abs(before)  # of the sum itself, which must not shorten the last steps
+        while loss(beta - step) > before + noise and np.abs(step).max() >= 1e-8:
             step = step / 2  # far from the optimum a whole step overshoots, and the next one further
         beta = beta - step
         if np.abs(step).max() < 1e-8:
