@@ -20,6 +20,7 @@ lint: .venv/installed
 
 types: .venv/installed
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 
 imports: .venv/installed
 	$(BIN)/lint-imports
@@ -42,8 +43,11 @@ bench-scale: .venv/installed
 text-model: .venv/installed
 	$(BIN)/python -m features.text.training
 
+# the second is what the image and the bento hold: the same pins without the tools of development
+PINS = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock
+	uv pip compile pyproject.toml --extra build --extra dev $(PINS) --upgrade -o requirements.lock
+	uv pip compile pyproject.toml --extra build $(PINS) --constraint requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf .venv .rekindle dist

@@ -83,7 +83,7 @@ def modes_of(rollout: Rollout) -> tuple[pl.DataFrame, dict[str, set[FailureMode]
 def planted_in(seats: pl.DataFrame) -> dict[str, set[FailureMode]]:
     """By function, the modes that at least a quarter of its seats carry."""
     return {
-        function[0]: {mode for mode in FailureMode if (part["mode"] == str(mode)).mean() >= PLANTED_FROM}
+        function[0]: {mode for mode in FailureMode if (part["mode"] == str(mode)).sum() >= PLANTED_FROM * part.height}
         for function, part in seats.group_by("function")
     }
 

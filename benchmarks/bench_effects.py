@@ -32,7 +32,7 @@ from features.connectors.rollout_model import WORRIED
 from features.connectors.simulated import ARMS, Rollout, open_simulated, open_truth
 from features.effects import Seen, answers, seen
 from features.expert import PRIOR_DEVIATION, even_risk_slope
-from features.interventions import SHIPPED, load_interventions
+from features.interventions import SHIPPED, FailureMode, load_interventions
 from features.peers import days_needed, observe
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
@@ -300,7 +300,9 @@ def ceilings(name: str, decisions: int, *, seed: int) -> None:
 
 def _told_modes(hidden: list[tuple[str, bool, float]], data: DecisionData) -> Floats:
     """(n, K) what the experts expect of seats whose mode they are told."""
-    stated = np.array([[one.base_effect + one.answers.get(mode, 0.0) for one in CATALOGUE] for mode, _, _ in hidden])
+    stated = np.array(
+        [[one.base_effect + one.answers.get(FailureMode(mode), 0.0) for one in CATALOGUE] for mode, _, _ in hidden]
+    )
     return np.asarray(stated * data.seen.slope[:, None])
 
 
@@ -439,7 +441,7 @@ def _neutral(data: DecisionData, repeat: int) -> Floats:
     team = data.team.astype(int)
     mood = rng.normal(0, 0.5, team.max() + 1)[team]
     chance = 1 / (1 + np.exp(-(0.4 + 0.8 * data.seen.vectors[:, 0] + mood)))
-    return (rng.random(len(data)) < chance).astype(np.float64)
+    return np.asarray(rng.random(len(data)) < chance, np.float64)
 
 
 def plans(seats: int = 100_000) -> None:

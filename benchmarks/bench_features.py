@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import duckdb
 import numpy as np
@@ -188,16 +189,13 @@ def _windows_of_ours(
         for kind, channel in PEER_CHANNELS.items()
         for days in PEER_DAYS
     ]
-    before = features.compute.FEATURES, features.compute.FEATURE_DTYPES
-    features.compute.FEATURES, features.compute.FEATURE_DTYPES = tuple(wanted), {f.name: pl.Float64 for f in wanted}
-    try:
+    dtypes = {feature.name: pl.Float64 for feature in wanted}
+    with patch.multiple(features.compute, FEATURES=tuple(wanted), FEATURE_DTYPES=dtypes):
         table = events.to_arrow(compat_level=pl.CompatLevel.oldest())
         nobody = observe([], roster=roster, sources=sources, tools=load_tools(), days=days_needed(_instants(snapshots)))
         frame = compute_features(
             snapshots, events=table, roster=roster, sources=sources, tools=load_tools(), peers=nobody
         )
-    finally:
-        features.compute.FEATURES, features.compute.FEATURE_DTYPES = before
     return frame.drop("seat_id", "as_of").to_numpy()
 
 

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -141,7 +142,7 @@ def send(seats: list[str], *, key: str, run: str, rate: float, stop: threading.E
         thread.join()
 
 
-def _sender(key: str, run: str, wanted: "queue.Queue", watched: "queue.Queue", sent: Sent) -> None:
+def _sender(key: str, run: str, wanted: "queue.Queue[Any]", watched: "queue.Queue[Any]", sent: Sent) -> None:
     with httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
         while (item := wanted.get()) is not None:
             number, seat = item
@@ -169,7 +170,7 @@ def _sender(key: str, run: str, wanted: "queue.Queue", watched: "queue.Queue", s
                 watched.put((seat, done, ("score", "decide")[number // WATCH_EVERY % 2]))
 
 
-def _watcher(key: str, watched: "queue.Queue", sent: Sent) -> None:
+def _watcher(key: str, watched: "queue.Queue[Any]", sent: Sent) -> None:
     with httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
         while (item := watched.get()) is not None:
             seat, done, call = item

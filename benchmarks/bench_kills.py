@@ -67,7 +67,8 @@ def _built(
     """Seconds, the run, and how many workers were killed meanwhile."""
     inputs = Inputs.of_archive(Archive.open(archive), load_tools())
     until = max(source.watermark for source in inputs.sources) + timedelta(microseconds=1)
-    done, killed, choice = threading.Event(), [], random.Random(7)
+    killed: list[int] = []
+    done, choice = threading.Event(), random.Random(7)
     with open_cluster(workers=arguments.workers) as cluster:
 
         def kill() -> None:

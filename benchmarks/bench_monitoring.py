@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -107,7 +108,9 @@ def world(seed: int, seats: int) -> World:
 def model(known: dict[Stratum, Dataset], until: datetime) -> Scorer:
     """A logistic risk model of what was known at the moment."""
     cut = int(until.timestamp() * 1e6)
-    elsewhere = {stratum: part.known_before(cut) for stratum, part in known.items() if stratum is not Stratum.IN_USE}
+    elsewhere: dict[Stratum, Dataset] = {
+        stratum: part.known_before(cut) for stratum, part in known.items() if stratum is not Stratum.IN_USE
+    }
     return fit(known[Stratum.IN_USE].known_before(cut), elsewhere=elsewhere, seed=7, method=Method.LOGISTIC).scorer
 
 
@@ -172,10 +175,11 @@ def feeds(found: World, events: pa.Table, at: datetime) -> tuple[list[Source], d
     return sources, {name: row["gap"] or timedelta(0) for name, row in by_source.items()}
 
 
-def changed_since(events: pa.Table, at: datetime, days: int, kind: Kind) -> np.ndarray:
+def changed_since(events: pa.Table, at: datetime, days: int, kind: Kind) -> npt.NDArray[np.bool_]:
     since = int((at - timedelta(days=days)).timestamp() * 1e6)
     occurred = events.column("occurred_at").cast(pa.int64()).to_numpy()
-    return (occurred >= since) & (events.column("kind").to_numpy(zero_copy_only=False) == str(kind))
+    is_kind = events.column("kind").to_numpy(zero_copy_only=False) == str(kind)
+    return np.asarray((occurred >= since) & is_kind)
 
 
 def double_prompts(events: pa.Table, at: datetime, days: int) -> pa.Table:

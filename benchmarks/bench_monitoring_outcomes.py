@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def stream(seed: int, *, n: int = DECISIONS, harm: float = 0.0, lost: float = 0.
         organization=np.full(n, "acme"),
         seat=np.char.add("acme/s-", np.arange(n).astype(str)),
         as_of=np.arange(n),
-        cost=np.arange(3) * 10.0,
+        cost=np.array([0.0, 10.0, 20.0]),
         answers=np.zeros((3, 0)),
     )
 
@@ -126,32 +127,37 @@ def judged(seed: int, window: Window, auc_at_training: float, **changes: Any) ->
     return alarms(truth_of(scores(seed, **changes), auc_at_training), window)
 
 
+def _of_policy(seed: int, window: Window, _auc_at_training: float, **changes: Any) -> set[str]:
+    """What is said of a stream of decisions. changes: of `stream`. Any: the numbers that it takes."""
+    return alarms(Truth(policy=policy_of(stream(seed, **changes))), window)
+
+
 # By what was planted: which monitor should name it, and what it says after the last decision or score.
 PLANTED: dict[str, tuple[str, Callable[[int, Window, float], set[str]]]] = {
     **{
         f"an intervention that loses {harm:.0%} of its seats": (
             "interventions",
-            lambda seed, window, _, harm=harm: alarms(Truth(policy=policy_of(stream(seed, harm=harm))), window),
+            partial(_of_policy, harm=harm),
         )
         for harm in (0.10, 0.20, 0.30)
     },
     **{
         f"{lost:.0%} of the draws of one intervention are lost": (
             "sample_ratio",
-            lambda seed, window, _, lost=lost: alarms(Truth(policy=policy_of(stream(seed, lost=lost))), window),
+            partial(_of_policy, lost=lost),
         )
         for lost in (0.10, 0.20, 0.30)
     },
     **{
         f"risks told {100 * low:.0f} in a hundred too low": (
-            "calibration", lambda seed, window, auc_then, low=low: judged(seed, window, auc_then, low_by=low),
+            "calibration", partial(judged, low_by=low),
         )
         for low in (0.05, 0.10)
     },
     **{
         f"risks of one role of five told {100 * low:.0f} in a hundred too low": (
             "fairness",
-            lambda seed, window, auc_then, low=low: judged(seed, window, auc_then, low_by=low, low_for="writer"),
+            partial(judged, low_by=low, low_for="writer"),
         )
         for low in (0.20, 0.30, 0.40)
     },

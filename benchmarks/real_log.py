@@ -29,13 +29,13 @@ from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
 from features.observed import observed
 from features.peers import days_needed
-from features.scorer import squash
+from features.scorer import Method, squash
 from features.store import FeatureStore
 from features.tools import load_tools
 from training.baselines import baselines
 from training.dataset import Dataset, build_dataset
 from training.evaluate import METRICS, Estimate, compare, evaluate
-from training.risk import Method, fit
+from training.risk import fit
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "ai_adoption" / "commits.parquet"
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"

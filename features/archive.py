@@ -1,10 +1,11 @@
 """The log as Parquet by day, on a local disk or any fsspec address (`s3://…`): what a cluster reads in place of the database.
 
-    manifest.json                       every day's file, the roster's, the sources; replaced in one step
-    events/day=2026-05-04/….parquet     EVENT_SCHEMA by seat and instant, in small groups of rows
+    manifest.json                       every file of every day, the roster's, the sources; replaced in one step
+    events/day=2026-05-04/….parquet     EVENT_SCHEMA by seat and instant: the day's seats from one to another, in small groups of rows
     roster-….parquet                    ROSTER_SCHEMA by seat
 
-A block of seats is a range of their ids, so reading it touches the few groups of each day that hold the range.
+A block of seats is a range of their ids, so reading it opens the one or two files of each day that hold the range, and of those
+reads a few groups, however many seats there are.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Protocol
 
 import fsspec.core
@@ -34,7 +36,8 @@ from features.tables import ROSTER_SCHEMA
 
 MANIFEST = "manifest.json"
 DATABASE_VARIABLE = "REKINDLE_DATABASE"
-GROUP_ROWS = 20_000  # our choice: of so many rows a block of seats reads few that it does not want
+FILE_ROWS = 200_000  # our choice, measured: small enough that what a file says of its groups is read in no time
+GROUP_ROWS = 10_000  # our choice: of so many rows a block of seats reads few that it does not want
 TEXTS = ("seat_id", "kind", "source", "workflow", "category")
 READ_AS_CODES = TEXTS[1:]  # not the seat: groups of rows are not left out by a column that is read as a dictionary
 
@@ -89,12 +92,18 @@ def _opened(url: str) -> EventLog:
 
 @dataclass(frozen=True)
 class DayFile:
-    """A day's events. mark: by which it is known whether the log still holds the same."""
+    """A day's events of the seats from `first` to `last`. mark: by which it is known whether the log still holds the same day."""
 
     day: date
     file: str
     rows: int
     mark: str
+    first: str
+    last: str
+
+    def holds(self, first: str, last: str) -> bool:
+        """Whether there may be events of the seats from `first` to `last`."""
+        return self.first <= last and self.last >= first
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Archive:
     """What an address held when it was opened."""
 
     address: str
-    days: tuple[DayFile, ...]
+    files: tuple[DayFile, ...]
     roster_file: str
     sources: tuple[Source, ...]
 
@@ -123,7 +132,7 @@ class Archive:
     @property
     def rows(self) -> int:
         """How many events there are."""
-        return sum(day.rows for day in self.days)
+        return sum(file.rows for file in self.files)
 
     def roster(self) -> pa.Table:
         """ROSTER_SCHEMA by seat and `known_at`."""
@@ -141,8 +150,12 @@ class Archive:
     ) -> pa.Table:
         """The events of the seats, ascending, and of those between the first and the last of them; texts as dictionaries."""
         schema = pa.schema([_read_field(EVENT_SCHEMA.field(name)) for name in columns])
-        files = [day.file for day in self.days if since is None or day.day >= since.astimezone(UTC).date()]
-        if not files or not seat_ids:
+        if not seat_ids:
+            return schema.empty_table()
+        begin = since.astimezone(UTC).date() if since is not None else date.min
+        held = (file for file in self.files if file.day >= begin and file.holds(seat_ids[0], seat_ids[-1]))
+        files = [file.file for file in held]
+        if not files:
             return schema.empty_table()
         wanted = (ds.field("seat_id") >= seat_ids[0]) & (ds.field("seat_id") <= seat_ids[-1])
         if since is not None:
@@ -172,23 +185,23 @@ def write_archive(
     Days that are there as the log has them are left alone: a day with late or erased events is written anew. Readers of the
     archive of before keep what they opened until the next run, which takes away the files that nobody names any more.
     """
-    before = {day.day: day for day in _before(address)}
+    before = {day: list(files) for day, files in groupby(_before(address), lambda file: file.day)}
     over = until.astimezone(UTC).date()
-    days = []
+    there: list[DayFile] = []
     for day, mark in _days(log):
         if day >= over:
             continue
-        known = before.get(day)
-        if known is None or known.mark != mark:
-            known = _write_day(log, address, day, mark)
-        days.append(known)
-        progress(known.rows)
+        files = before.get(day, [])
+        if {file.mark for file in files} != {mark}:
+            files = _write_day(log, address, day, mark)
+        there += files
+        progress(sum(file.rows for file in files))
     roster = f"roster-{uuid.uuid4().hex}.parquet"
     table = log.roster()
     write_whole(f"{address.rstrip('/')}/{roster}", lambda file: pq.write_table(table, file))
     end = datetime(over.year, over.month, over.day, tzinfo=UTC) - MICROSECOND
     sources = [replace(source, watermark=min(source.watermark, end)) for source in log.sources()]
-    return publish(Archive(address, tuple(days), roster, tuple(sources)))
+    return publish(Archive(address, tuple(there), roster, tuple(sources)))
 
 
 def publish(archive: Archive) -> Archive:
@@ -196,26 +209,34 @@ def publish(archive: Archive) -> Archive:
     fs, root = fsspec.core.url_to_fs(archive.address.rstrip("/"))
     body = json.dumps(_document(archive)).encode()
     write_whole(f"{archive.address.rstrip('/')}/{MANIFEST}", lambda file: file.write(body))
-    named = {f"{root}/{name}" for name in (*(day.file for day in archive.days), archive.roster_file)}
+    named = {f"{root}/{name}" for name in (*(file.file for file in archive.files), archive.roster_file)}
     for path in (*fs.glob(f"{root}/events/*/*.parquet"), *fs.glob(f"{root}/roster-*.parquet")):
         if str(path) not in named:
             fs.rm(path)
     return archive
 
 
-def write_day(address: str, day: date, mark: str, events: pa.Table) -> DayFile:
+def write_day(address: str, day: date, mark: str, events: pa.Table) -> list[DayFile]:
     """Write one day's events (EVENT_SCHEMA)."""
-    name = f"events/day={day.isoformat()}/{uuid.uuid4().hex}.parquet"
     ordered = events.sort_by([("seat_id", "ascending"), ("occurred_at", "ascending")])
+    return [
+        _write_part(address, day, mark, ordered.slice(start, FILE_ROWS))
+        for start in range(0, ordered.num_rows, FILE_ROWS)
+    ]
+
+
+def _write_part(address: str, day: date, mark: str, part: pa.Table) -> DayFile:
+    name = f"events/day={day.isoformat()}/{uuid.uuid4().hex}.parquet"
 
     def body(file: Any) -> None:
-        pq.write_table(ordered, file, row_group_size=GROUP_ROWS, use_dictionary=list(TEXTS), compression="zstd")
+        pq.write_table(part, file, row_group_size=GROUP_ROWS, use_dictionary=list(TEXTS), compression="zstd")
 
     write_whole(f"{address.rstrip('/')}/{name}", body)
-    return DayFile(day, name, events.num_rows, mark)
+    seats = part.column("seat_id")
+    return DayFile(day, name, part.num_rows, mark, seats[0].as_py(), seats[-1].as_py())
 
 
-def _write_day(log: EventLog, address: str, day: date, mark: str) -> DayFile:
+def _write_day(log: EventLog, address: str, day: date, mark: str) -> list[DayFile]:
     since = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return write_day(address, day, mark, log.events(since=since, until=since + timedelta(days=1)))
 
@@ -232,7 +253,7 @@ def _days(log: EventLog) -> Iterator[tuple[date, str]]:
 
 def _before(address: str) -> Iterable[DayFile]:
     try:
-        return Archive.open(address).days
+        return Archive.open(address).files
     except ValueError:
         return ()
 
@@ -244,7 +265,9 @@ def _read_field(item: pa.Field) -> pa.Field:
 def _document(archive: Archive) -> dict[str, Any]:
     return {
         "roster": archive.roster_file,
-        "days": [[day.day.isoformat(), day.file, day.rows, day.mark] for day in archive.days],
+        "files": [
+            [file.day.isoformat(), file.file, file.rows, file.mark, file.first, file.last] for file in archive.files
+        ],
         "sources": [
             {
                 "organization": source.organization,
@@ -262,9 +285,11 @@ def _document(archive: Archive) -> dict[str, Any]:
 
 
 def _of_document(address: str, document: Mapping[str, Any]) -> Archive:
+    if "files" not in document:
+        raise ValueError(f"{address} was written by an earlier version: run `rekindle archive {address}` again")
     return Archive(
         address,
-        tuple(DayFile(date.fromisoformat(day), file, rows, mark) for day, file, rows, mark in document["days"]),
+        tuple(DayFile(date.fromisoformat(day), *rest) for day, *rest in document["files"]),
         document["roster"],
         tuple(
             Source(

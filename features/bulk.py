@@ -150,8 +150,8 @@ def _opened(source: Any, name: object) -> pq.ParquetFile:  # source: a path or a
         file = pq.ParquetFile(source)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"cannot read {name}: {str(error).splitlines()[0]}") from None
-    wanted = _wanted()
-    missing = [column for column in wanted if column not in file.schema_arrow.names]
+    wanted, there = _wanted(), frozenset(file.schema_arrow.names)
+    missing = [column for column in wanted if column not in there]
     if missing:
         raise ValueError(f"{name} has no column {missing[0]!r} ({len(missing)} of {len(wanted)} are missing)")
     return file

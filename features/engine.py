@@ -12,6 +12,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.archive import Archive, EventReader, LogReader
 from features.catalogue import catalogue_hash
@@ -24,7 +25,7 @@ from features.instants import to_microseconds
 from features.labels import SNAPSHOT_EVERY_DAYS, label_snapshots, weekly_snapshots
 from features.log import EventLog
 from features.observed import looked_at
-from features.peers import Depth, Peers, count_peers, days_needed, depth_of, part_of
+from features.peers import Depth, Parts, Peers, count_peers, days_needed, depth_of
 from features.roster import Roster
 from features.runs import Block, Manifest, Run
 from features.sources import Source
@@ -205,18 +206,17 @@ def _tasks(
     until: datetime,
     with_labels: bool,
 ) -> Iterator[_Making]:
+    parts = Parts(peers, book)
     for number in missing:
-        own = book.take(np.arange(blocks[number].start, blocks[number].stop))
-        part = part_of(peers, own)
-        table = own.frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(inputs.roster.schema)
+        table = _versions(book, blocks[number]).cast(inputs.roster.schema)
+        part = parts.of(blocks[number])
         yield _Making(
             number, table, inputs.reader, inputs.sources, inputs.tools, part, until, with_labels=with_labels, run=run
         )
 
 
 def _versions(book: Roster, block: slice) -> pa.Table:
-    own = book.take(np.arange(block.start, block.stop))
-    return own.frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return book.frame[book.versions(block)].to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _seat_slices(seats: int, size: int) -> list[slice]:
@@ -225,7 +225,7 @@ def _seat_slices(seats: int, size: int) -> list[slice]:
 
 def _every_day(inputs: Inputs, until: datetime) -> Integers:
     """Microseconds of every day from the first assignment to `until`."""
-    first = min(latest_seats(_by_seat(inputs.roster)).column("assigned_at").to_pylist())
+    first = pc.min(latest_seats(_by_seat(inputs.roster)).column("assigned_at")).as_py()
     return np.arange(to_microseconds(first), to_microseconds(until) + MICROSECONDS_PER_DAY, MICROSECONDS_PER_DAY)
 
 

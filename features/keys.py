@@ -20,6 +20,7 @@ from features.instants import from_microseconds, to_microseconds
 
 PREFIX = "rk"
 SECRET_BYTES = 32
+FIRST_KEY_LOCK = 0x52454B494E444C4B  # "REKINDLK"
 DEFAULT_RATE = 600.0  # our choice: calls per second; an integration in trouble must not take the service with it
 
 _keys = sa.table(
@@ -104,29 +105,45 @@ class Keys:
             raise ValueError(f"expires: expected a time to come, came {expires_at.isoformat()}")
         if not rate_per_second > 0:
             raise ValueError(f"rate: expected calls per second above 0, came {rate_per_second}")
-        key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(SECRET_BYTES)
-        row = {
-            "key_id": key_id,
-            "digest": digest_of(secret),
-            "name": name[:64],
-            "organization": organization,
-            "scopes": ",".join(sorted(wanted)),
-            "rate_per_second": rate_per_second,
-            "created_at": to_microseconds(now),
-            "expires_at": None if expires_at is None else to_microseconds(expires_at),
-            "revoked_at": None,
-            "last_used_at": None,
-        }
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        key = Key(
+            secrets.token_hex(6),
+            digest_of(secret),
+            name[:64],
+            organization,
+            wanted,
+            float(rate_per_second),
+            now,
+            expires_at,
+            revoked_at=None,
+            last_used_at=None,
+        )
         with self._database.write() as connection:
-            connection.execute(sa.insert(_keys), [row])
-        key = next(key for key in self.all() if key.key_id == key_id)
-        return key, f"{PREFIX}_{key_id}_{secret}"
+            _insert(connection, key)
+        return key, _text(key, secret)
 
     def create_first(self, *, now: datetime) -> str | None:
         """The text of a key for everything, where there never was a key; else None."""
-        if self.all():
-            return None
-        return self.create(name="first", scopes=tuple(Scope), now=now)[1]
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        key = Key(
+            secrets.token_hex(6),
+            digest_of(secret),
+            "first",
+            None,
+            frozenset(Scope),
+            DEFAULT_RATE,
+            now,
+            None,
+            None,
+            None,
+        )
+        with self._database.write() as connection:
+            if connection.dialect.name == "postgresql":  # whose writers do not queue: services that start together do
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(FIRST_KEY_LOCK)))
+            if connection.execute(sa.select(_keys.c.key_id).limit(1)).first() is not None:
+                return None
+            _insert(connection, key)
+        return _text(key, secret)
 
     def all(self) -> list[Key]:
         """Every key that was ever made, oldest first."""
@@ -152,6 +169,25 @@ class Keys:
                 connection.execute(
                     sa.update(_keys).where(_keys.c.key_id == key_id).values(last_used_at=to_microseconds(at))
                 )
+
+
+def _insert(connection: sa.Connection, key: Key) -> None:
+    instants = {
+        name: None if at is None else to_microseconds(at)
+        for name, at in (
+            ("created_at", key.created_at),
+            ("expires_at", key.expires_at),
+            ("revoked_at", key.revoked_at),
+            ("last_used_at", key.last_used_at),
+        )
+    }
+    scopes = ",".join(sorted(key.scopes))
+    own = {name: getattr(key, name) for name in ("key_id", "digest", "name", "organization", "rate_per_second")}
+    connection.execute(sa.insert(_keys), [{**own, **instants, "scopes": scopes}])
+
+
+def _text(key: Key, secret: str) -> str:
+    return f"{PREFIX}_{key.key_id}_{secret}"
 
 
 def _key_of(row: Any) -> Key:

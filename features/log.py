@@ -34,7 +34,7 @@ from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.sources import Source, advance_sources, read_sources
-from features.sqlite import AT_ONCE, Disk, empty_wal, file_of, is_busy, listen
+from features.sqlite import AT_ONCE, Disk, checkpoint, empty_wal, file_of, is_busy, listen
 from features.tables import (
     CHUNK_ROWS,
     DECISIONS,
@@ -149,6 +149,11 @@ class EventLog:
         self._engine.dispose()
         self._writer.dispose()
         self._disk.close()
+
+    def checkpoint(self) -> None:
+        """Spare writers the work of moving SQLite's write-ahead log into its file: a service does it beside them."""
+        if self._disk.is_there:
+            checkpoint(self._engine)
 
     @property
     def database(self) -> Database:

@@ -139,25 +139,43 @@ class Peers:
         return Peers(days, keys, counts, part("held", _HELD), depth)
 
 
-def part_of(peers: Peers, book: Roster) -> Peers:
-    """What snapshots of the roster's seats look at, and nothing else: their own groups, themselves and their managers."""
-    managers = _distinct(book, _MANAGER).rename({"manager_person_id": "person_id"})
-    held = peers.held.with_row_index("row")
-    own = held.filter(pl.col("seat_id").is_in(book.seat_ids.implode()))
-    leading = held.join(managers, on=_PERSON, how="semi")
-    rows = pl.concat((own, leading)).unique("row").sort("row")["row"].to_numpy()
-    found = {
-        scope: peers.keys[scope].with_row_index("row").join(_distinct(book, _KEYS[scope]), on=_KEYS[scope], how="semi")
-        for scope in Scope
-    }
-    groups = {scope: np.sort(found[scope]["row"].to_numpy()) for scope in Scope}
-    return Peers(
-        peers.days,
-        {scope: peers.keys[scope][groups[scope]] for scope in Scope},
-        {scope: {name: values[groups[scope]] for name, values in peers.counts[scope].items()} for scope in Scope},
-        peers.held[rows],
-        peers.depth[rows],
-    )
+class Parts:
+    """Peers, divided by blocks of seats: what the snapshots of a block look at is found without a look at all other seats."""
+
+    def __init__(self, peers: Peers, book: Roster) -> None:
+        """peers: as they were counted from this roster."""
+        self._peers, self._book = peers, book
+        self._held = peers.held_by(book)
+        self._groups = {scope: book.positions(peers.keys[scope]) for scope in Scope}
+        managers = _distinct(book, _MANAGER)
+        self._manager = book.positions(managers)
+        numbered = managers.rename({"manager_person_id": "person_id"}).with_row_index("manager")
+        leading = peers.held.with_row_index("row").join(numbered, on=_PERSON).sort("manager", "row")
+        self._leading = leading["row"].cast(pl.Int64).to_numpy()
+        self._first = np.searchsorted(leading["manager"].to_numpy(), np.arange(len(managers) + 1))
+
+    def of(self, block: slice) -> Peers:
+        """What the seats of these numbers look at, and nothing else: their own groups, themselves and their managers."""
+        versions, peers = self._book.versions(block), self._peers
+        leading = (
+            self._leading[self._first[manager] : self._first[manager + 1]]
+            for manager in _named(self._manager[versions])
+        )
+        rows = np.unique(np.concatenate((_named(self._held[versions]), *leading)))
+        groups = {scope: _named(self._groups[scope][versions]) for scope in Scope}
+        return Peers(
+            peers.days,
+            {scope: peers.keys[scope][groups[scope]] for scope in Scope},
+            {scope: {name: values[groups[scope]] for name, values in peers.counts[scope].items()} for scope in Scope},
+            peers.held[rows],
+            peers.depth[rows],
+        )
+
+
+def _named(numbers: Integers) -> Integers:
+    """Each number once, ascending; -1, which stands for none, left out."""
+    found = np.unique(numbers)
+    return found[found >= 0]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class Roster:
         rows = np.arange(lengths.sum()) - np.repeat(starts, lengths) + np.repeat(self._offsets[seats], lengths)
         return Roster(self.frame[rows], self.seat_ids[seats], np.concatenate(([0], np.cumsum(lengths))))
 
+    def versions(self, block: slice) -> slice:
+        """The rows of `frame` that speak of a block of seats, given and found by number."""
+        return slice(int(self._offsets[block.start]), int(self._offsets[block.stop]))
+
     def numbers(self, seat_ids: pl.Series) -> Integers:
         """(n,) the number of each seat. Raises ValueError for a seat that is not in the roster."""
         known = pl.DataFrame({"seat_id": self.seat_ids}).with_row_index("number")

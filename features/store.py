@@ -71,8 +71,8 @@ class OnlineRow:
     is_from_log: bool = False
 
     def age_seconds(self, now: datetime) -> float:
-        """Seconds since the features were computed."""
-        return (now - self.as_of).total_seconds()
+        """Seconds since the features were computed; 0 for those that were computed a moment after `now` was taken."""
+        return max((now - self.as_of).total_seconds(), 0.0)
 
 
 P = ParamSpec("P")

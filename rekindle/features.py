@@ -41,8 +41,9 @@ def archive_command(address: str, as_json: AsJson = False) -> None:
     known_seats(state)
     with progress_bar("writing days", unit="events") as advance:
         archive = write_archive(state.log, address, until=utc_now(), progress=advance)
-    document = {"address": address, "days": len(archive.days), "events": archive.rows}
-    say(document, f"{archive.rows:,} events of {len(archive.days):,} days are at {address}.", as_json=as_json)
+    days = len({file.day for file in archive.files})
+    document = {"address": address, "days": days, "events": archive.rows}
+    say(document, f"{archive.rows:,} events of {days:,} days are at {address}.", as_json=as_json)
 
 
 @features_app.command("build")

@@ -42,6 +42,10 @@ def train_command(
     address: Address = "",
     workers: Workers = 2,
     events: EventsAt = "",
+    share: Annotated[
+        float,
+        typer.Option(min=0.001, max=1.0, help="Of the people, to learn from and to judge by: it bounds the memory."),
+    ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Fit the risk model on the past, judge it on what came later, register it, promote it if it is better."""
@@ -54,10 +58,11 @@ def train_command(
     check_engine(engine, address=address, events=events)
     if engine is Engine.DASK:
         with cluster_at(address, workers) as cluster:
-            data = _training_data_on(state, cluster, events=events)
+            data = training_data_on(state, cluster, events=events, share=share)
             trained = train_models(state, seed=seed, threads=threads, trials=tune, data=data, cluster=cluster)
     else:
-        trained = train_models(state, seed=seed, threads=threads, trials=tune)
+        data = training_data(state, share=share)
+        trained = train_models(state, seed=seed, threads=threads, trials=tune, data=data)
     if as_json:
         print_json(asdict(trained))
         return
@@ -77,7 +82,7 @@ def train_models(
     from features.scorer import REGISTERED_MODEL
     from training.train import train
 
-    data = data or _training_data(state)
+    data = data or training_data(state)
     with progress_bar("fitting, calibrating and judging the model"):
         trained = train(state.home, **data, seed=seed, threads=threads, trials=trials, cluster=cluster)
     if trained.version is not None:
@@ -85,13 +90,18 @@ def train_models(
     return trained
 
 
-def _training_data(state: State) -> dict[str, Any]:
-    """Features and labels of the same snapshots, and what training is told beside them."""
-    from features.labels import label_snapshots
-    from training.dataset import data_version
+def training_data(state: State, *, share: float = 1.0) -> dict[str, Any]:
+    """Features and labels of the same snapshots, and what training is told beside them. share: of the people."""
+    import polars as pl
 
-    seats, events, sources = known_seats(state), state.log.events(), state.log.sources()
-    snapshots = state.store.snapshots()
+    from features.labels import label_snapshots
+    from training.dataset import data_version, seats_of_a_share
+
+    seats, sources, snapshots = known_seats(state), state.log.sources(), state.store.snapshots()
+    drawn = seats_of_a_share(seats, share) if share < 1 else None
+    events = state.log.events(drawn)
+    if drawn is not None:
+        snapshots = snapshots.filter(pl.col("seat_id").is_in(drawn.implode()))
     with progress_bar("joining features to labels"):
         labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=state.tools)
         features = state.store.historical(snapshots)
@@ -101,28 +111,36 @@ def _training_data(state: State) -> dict[str, Any]:
         "seats": seats,
         "decisions": state.log.decisions(),
         "tools": state.tools,
-        "data_version": data_version(events),
+        "data_version": data_version(events) + _marked(share),
     }
 
 
-def _training_data_on(state: State, cluster: "Cluster", *, events: str) -> dict[str, Any]:
-    """The same as _training_data, features and labels computed together on the cluster: Feast's join is not needed."""
+def training_data_on(state: State, cluster: "Cluster", *, events: str, share: float = 1.0) -> dict[str, Any]:
+    """The same as training_data, features and labels computed together on the cluster: Feast's join is not needed."""
     import polars as pl
 
     from features.engine import split_labels
     from features.runs import read_blocks
+    from training.dataset import seats_of_a_share
 
+    seats = known_seats(state)
+    drawn = seats_of_a_share(seats, share).implode()
     address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
     manifest, _ = blocks_on(state, cluster, address, events=events, with_labels=True)
-    features, labels = split_labels(pl.concat(read_blocks(address)))
+    blocks = (block.filter(pl.col("seat_id").is_in(drawn)) if share < 1 else block for block in read_blocks(address))
+    features, labels = split_labels(pl.concat(blocks))
     return {
         "features": features,
         "labels": labels,
-        "seats": known_seats(state),
+        "seats": seats,
         "decisions": state.log.decisions(),
         "tools": state.tools,
-        "data_version": f"blocks-{manifest.fingerprint}",
+        "data_version": f"blocks-{manifest.fingerprint}" + _marked(share),
     }
+
+
+def _marked(share: float) -> str:
+    return f"-share{share:g}" if share < 1 else ""
 
 
 def print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None) -> None:
@@ -172,7 +190,7 @@ def evaluate_command(
     from training.examine import evaluate_champion
 
     state = open_state()
-    data = _training_data(state)
+    data = training_data(state)
     with progress_bar("judging the champion"):
         found = evaluate_champion(state.home, **data, with_backtest=backtest, seed=seed, threads=threads)
     if as_json:
@@ -204,7 +222,7 @@ def promote_command(
     if effects:
         _promote_effects(state, version, seed=seed, as_json=as_json)
         return
-    data = _training_data(state)
+    data = training_data(state)
     del data["data_version"]
     with progress_bar("applying the gate"):
         promotion = promote_if_better(state.home, **data, version=version, now=utc_now(), seed=seed)

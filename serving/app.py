@@ -341,7 +341,7 @@ def _seat_problem(seat_id: str, problem: Problem) -> dict[str, Any]:
 
 
 def _freshness(as_of: datetime, now: datetime) -> dict[str, Any]:
-    age_s = (now - as_of).total_seconds()
+    age_s = max((now - as_of).total_seconds(), 0.0)  # a refresh may end between the call's clock and its read
     return {"as_of": as_of, "age_s": age_s, "stale": is_stale(age_s)}
 
 

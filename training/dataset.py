@@ -15,6 +15,7 @@ from features.decisions import NONE, Decision
 from features.events import MICROSECONDS_PER_DAY
 from features.instants import to_microseconds
 from features.labels import SNAPSHOT_EVERY_DAYS, abandoned_by
+from features.references import digest
 from features.rules import Stratum, ages, strata
 from features.scorer import HORIZON_PERIODS, HORIZONS_DAYS, PERIOD_ENDS_DAYS, PERIODS
 from features.tools import ToolProfile
@@ -227,6 +228,13 @@ def category_levels(dataset: Dataset, *, at_least: int = 20) -> dict[str, tuple[
         names, counts = np.unique([row[position] for row in dataset.categories] or [""], return_counts=True)
         levels[feature.name] = tuple(str(n) for n, c in zip(names, counts, strict=True) if n and c >= at_least)
     return levels
+
+
+def seats_of_a_share(seats: pa.Table, share: float) -> pl.Series:
+    """Ids of the seats of that share of the people, (0, 1]: the same people whenever it is drawn, with all of their seats."""
+    ids = pl.DataFrame(pl.from_arrow(seats.select(["seat_id", "person_id"])))
+    drawn = [int(digest(person)[:8], 16) < share * 2**32 for person in ids["person_id"].to_list()]
+    return ids["seat_id"].filter(pl.Series(drawn, dtype=pl.Boolean))
 
 
 def data_version(events: pa.Table) -> str:

@@ -127,6 +127,7 @@ def train(
     """
     by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
     split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
+    del by_stratum  # the split holds copies, and a large training set is not held twice
     study = f"risk {data_version} {catalogue_hash()} {split.cut} {seed}"
     tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
     fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters, cluster=cluster)

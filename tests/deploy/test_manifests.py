@@ -198,7 +198,7 @@ def test_what_the_monitors_find_is_seen_by_the_service():
 def test_the_image_is_made_of_what_is_there_and_owns_what_is_mounted():
     lines = (DEPLOY / "Dockerfile").read_text()
     copied = {word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.MULTILINE) for word in line.split()}
-    assert copied >= {"features", "training", "serving", "monitoring", "requirements.lock", "pyproject.toml"}
+    assert copied >= {"features", "training", "serving", "monitoring", "deploy/requirements.lock", "pyproject.toml"}
     assert all((DEPLOY.parent / word).exists() for word in copied)
     owned = re.search(r"install -d -o rekindle -g rekindle (.+)", lines)[1].split()
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()

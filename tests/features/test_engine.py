@@ -31,7 +31,8 @@ from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
 from features.observed import observed
-from features.peers import days_needed
+from features.peers import Parts, days_needed
+from features.roster import Roster
 from features.runs import Run, current, read_blocks
 from features.tools import load_tools
 
@@ -107,6 +108,25 @@ def test_the_first_pass_counts_what_one_process_counts(world, cluster):
     )
 
 
+@pytest.mark.parametrize("block", [slice(0, 1), slice(10, 31), slice(200, SEATS), slice(0, SEATS)])
+def test_a_blocks_part_of_the_peers_is_its_groups_its_people_and_their_managers(world, block):
+    whole, book = world.peers, Roster.of(world.log.roster())
+    part = Parts(whole, book).of(block)
+    own = book.frame.filter(pl.col("seat_id").is_in(book.seat_ids[block].implode()))
+    manager = own.select("organization", "tool", person_id="manager_person_id").drop_nulls()
+    held = whole.held.with_row_index("row")
+    looked_at = pl.concat(
+        [held.join(own, on=held.columns[1:], how="semi"), held.join(manager, on=manager.columns, how="semi")]
+    )
+    rows = looked_at["row"].unique().sort().to_numpy()
+    assert part.held.equals(whole.held[rows])
+    assert np.array_equal(part.depth, whole.depth[rows])
+    for scope, keys in whole.keys.items():
+        groups = keys.with_row_index("row").join(own, on=keys.columns, how="semi")["row"].sort().to_numpy()
+        assert part.keys[scope].equals(keys[groups])
+        assert all(np.array_equal(part.counts[scope][name], of[groups]) for name, of in whole.counts[scope].items())
+
+
 def test_archive_and_output_may_lie_at_any_address(world):
     """memory:// stands for an object store: one process holds it, so the worker is a thread of it."""
     archive = write_archive(world.log, "memory://archive", until=START + timedelta(days=DAYS - 2))
@@ -116,7 +136,7 @@ def test_archive_and_output_may_lie_at_any_address(world):
     ):
         inputs = Inputs.of_archive(Archive.open("memory://archive"), TOOLS)
         build_on(Cluster(client, is_local=True), inputs, "memory://out", until=world.until, block_seats=99)
-    assert archive.rows == sum(day.rows for day in world.archive.days)
+    assert archive.rows == sum(file.rows for file in world.archive.files)
     assert_same_bits(pl.concat(read_blocks("memory://out")), world.single)
 
 
@@ -305,22 +325,46 @@ def test_an_archive_is_brought_up_to_date_by_the_days_that_changed(world, tmp_pa
     folder = tmp_path / "archive"
     before = write_archive(world.log, str(folder), until=START + timedelta(days=30))
     again = write_archive(world.log, str(folder), until=START + timedelta(days=31))
-    assert [day.file for day in again.days[: len(before.days)]] == [day.file for day in before.days]
-    assert len(again.days) > len(before.days)
+    assert again.files[: len(before.files)] == before.files
+    assert len(again.files) > len(before.files)
     assert {path.name for path in (folder / "events").rglob("*.parquet")} == {
-        day.file.rsplit("/", 1)[1] for day in again.days
+        file.file.rsplit("/", 1)[1] for file in again.files
     }
 
 
 def test_an_archive_holds_the_events_of_its_days_and_says_how_far_it_is_complete(world):
     events = pl.concat(
-        pl.read_parquet(world.folder / "archive" / day.file, hive_partitioning=False) for day in world.archive.days
+        pl.read_parquet(world.folder / "archive" / file.file, hive_partitioning=False) for file in world.archive.files
     )
     until = START + timedelta(days=DAYS - 2)
     expected = pl.DataFrame(pl.from_arrow(world.log.events(until=until)))
     assert events.sort("event_id").equals(expected.sort("event_id"))
     assert all(source.watermark < until for source in world.archive.sources)
     assert world.archive.roster().equals(world.log.roster())
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, 1), (17, 40), (101, 102), (0, SEATS), (233, SEATS)])
+def test_a_block_is_read_whole_from_days_of_many_files(world, tmp_path, monkeypatch, first, stop):
+    monkeypatch.setattr("features.archive.FILE_ROWS", 7)  # so that seats lie across the edges of files and groups
+    monkeypatch.setattr("features.archive.GROUP_ROWS", 3)
+    archive = write_archive(world.log, str(tmp_path), until=START + timedelta(days=DAYS - 2))
+    seats = sorted(world.log.seats().column("seat_id").to_pylist())[first:stop]
+    columns = ["seat_id", "occurred_at", "kind", "count"]
+    read = pl.DataFrame(pl.from_arrow(archive.events(seats, columns=columns))).cast({"kind": pl.String})
+    expected = pl.DataFrame(
+        pl.from_arrow(world.log.events(seats, until=START + timedelta(days=DAYS - 2), columns=columns))
+    )
+    assert expected.height
+    assert read.sort(columns).equals(expected.select(columns).sort(columns))
+    assert max(file.rows for file in archive.files) == 7
+
+
+def test_an_archive_of_an_earlier_version_is_said_and_written_anew(world, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"roster": "roster-1.parquet", "days": [], "sources": []}')
+    with pytest.raises(ValueError, match=r"written by an earlier version: run `rekindle archive .* again"):
+        Archive.open(str(tmp_path))
+    write_archive(world.log, str(tmp_path), until=START + timedelta(days=DAYS - 2))
+    assert Archive.open(str(tmp_path)).rows == world.archive.rows
 
 
 def test_no_archive_is_said_in_one_sentence(tmp_path):

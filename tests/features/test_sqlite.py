@@ -299,6 +299,27 @@ def test_what_was_written_is_there_when_a_copy_of_the_files_is_opened(log: Event
         assert opened.execute("SELECT seat_id FROM touched").fetchall() == [("a/s",)]
 
 
+def test_a_checkpoint_moves_what_was_committed_into_the_file_while_a_writer_is_at_work(
+    log: EventLog, tmp_path: Path
+) -> None:
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/s",))
+    with log.database.write() as connection:
+        connection.exec_driver_sql(ADD, ("a/t",))
+        log.checkpoint()
+    file = tmp_path / "alone.db"
+    file.write_bytes((tmp_path / "log.db").read_bytes())
+
+    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as opened:
+        assert opened.execute("SELECT seat_id FROM touched").fetchall() == [("a/s",)]
+
+
+def test_a_log_in_memory_needs_no_checkpoint() -> None:
+    log = EventLog("sqlite://")
+    log.checkpoint()
+    assert log.touched.count() == 0
+
+
 @pytest.mark.parametrize("database", [None, ""])
 def test_a_database_in_memory_has_no_disk(database: str | None) -> None:
     Disk(database).sync()

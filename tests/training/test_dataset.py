@@ -24,6 +24,7 @@ from training.dataset import (
     censoring_weights,
     data_version,
     person_period_rows,
+    seats_of_a_share,
 )
 
 DAY = timedelta(days=1)
@@ -490,3 +491,23 @@ def test_another_event_is_another_version():
 
 def test_the_version_of_no_events_can_be_said():
     assert data_version(some_events(0)).startswith("0-none-none-")
+
+
+def test_a_share_takes_people_with_all_their_seats_and_a_greater_one_takes_them_too():
+    seats = seats_table(
+        [
+            Seat(
+                seat_id=f"acme/seat-{n}",
+                person_id=f"acme/person-{n // 2}",
+                organization="acme",
+                tool="m365_copilot",
+                assigned_at=AS_OF,
+            )
+            for n in range(2_000)
+        ]
+    )
+    tenth, half = (set(seats_of_a_share(seats, share)) for share in (0.1, 0.5))
+    assert {f"acme/seat-{int(seat.split('-')[1]) ^ 1}" for seat in half} == half
+    assert tenth < half
+    assert 70 < len(tenth) / 2 < 130  # of 1 000 people: three deviations either way
+    assert len(seats_of_a_share(seats, 1.0)) == 2_000
