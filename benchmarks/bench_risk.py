@@ -1,9 +1,9 @@
 """The risk model on a simulated rollout, beside what the simulator itself knows; how long a fit and a million scores take.
 
-    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--why] [--million] [--million-only]
+    python benchmarks/bench_risk.py [--seats 20000] [--days 180] [--seeds 7] [--why] [--in-turn] [--million] [--million-only]
 
 Every figure is of simulated data. Trained on what was known at the cut, judged on later snapshots: of everyone, and of a third
-of the people, who are left out of training. Labels that an intervention left standing are weighted by the inverse of their
+of the people, who are left out of training; with `--in-turn` of each third, left out one after the other. Labels that an intervention left standing are weighted by the inverse of their
 logged chance to be: risk is under `none`. Two scores stand beside the model, neither of which any model can see:
 
 - the hazard: the simulator's chance that an active seat falls silent on a day, as it stands at the snapshot (the people's
@@ -46,7 +46,7 @@ from training.dataset import Dataset, category_levels, person_period_rows
 from training.evaluate import METRICS, evaluate
 from training.judgement import reliability
 from training.risk import TREE_PARAMETERS, fit
-from training.train import datasets, default_cut, split_at
+from training.train import Split, datasets, default_cut, split_at
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,13 +144,60 @@ def why(past: Dataset, later: Dataset, weeks: pa.Table, rollout: Rollout) -> Non
         print(f"| {' and '.join(('the features', *shown))} | {found:.3f} |", flush=True)
 
 
-def judge(rollout: Rollout, *, with_why: bool = False) -> Scorer:
+def thirds(dataset: Dataset, seed: int) -> dict[str, int]:
+    """Which third of the people each person is of; the first is kept out of training."""
+    persons = np.unique(dataset.person)
+    return dict(
+        zip(persons.tolist(), (3 * np.random.default_rng(seed).random(len(persons))).astype(int).tolist(), strict=True)
+    )
+
+
+def in_turn(split: Split, third: dict[str, int]) -> None:
+    """Judge each third of the people by a model of the two others: three times as many snapshots of people never seen."""
+    own, asked = (np.array([third[person] for person in part.person.tolist()]) for part in (split.past, split.later))
+    label, weight = split.later.abandoned(), split.later.horizon_weight()
+    risk = np.full(label.shape, np.nan)
+    for number in range(3):
+        scorer = fit(split.past.take(own != number), elsewhere=split.past_elsewhere, seed=7).scorer
+        left_out = split.later.take(asked == number)
+        risk[asked == number] = scorer.score(left_out.vectors, left_out.categories).risk
+    print("each third of the people by a model of the two others\n")
+    print("| by | of | n | " + " | ".join(METRICS) + " | ECE of a score that is right |\n|---|---|---|" + "---|" * 7)
+    for horizon, days in enumerate(HORIZONS_DAYS):
+        for of, rows in (("all", np.ones(len(asked), bool)), *((f"third {n + 1}", asked == n) for n in range(3))):
+            known = rows & ~np.isnan(label[:, horizon])
+            mine, own_weight, person = risk[known, horizon], weight[known, horizon], split.later.person[known]
+            found = evaluate(label[known, horizon], {"Rekindle": mine}, person, weight=own_weight)["Rekindle"]
+            cells = " | ".join(str(found[metric]) for metric in METRICS)
+            least, most = expected_ece(mine, own_weight, person)
+            print(f"| {days} days | {of} | {known.sum():,} | {cells} | {least:.3f} to {most:.3f} |", flush=True)
+
+
+def expected_ece(
+    risk: Floats, weight: Floats, person: npt.NDArray[np.str_], *, draws: int = 100
+) -> tuple[float, float]:
+    """The mean ECE of these risks were every one of them right: outcomes drawn from them, each snapshot's by itself, and one
+    draw for all of a person's. Snapshots of a person a week apart share most of their 28 days: the truth lies between.
+    """
+    people, owner = np.unique(person, return_inverse=True)
+    generator = np.random.default_rng(0)
+    alone, together = [], []
+    for _ in range(draws):
+        for found, chance in (
+            (alone, generator.random(len(risk))),
+            (together, generator.random(len(people))[owner]),
+        ):
+            found.append(METRICS["ece"]((chance < risk).astype(np.float64), risk, weight[None])[0])
+    return float(np.mean(alone)), float(np.mean(together))
+
+
+def judge(rollout: Rollout, *, with_why: bool = False, is_in_turn: bool = False) -> Scorer:
     """Fit, judge, print; the scorer."""
     by_stratum, _, weeks = world(rollout)
     dataset = by_stratum[Stratum.IN_USE]
     split = split_at(by_stratum, default_cut(dataset))
-    persons = np.unique(dataset.person)
-    aside = persons[np.random.default_rng(rollout.seed).random(len(persons)) < 1 / 3]
+    third = thirds(dataset, rollout.seed)
+    aside = [person for person, number in third.items() if number == 0]
     past = split.past.take(~np.isin(split.past.person, aside))
     rows = len(person_period_rows(past).row)
     started = time.process_time()
@@ -197,6 +244,8 @@ def judge(rollout: Rollout, *, with_why: bool = False) -> Scorer:
         inside = {days: sum(one.low <= one.observed <= one.high for one in found) for days, found in bins.items()}
         print(f"\nbins of ten whose observed share lies in their interval: {inside}\n", flush=True)
     rates(dataset, weeks, rollout)
+    if is_in_turn:
+        in_turn(split, third)
     if with_why:
         why(past, split.later, weeks, rollout)
     return fitted.scorer
@@ -232,6 +281,9 @@ def main() -> None:
     parser.add_argument(
         "--why", action="store_true", help="also say what would be gained by knowing what no source shows"
     )
+    parser.add_argument(
+        "--in-turn", action="store_true", help="also judge each third of the people by a model of the others"
+    )
     arguments = parser.parse_args()
     if arguments.million_only:
         rollout = Rollout(seats=arguments.seats, days=arguments.days, seed=arguments.seeds[-1])
@@ -242,7 +294,11 @@ def main() -> None:
         million(fitted.scorer, features)
         return
     for seed in arguments.seeds:
-        scorer = judge(Rollout(seats=arguments.seats, days=arguments.days, seed=seed), with_why=arguments.why)
+        scorer = judge(
+            Rollout(seats=arguments.seats, days=arguments.days, seed=seed),
+            with_why=arguments.why,
+            is_in_turn=arguments.in_turn,
+        )
     if arguments.million:
         _, features, _ = world(Rollout(seats=2_000, days=arguments.days, seed=arguments.seeds[-1]))
         million(scorer, features)

@@ -108,6 +108,13 @@ def calibrate(hazards: Floats, parameters: Parameters) -> Floats:
     return probability(a * np.log(clipped) - b * np.log1p(-clipped) + c)
 
 
+def settled(values: Floats) -> tuple[float, ...]:
+    """The values to eight significant digits. The last ones of a sum by BLAS differ with its threads and with where the rows lie
+    in memory; what is fitted is cut here, so that the same data and seed give the same bytes.
+    """
+    return tuple(float(f"{value:.8g}") for value in values)
+
+
 def log_odds(chance: Floats) -> Floats:
     """ln(p / (1 - p)), finite at 0 and 1."""
     clipped = np.clip(chance, _TINY, 1 - _TINY)

@@ -201,6 +201,8 @@ def evaluate_command(
     out.print(
         f"Champion: version {found.version}, judged on {found.judgement.snapshots:,} snapshots after its training."
     )
+    for why in found.judgement.unjudged.values():
+        out.print(f"Missing: {why}.", highlight=False)
     _print_metrics(found.judgement.metrics)
     if found.backtest is not None:
         _print_metrics(found.backtest.pooled, of=f"Backtest of {len(found.backtest.origins)} origins, abandoned")

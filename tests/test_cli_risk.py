@@ -180,9 +180,12 @@ def test_where_nobody_gives_up_the_rule_serves_and_every_lack_is_said(tmp_path: 
         r"0 abandonments and \d+ kept snapshots are in the data, a learned model needs at least 20 of each", said
     )
     assert "Missing: no feature of the group confidence tells one training snapshot from another" in said
-    assert "it needs `ticket` events with scores, in at least 100 snapshots" in said
+    assert "it needs `ticket` events with scores that differ, in at least 100 snapshots" in said
     assert re.search(r"Missing: \d+ features are unknown of, or the same in, every training snapshot", said)
-    assert "names of role have fewer than 20 training snapshots and are scored as unknown" in said
+    assert "of role with fewer than 20 training snapshots, scored as unknown" in said
+    unjudged = "Missing: the risk by 28 days cannot be judged: of the later snapshots 0 are known to be abandoned"
+    assert unjudged in said
+    assert unjudged in " ".join(run(tmp_path / "home", "evaluate").out.split())
 
 
 def test_with_fewer_than_200_abandonments_the_line_serves_and_says_how_many_trees_need(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from features.calibration import (
     Steps,
     log_odds,
     probability,
+    settled,
 )
 from features.events import MICROSECONDS_PER_DAY
 from features.scorer import HORIZON_PERIODS, HORIZONS_DAYS, cumulative
@@ -57,7 +58,7 @@ def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[
             loss += _total_log_loss(
                 judged, learned.apply(hazards[judged.row])[np.arange(len(judged.row)), judged.period]
             )
-        losses[kind] = loss / float(rows.weight.sum())
+        (losses[kind],) = settled(np.array([loss / float(rows.weight.sum())]))
     best = min(losses, key=lambda kind: losses[kind])
     return fit_calibrator(best, hazards, rows, seed=seed), losses
 
@@ -181,9 +182,9 @@ def measure_band(parts: list[LaterErrors], *, least_drift: float = LEAST_DRIFT) 
         groups = np.array_split(order, min(RISK_GROUPS, len(order)))
         pooled = np.array([1 / np.sum(1 / np.maximum(variance[group], 1e-12)) for group in groups])
         place = np.maximum.accumulate(np.array([at[group].mean() for group in groups]))
-        places.append(_floats(place))
+        places.append(settled(place))
         spread = np.sqrt(drift * (1 + 1 / freedom) + pooled)
-        widths.append(_floats(distributions.t.ppf(LEVEL, freedom + 1) * spread))
+        widths.append(settled(distributions.t.ppf(LEVEL, freedom + 1) * spread))
     if not places:
         return Band()
     missing = len(HORIZONS_DAYS) - len(places)
@@ -219,12 +220,13 @@ def _newton(inputs: Floats, event: Floats, weight: Floats, *, ridge: float = 5.0
         curvature = (inputs * (weight * predicted * (1 - predicted))[:, None]).T @ inputs + penalty
         step = np.linalg.solve(curvature, gradient)
         before = loss(beta)
-        while loss(beta - step) > before and np.abs(step).max() >= 1e-8:
+        noise = 1e-12 * abs(before)  # of the sum itself, which must not shorten the last steps
+        while loss(beta - step) > before + noise and np.abs(step).max() >= 1e-8:
             step = step / 2  # far from the optimum a whole step overshoots, and the next one further
         beta = beta - step
         if np.abs(step).max() < 1e-8:
             break
-    a, b, c = (float(value) for value in beta)
+    a, b, c = settled(beta)
     return (max(a, 0.0), max(b, 0.0), c)
 
 

@@ -10,7 +10,7 @@ from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, Group
 from features.labels import Ended
 from training.dataset import Dataset, category_levels
 from training.judgement import MIN_PEOPLE
-from training.risk import TREE_PARAMETERS
+from training.risk import ENOUGH_FOR_TREES, TREE_PARAMETERS
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -61,7 +61,21 @@ def shortcomings(past: Dataset, later: Dataset) -> list[str]:
     """What the model cannot learn from, though it can be fitted."""
     is_mute = _mute(past)
     missing = [group for group in Group if (own := _columns(group)) and is_mute[own].all()]
-    return [*(_missing(group, len(past)) for group in missing), *_constant(is_mute, missing), *_unseen(past, later)]
+    groups = [_missing(group, len(past)) for group in missing]
+    return [*_idle(past), *groups, *_constant(is_mute, missing), *_unseen(past, later)]
+
+
+def _idle(past: Dataset) -> list[str]:
+    """Where too little is learned and most of what could have been a silence is without any sign of work."""
+    idle = int((past.ended == str(Ended.NO_OPPORTUNITY)).sum())
+    silent = int(np.isfinite(past.silent_after).sum())
+    if not idle or idle < silent or past.abandonments() >= ENOUGH_FOR_TREES:
+        return []
+    return [
+        f"{idle:,} of {len(past):,} training snapshots end where no work (opportunity) was seen, and {silent:,} in a silence: "
+        f"where nobody is seen to work a silence cannot be told from a holiday; it needs `work` or `task` events of "
+        f"{int(past.silence.max())} days after the last use, or another sign of work in tools.yaml"
+    ]
 
 
 def _mute(past: Dataset) -> Booleans:
@@ -81,7 +95,8 @@ def _columns(group: Group) -> list[int]:
 def _missing(group: Group, snapshots: int) -> str:
     return (
         f"no feature of the group {group} tells one training snapshot from another, of {snapshots:,}: its source is "
-        f"missing, and the model says nothing about it; it needs {_SOURCES[group]}, in at least {ENOUGH_TO_SPLIT} snapshots"
+        f"missing or says the same of everyone, and the model says nothing about it; it needs {_SOURCES[group]} that differ, "
+        f"in at least {ENOUGH_TO_SPLIT} snapshots"
     )
 
 
@@ -107,8 +122,8 @@ def _unseen(past: Dataset, later: Dataset) -> list[str]:
         shown = [name for name, count in people.items() if count >= MIN_PEOPLE]
         named = _listed(shown) if shown else f"each with fewer than {MIN_PEOPLE} people"
         found.append(
-            f"{len(people)} names of {BY_NAME[feature.name].name} have fewer than {LEVEL_AT_LEAST} training snapshots and "
-            f"are scored as unknown, {is_unseen.mean():.1%} of the later snapshots: {named}"
+            f"{len(people)} {'name' if len(people) == 1 else 'names'} of {BY_NAME[feature.name].name} with fewer than "
+            f"{LEVEL_AT_LEAST} training snapshots, scored as unknown, {is_unseen.mean():.1%} of the later snapshots: {named}"
         )
     return found
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from features.calibration import settled
 from features.events import MICROSECONDS_PER_DAY
 from features.scorer import PERIOD_ENDS_DAYS
 from training.dataset import Dataset
@@ -252,8 +253,8 @@ def _mean_estimate(values: Floats, person: npt.NDArray[np.str_], seed: int) -> E
 
 def _interval(value: float, drawn: Floats) -> Estimate:
     if np.isnan(drawn).all():
-        return Estimate(value, np.nan, np.nan)
-    return Estimate(value, *(float(bound) for bound in np.nanquantile(drawn, (0.025, 0.975))))
+        return Estimate(*settled(np.array([value, np.nan, np.nan])))
+    return Estimate(*settled(np.array([value, *np.nanquantile(drawn, (0.025, 0.975))])))
 
 
 def _resampled(person: npt.NDArray[np.str_], seed: int) -> Iterator[Floats]:

@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 NOT_WORSE = 0.002  # log loss; our choice: so little may be lost for a better calibration
 SEGMENT_WORSE = 0.02  # log loss; our choice: a segment that surely loses more blocks the promotion
+ENOUGH_OF_EITHER = 10  # people of either outcome; our choice: resamples of fewer say little of their share
 _PRODUCT = HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)
 
 
@@ -30,7 +31,8 @@ class Verdict:
 def gate(candidate: Scorer, champion: Scorer | None, later: Dataset, *, seed: int = 7) -> Verdict:
     """The verdict on a candidate, judged by paired log loss over resampled people.
 
-    later: labelled snapshots; those before the end of either training are left out. Against the rule the lower bound of the gain
+    later: labelled snapshots; those before the end of either training are left out. Of either outcome there must be
+    ENOUGH_OF_EITHER people. Against the rule the lower bound of the gain
     must lie above zero. Against the champion too, or the candidate is not worse by more than NOT_WORSE and surely better
     calibrated. No segment may surely lose more than SEGMENT_WORSE against the incumbent.
     """
@@ -47,6 +49,13 @@ def gate(candidate: Scorer, champion: Scorer | None, later: Dataset, *, seed: in
             False,
             f"{judged} snapshots later than the training of both models have been judged, {ENOUGH_TO_JUDGE} are needed: "
             "wait for more outcomes to mature",
+        )
+    gave_up, kept_on = (len(np.unique(fair.person[(label == outcome).any(axis=1)])) for outcome in (1, 0))
+    if min(gave_up, kept_on) < ENOUGH_OF_EITHER:
+        return Verdict(
+            False,
+            f"of the people judged later than the training of both models {gave_up} gave up and {kept_on} kept on, at least "
+            f"{ENOUGH_OF_EITHER} of each are needed: with fewer whatever says the commoner outcome more boldly wins",
         )
     mine = candidate.score(fair.vectors, fair.categories).risk
     by_rule = candidate.rule.risk(fair.vectors)[0]

@@ -1,7 +1,7 @@
 """How one model did on later snapshots: every metric with its interval, beside the baselines, by segment and week of life."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ class Judgement:
     """How a model did. metrics: by horizon in days, method and metric.
 
     activation: the same for seats that never started, the model beside their rule; empty without such a model.
-    suppressed: by kind, how many groups had fewer than MIN_PEOPLE people and are not shown.
+    suppressed: by kind, how many groups had fewer than MIN_PEOPLE people and are not shown. unjudged: by horizon in days
+    without metrics, why there are none and how much is needed.
     """
 
     snapshots: int
@@ -67,6 +68,7 @@ class Judgement:
     suppressed: Mapping[str, int]
     activation: Mapping[int, Table]
     notes: Sequence[str] = ()
+    unjudged: Mapping[int, str] = field(default_factory=dict)
 
     def coverage(self) -> Mapping[int, float]:
         """By horizon in days, the share of bins of the reliability plot whose observed share lies in their interval."""
@@ -116,6 +118,19 @@ def judge(
         suppressed={**suppressed, **few},
         activation=judge_activation(scorer, not_started, seed=seed),
         notes=() if baselines is None else baselines.notes,
+        unjudged={
+            days: _why_unjudged(label[:, horizon], days)
+            for horizon, days in enumerate(HORIZONS_DAYS)
+            if not metrics[days]
+        },
+    )
+
+
+def _why_unjudged(label: Floats, days: int) -> str:
+    abandoned, kept = int((label == 1).sum()), int((label == 0).sum())
+    return (
+        f"the risk by {days} days cannot be judged: of the later snapshots {abandoned:,} are known to be abandoned and {kept:,} "
+        f"to be kept; at least {ENOUGH_TO_JUDGE} are needed, some of either kind"
     )
 
 

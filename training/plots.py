@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from training.judgement import Judgement
 
 UP, DOWN = "#b5442e", "#2f6f8f"
 SHOWN_FEATURES = 12
+LABEL_WIDTH = 56  # characters of a line: what is longer is broken, or the bars would be left no room
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -97,12 +99,12 @@ def importance(scorer: Scorer) -> Figure:
 
 def explanation(explained: Explanation) -> Figure:
     """What raises and lowers one seat's risk: by failure mode above, by feature below, in log-odds."""
-    modes = [(part.words, part.contribution) for part in explained.modes]
+    modes = [(fill(part.words, LABEL_WIDTH), part.contribution) for part in explained.modes]
     features = [
-        (reason.sentence or reason.feature.replace("_", " "), reason.contribution)
+        (fill(reason.sentence or reason.feature.replace("_", " "), LABEL_WIDTH), reason.contribution)
         for reason in explained.features[:SHOWN_FEATURES]
     ]
-    heights = (max(len(modes), 1) + 1, max(len(features), 1) + 1)
+    heights = [max(len(bars), 1) + 1 + 0.4 * sum(name.count("\n") for name, _ in bars) for bars in (modes, features)]
     figure = Figure(figsize=(9.5, 1.6 + 0.34 * sum(heights)), layout="constrained")
     for axis, bars, title in zip(
         figure.subplots(2, 1, height_ratios=heights, sharex=True),

@@ -17,7 +17,8 @@ PAGE, DOCUMENT = "index.html", "evaluation.json"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:13px;margin:.5rem 0 1.5rem;display:block;overflow-x:auto}
 th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}img{max-width:100%}small{color:#666}"""
+th:first-child,td:first-child{text-align:left}img{max-width:100%}small{color:#666}
+.facts td{text-align:left}.facts td:last-child{white-space:normal;overflow-wrap:anywhere}"""
 
 
 def write_report(
@@ -48,13 +49,14 @@ def page(
     """The page in HTML."""
     body = [
         f"<h1>{escape(title)}</h1>",
-        table(("", ""), [(name, value) for name, value in facts.items() if value != ""]),
+        f'<div class="facts">{table(("", ""), [(name, value) for name, value in facts.items() if value != ""])}</div>',
         f"<p>Judged on {judgement.snapshots:,} snapshots of {judgement.people:,} people, later than the training. "
         "All intervals are 95 %, by bootstrap over people. Risk is of doing nothing: what comes after an intervention is not "
         "judged, and each label counts by the inverse of its logged chance to be left alone.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in judgement.notes),
         "<h2>The model beside what it has to beat</h2>",
-        *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items()),
+        *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items() if methods),
+        *(f"<p>{escape(why[:1].upper() + why[1:])}.</p>" for why in judgement.unjudged.values()),
         image(plots.discrimination(judgement), "AUC by horizon and over time"),
         "<h2>Reliability</h2>",
         "<p>Bins of equal mass. The shade is the interval that every risk comes with: it bounds the share that will be "

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from features.calibration import Calibrator, log_odds, probability
+from features.calibration import Calibrator, log_odds, probability, settled
 from features.catalogue import CATEGORIES
 from features.cluster import Cluster
 from features.events import MICROSECONDS_PER_DAY
@@ -453,7 +453,7 @@ def _fit_linear(bare: Scorer, dataset: Dataset, rows: PersonPeriods) -> LinearHa
     weights = model.coef_[0]
     # a week that no snapshot has lived to its end has no rows: its hazard is that of the last one that has
     intercepts = 100 * weights[-PERIODS:][np.minimum(np.arange(PERIODS), rows.period.max())]
-    return LinearHazard(blank.fill, blank.mean, blank.scale, _floats(weights[:-PERIODS]), _floats(intercepts))
+    return LinearHazard(blank.fill, blank.mean, blank.scale, settled(weights[:-PERIODS]), settled(intercepts))
 
 
 def _speaks_from(dataset: Dataset) -> float:

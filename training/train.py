@@ -132,7 +132,11 @@ def train(
     tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
     fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters, cluster=cluster)
     judgement = judge_fit(fitted.scorer, split, seed=seed)
-    missing = [*shortcomings(split.past, split.later), *([tuned.note] if tuned.note else [])]
+    missing = [
+        *shortcomings(split.past, split.later),
+        *judgement.unjudged.values(),
+        *([tuned.note] if tuned.note else []),
+    ]
     facts = _facts(fitted, split, data_version=data_version, seed=seed, missing=missing)
     registered, report = _log(home, fitted, split, judgement, facts, seats, tuned=tuned)
     is_promoted, why = _gate(home, fitted.scorer, split.later, seed=seed)

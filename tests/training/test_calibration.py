@@ -41,6 +41,14 @@ def too_sure(hazards):
     return odds / (1 + odds)
 
 
+def test_where_the_rows_lie_leaves_no_trace_in_what_is_fitted(train):
+    """Sums in another order differ in their last digits, as they do with the threads of BLAS."""
+    hazards, rows = too_sure(train.hazards), person_period_rows(train.dataset)
+    there = fit_calibrator("beta", hazards, rows, seed=1)
+    back = fit_calibrator("beta", hazards, rows.take(np.arange(len(rows.row))[::-1]), seed=1)
+    assert there.parameters == back.parameters
+
+
 def test_beta_beats_none_on_miscalibrated_hazards(train, test):
     calibrator, losses = choose_calibrator(train.dataset, too_sure(train.hazards), seed=SEED)
     assert calibrator.kind == "beta"

@@ -23,6 +23,19 @@ def test_no_opportunity_at_all_says_which_events_are_missing(make_dataset):
         refuse_unjudgeable(idle, LABELS)
 
 
+def test_silences_without_any_sign_of_work_are_counted_and_say_what_would_tell_them(make_dataset):
+    data = make_dataset([np.inf] * 10 + [0.0], [60.0] * 11, [60.0] * 11)
+    ended = np.array(["no_opportunity"] * 4 + ["end_of_data"] * 6 + ["silence"])
+    (said, *_) = shortcomings(replace(data, ended=ended), data)
+    assert said == (
+        "4 of 11 training snapshots end where no work (opportunity) was seen, and 1 in a silence: where nobody is seen to work "
+        "a silence cannot be told from a holiday; it needs `work` or `task` events of 28 days after the last use, or another "
+        "sign of work in tools.yaml"
+    )
+    ended[:4] = "end_of_data"
+    assert "no work (opportunity)" not in " ".join(shortcomings(replace(data, ended=ended), data))
+
+
 def test_too_short_a_history_says_how_long_it_must_be(make_dataset):
     with pytest.raises(ValueError, match="must be observed for 28 days after a meaningful use"):
         refuse_unjudgeable(make_dataset([np.inf], [-1.0], [-1.0]), LABELS)
@@ -40,8 +53,9 @@ def test_a_missing_group_and_constant_features_are_named(simulate):
     said = shortcomings(replace(data, vectors=vectors), data)
     (voiceless,) = (text for text in said if "the group voice" in text)
     assert voiceless == (
-        "no feature of the group voice tells one training snapshot from another, of 300: its source is missing, and the "
-        "model says nothing about it; it needs `ticket` events with scores, in at least 100 snapshots"
+        "no feature of the group voice tells one training snapshot from another, of 300: its source is missing or "
+        "says the same of everyone, and the model says nothing about it; it needs `ticket` events with scores that differ, in "
+        "at least 100 snapshots"
     )
     (constant,) = (text for text in said if "the same in" in text)
     assert "teach nothing until they differ in at least 100" in constant
@@ -74,9 +88,9 @@ def test_a_feature_known_of_some_only_is_not_constant(simulate, column):
 def test_names_that_training_hardly_saw_are_counted_and_only_large_ones_named(simulate):
     past, later = simulate(1, n=600).dataset, simulate(2, n=600).dataset
     renamed = [[row[0], "midwife" if number < 300 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
-    (said,) = (text for text in shortcomings(past, replace(later, categories=renamed)) if "names of role" in text)
-    assert "1 names of role have fewer than 20 training snapshots" in said
+    (said,) = (text for text in shortcomings(past, replace(later, categories=renamed)) if "name of role" in text)
+    assert "1 name of role with fewer than 20 training snapshots, scored as unknown" in said
     assert "50.0% of the later snapshots: midwife" in said
     few = [[row[0], "midwife" if number < 8 else row[1], *row[2:]] for number, row in enumerate(later.categories)]
-    (said,) = (text for text in shortcomings(past, replace(later, categories=few)) if "names of role" in text)
+    (said,) = (text for text in shortcomings(past, replace(later, categories=few)) if "name of role" in text)
     assert "midwife" not in said

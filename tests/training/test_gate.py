@@ -110,6 +110,19 @@ def test_a_handful_of_later_snapshots_is_too_few(rule, later):
     assert "50 are needed" in verdict.why
 
 
+def test_of_one_outcome_nothing_is_promoted_however_bold(rule, later):
+    """Where later nobody gave up, a model that always says so has the lower log loss, and has shown nothing."""
+    ever = np.unique(later.person[(later.abandoned() == 1).any(axis=1)])
+    kept = later.take(~np.isin(later.person, ever))
+    verdict = gate(line(rule, slope=0.0, shift=-4.0), None, kept, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith("of the people judged later than the training of both models 0 gave up and ")
+    assert "at least 10 of each are needed" in verdict.why
+    nine, ten = (later.take(~np.isin(later.person, ever[number:])) for number in (9, 10))
+    assert "9 gave up" in gate(line(rule), None, nine, seed=1).why
+    assert "are needed" not in gate(line(rule), None, ten, seed=1).why
+
+
 def test_a_segment_that_surely_loses_much_blocks_the_promotion(rule, later):
     """Surely better over all, and far too high for nurses."""
     levels = {"tool": (), "role": ("nurse",), "function": (), "region": ()}

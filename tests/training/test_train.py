@@ -270,6 +270,12 @@ def test_where_nobody_gave_up_the_rule_is_registered_and_says_why(runs, client):
 
 def test_where_nobody_gave_up_nothing_is_judged(runs):
     assert runs.nobody.metrics == {days: {} for days in HORIZONS_DAYS}
+    said = [text for text in runs.nobody.shortcomings if "cannot be judged" in text]
+    assert [text.partition(" days ")[0] for text in said] == [f"the risk by {days}" for days in HORIZONS_DAYS]
+    assert all("snapshots 0 are known to be abandoned" in text for text in said)
+    assert all(text.endswith("at least 50 are needed, some of either kind") for text in said)
+    page = runs.nobody.report.read_text(encoding="utf-8")
+    assert "The risk by 28 days cannot be judged: of the later snapshots 0 are known to be abandoned" in page
 
 
 # --- where things are -----------------------------------------------------------------------------------------------
@@ -329,6 +335,9 @@ def test_the_same_data_and_seed_give_the_same_model_bytes(runs, client):
 def test_the_report_needs_nothing_but_itself(runs):
     page = runs.first.report.read_text()
     assert page.count("data:image/png;base64,") >= 4
+    assert (
+        '<div class="facts"><table>' in page
+    )  # what is long there is broken, or it would push every value out of sight
     assert 'src="http' not in page
     assert "href=" not in page
     for said in ("boosting", "cox", "Lead time", "By segment", "By week of life", "Seats that never started"):
