@@ -1,5 +1,6 @@
 """Rekindle's command line and wiring: the only package that knows the four others. None of them imports it."""
 
+import atexit
 import logging
 import os
 import sys
@@ -65,6 +66,8 @@ def main() -> None:
     warnings.showwarning = _ignore_warning  # the filter would not do: Feast sets its own when it is imported
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow reads it when it is imported
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if not os.environ.get("REKINDLE_DEBUG"):
+        atexit.register(_end_in_silence)
     try:
         app()
     except ValueError as error:
@@ -85,6 +88,15 @@ def main() -> None:
 
 def _ignore_warning(*_details: object, **_more: object) -> None:
     """Nothing: warnings of libraries are for developers, who run the tests."""
+
+
+def _end_in_silence() -> None:
+    """What compiled libraries print while the interpreter is taken down says nothing to a user: DuckDB lists dozens of lines."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.__stderr__.fileno() if sys.__stderr__ else 2)
+    os.close(nowhere)
 
 
 def _fail(sentence: str, status: int) -> None:
