@@ -4,8 +4,8 @@
 
 `policy`: serving.policy.decide for one seat with the shipped catalogue and a year of uses around it, no input or output; by the
 processor's time, which other programs do not lengthen, and by the clock.
-`with effects`: the same with the experts' effects told for that one seat; `with learned`: with those of a learned model (`prior_r`,
-learned from random decisions: only the time is meant). `replay`: the decision computed again. `logged`:
+`with effects`: the same with the experts' effects told for that one seat; `with prior_r`, `with take_up`: with those of a model
+learned from random decisions and reactions (only the time is meant). `replay`: the decision computed again. `logged`:
 facts read, decided and durably recorded inside the log's transaction, one seat at a time, by the workers together on one
 SQLite file; feature store and risk model are left out (bench_risk.py).
 """
@@ -25,7 +25,7 @@ import numpy as np
 from features.catalogue import NUMERIC
 from features.champions import Candidate, Champions
 from features.decisions import Decision
-from features.effects import EffectModel, answers, seen
+from features.effects import EffectModel, Learner, answered_modes, answers, seen
 from features.estimates import ExpertEstimator, LearnedEstimator
 from features.events import EVENT_SCHEMA, Batch, Seat, seats_table
 from features.interventions import SHIPPED, load_interventions
@@ -35,7 +35,7 @@ from features.uses import Use
 from serving.facts import FactBook
 from serving.policy import Facts, Snapshot, Terms, decide, generator, key_id, policy_name, replay
 from training.decided import DecisionData
-from training.effects import learn_prior_r, lesson_of
+from training.effects import CANDIDATES, lesson_of, with_intervals
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 KEY = b"benchmark"
@@ -68,8 +68,8 @@ def decided(number: int, facts: Facts, told: np.ndarray, effects: object) -> Dec
     )
 
 
-def learned_model(decisions: int = 4_000) -> EffectModel:
-    """The learned effects of random decisions, in which the first number decides whom any contact harms."""
+def learned_model(learner: Learner, decisions: int = 4_000) -> EffectModel:
+    """The learned effects of random decisions, in which the first number decides whom any contact harms and who accepts."""
     rng = np.random.default_rng(1)
     arms, rows = tuple(item.id for item in CATALOGUE), np.arange(decisions)
     vectors = np.stack([vector(number) for number in range(decisions)])
@@ -80,9 +80,11 @@ def learned_model(decisions: int = 4_000) -> EffectModel:
         kept=(rng.random(decisions) < 0.6 - 0.3 * ((arm > 0) & (vectors[:, 0] > 15))).astype(np.float64),
         team=np.array([f"t-{number // 10}" for number in rows]), organization=np.full(decisions, "acme"),
         seat=rows.astype(str), as_of=rows.astype(np.int64), cost=np.array([item.cost for item in CATALOGUE]),
-        answers=answers(CATALOGUE),
+        answers=answers(CATALOGUE), modes=tuple(str(mode) for mode in answered_modes(CATALOGUE)),
+        accepted=(rng.random(decisions) < 0.6 - 0.3 * (vectors[:, 0] > 15)).astype(np.float64),
     )  # fmt: skip
-    return learn_prior_r(lesson_of(data, seed=1))
+    lesson = lesson_of(data, seed=1)
+    return with_intervals(lesson, CANDIDATES[learner](lesson))
 
 
 def timed(work: Callable[[int], object], times: int, *, clock: Callable[[], float] = time.perf_counter) -> np.ndarray:
@@ -154,13 +156,15 @@ def main() -> None:
         return decided(number, facts, told, told_now)
 
     show("with effects", timed(with_effects, options.decisions))
-    estimator = LearnedEstimator(learned_model(), "learned", CATALOGUE)
+    for learner in (Learner.PRIOR_R, Learner.TAKE_UP):
+        estimator = LearnedEstimator(learned_model(learner), "learned", CATALOGUE)
 
-    def with_learned(number: int) -> Decision:
-        (told_now,) = estimator.estimate(told[None], [CATEGORIES], np.array([0.4]), CATALOGUE)
-        return decided(number, facts, told, told_now)
+        def with_learned(number: int, estimator: LearnedEstimator = estimator) -> Decision:
+            (told_now,) = estimator.estimate(told[None], [CATEGORIES], np.array([0.4]), CATALOGUE)
+            return decided(number, facts, told, told_now)
 
-    show("with learned", timed(with_learned, options.decisions))
+        for name, clock in ((f"{learner}, cpu", time.thread_time), (f"with {learner}", time.perf_counter)):
+            show(name, timed(with_learned, options.decisions, clock=clock))
     decision = decided(0, facts, told, effects)
     assert replay(decision, key=KEY) == decision
     show("replay", timed(lambda _: replay(decision, key=KEY), options.decisions))

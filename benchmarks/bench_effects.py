@@ -30,15 +30,15 @@ from scipy import stats
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
 from features.connectors.rollout_model import WORRIED
 from features.connectors.simulated import ARMS, Rollout, open_simulated, open_truth
-from features.effects import Seen, answers, seen
+from features.effects import Seen, answered_modes, answers, seen
 from features.expert import PRIOR_DEVIATION, even_risk_slope
 from features.interventions import SHIPPED, FailureMode, load_interventions
 from features.peers import days_needed, observe
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
-from training.decided import DecisionData, joined
-from training.effects import CANDIDATES, fit_effects, learn_prior_r, lesson_of
+from training.decided import DecisionData, accepted_of, joined
+from training.effects import CANDIDATES, fit_effects, is_borne_out, learn_prior_r, lesson_of
 from training.offpolicy import Estimator, explore, greedy, promotion, value
 from training.outcome import around_kept, blank, fit_kept, fit_trees, kept_chance
 from training.plan import round_plan, solve_plan
@@ -84,6 +84,7 @@ def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
         )
         team = dict(zip(batch.seats["seat_id"].to_pylist(), batch.seats["team"].to_pylist(), strict=True))
         vectors, categories = pack(features)
+        accepted = accepted_of(made, batch.events)
         propensity = np.array([[one.probabilities.get(arm, 0.0) for arm in ARMS] for one in made])
         data = DecisionData(
             arms=ARMS,
@@ -97,6 +98,8 @@ def simulated(decisions: int, *, seed: int, effect_size: float = 1.0) -> World:
             as_of=features["as_of"].cast(pl.Int64).to_numpy(),
             cost=np.array([item.cost for item in CATALOGUE]),
             answers=answers(CATALOGUE),
+            modes=tuple(str(mode) for mode in answered_modes(CATALOGUE)),
+            accepted=np.array([accepted.get(one.decision_id, np.nan) for one in made]),
         )
         effects = np.column_stack([np.zeros(len(made)), *(true[f"effect_{arm}"].to_numpy() for arm in ARMS[1:])])
         parts.append((data, effects.astype(np.float64)))
@@ -186,10 +189,17 @@ def share(told: Floats, effects: Floats, data: DecisionData) -> float:
     return float((picked * effects).sum() / (best * effects).sum())
 
 
+def net_share(told: Floats, effects: Floats, data: DecisionData) -> float:
+    """The same net of cost and chosen as decide does: effect times the value of a kept seat, less the arm's cost."""
+    price = data.cost / SEAT_VALUE
+    picked, best = (greedy(scores - price, data.eligible) for scores in (told, effects))
+    return float((picked * (effects - price)).sum() / (best * (effects - price)).sum())
+
+
 def gains(name: str, decisions: int, seeds: int, *, each: bool) -> None:
     """Print a line per seed, and the mean."""
     later, truth = world(name, TEST_DECISIONS, seed=1_000)
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, float, float, float]] = []
     for seed in range(1, seeds + 1):
         past, _ = world(name, decisions, seed=seed)
         past, other = told_risk(name, past, later)
@@ -199,21 +209,26 @@ def gains(name: str, decisions: int, seeds: int, *, each: bool) -> None:
         effects = fit.model.effects(other.seen)
         mine, experts = share(effects.mean, truth, other), share(other.seen.expert, truth, other)
         cover = float(np.mean(((truth >= effects.low) & (truth <= effects.high))[:, 1:]))
-        found.append((mine, experts))
+        net, expert_net = (net_share(means, truth, other) for means in (effects.mean, other.seen.expert))
+        found.append((mine, experts, net, expert_net))
         print(
-            f"| {name} | {len(past):,} | {seed} | {fit.model.learner} | {mine:.3f} | {experts:.3f} | {cover:.2f} | {seconds:.0f} s |",
+            f"| {name} | {len(past):,} | {seed} | {fit.model.learner} | {mine:.3f} | {experts:.3f} | "
+            f"{net:.3f} | {expert_net:.3f} | {cover:.2f} | {seconds:.0f} s |",
             flush=True,
         )
         if each:
             lesson = lesson_of(past, seed=seed)
+            print(f"    reactions borne out by outcomes: {is_borne_out(lesson)}", flush=True)
             apart = {
-                str(c): share(learn(lesson).effects(other.seen).mean, truth, other) for c, learn in CANDIDATES.items()
+                str(c): [of(told, truth, other) for of in (share, net_share)]
+                for c, told in ((c, learn(lesson).effects(other.seen).mean) for c, learn in CANDIDATES.items())
             }
-            print("    " + ", ".join(f"{c} {s:.3f}" for c, s in apart.items()), flush=True)
+            print("    " + ", ".join(f"{c} {s:.3f} (net {n:.3f})" for c, (s, n) in apart.items()), flush=True)
     mean = np.mean(found, axis=0)
-    below = sum(mine < experts for mine, experts in found)
+    below = sum(mine < experts for mine, experts, *_ in found)
     print(
-        f"| {name} | {decisions:,} | mean of {seeds} | | **{mean[0]:.3f}** | {mean[1]:.3f} | | below the experts in {below} |",
+        f"| {name} | {decisions:,} | mean of {seeds} | | **{mean[0]:.3f}** | {mean[1]:.3f} | {mean[2]:.3f} | "
+        f"{mean[3]:.3f} | | below the experts in {below} |",
         flush=True,
     )
 
@@ -482,8 +497,10 @@ def main() -> None:
     """Run what was asked for."""
     (asked,) = _commands()
     if asked.what == "gain":
-        print("| world | decisions | seed | winner | share | experts | intervals that hold the truth | fitted in |")
-        print("|---|---|---|---|---|---|---|---|")
+        print(
+            "| world | decisions | seed | winner | share | experts | net of cost | experts | intervals that hold the truth | fitted in |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for size in asked.sizes:
             for name in asked.worlds:
                 gains(name, size, asked.seeds or (10 if size < 5_000 else 3), each=asked.each)

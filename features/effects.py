@@ -18,12 +18,13 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from features.calibration import probability
 from features.catalogue import BY_NAME, NUMERIC, catalogue_hash
 from features.diagnosis import mode_strengths
 from features.expert import PRIOR_DEVIATION, even_risk_slope, expert_matrix
-from features.interventions import Intervention
-from features.scorer import MAX_DEPARTURE, one_hot, squash
+from features.interventions import FailureMode, Intervention
+from features.line import Line
+from features.needs import Needs
+from features.scorer import one_hot
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -47,7 +48,8 @@ _95 = 1.959964
 
 
 class Learner(StrEnum):
-    """Where the effects come from. Names as in Künzel et al. 2019; `prior_r` is the Bayesian R-learner."""
+    """Where the effects come from. Names as in Künzel et al. 2019; `prior_r` is the Bayesian R-learner, `take_up` learns
+    from what people accepted."""
 
     EXPERT = "expert"
     LOGISTIC_T = "logistic_t"
@@ -55,6 +57,7 @@ class Learner(StrEnum):
     X = "x"
     S_DR = "s_dr"
     PRIOR_R = "prior_r"
+    TAKE_UP = "take_up"
 
 
 @dataclass(frozen=True)
@@ -97,30 +100,6 @@ def seen(vectors: Floats, categories: Sequence[Sequence[str]], risk: Floats, cat
 
 
 @dataclass(frozen=True)
-class Line:
-    """A logistic regression of keeping for each arm on standardised, squashed numbers and one-hot names.
-
-    fill, mean, scale: (p,); weights: (K, p + one-hot levels); intercepts: (K,).
-    """
-
-    fill: tuple[float, ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    weights: tuple[tuple[float, ...], ...] = ()
-    intercepts: tuple[float, ...] = ()
-
-    def design(self, vectors: Floats, codes: Floats, levels: Sequence[int]) -> Floats:
-        """(n, n_weights) standardised inputs; codes: (n, n_categories), NaN where unknown."""
-        filled = np.where(np.isnan(vectors), np.asarray(self.fill), vectors)
-        numbers = (squash(filled) - np.asarray(self.mean)) / np.asarray(self.scale)
-        return np.concatenate((np.clip(numbers, -MAX_DEPARTURE, MAX_DEPARTURE), one_hot(codes, levels)), axis=1)
-
-    def chances(self, design: Floats) -> Floats:
-        """(n, K) probability of keeping under each arm."""
-        return probability(design @ np.asarray(self.weights).T + np.asarray(self.intercepts))
-
-
-@dataclass(frozen=True)
 class Effects:
     """Change in the probability of keeping against `none`, with its 95 % interval: (n, K) each, in [-1, 1].
 
@@ -154,6 +133,8 @@ class EffectModel:
     correction: tuple[tuple[float, ...], ...] = ()
     covariance: tuple[tuple[tuple[float, ...], ...], ...] = ()
     contact: tuple[float, float] = (0.0, 0.0)
+    needs: Needs | None = None
+    taken_up: tuple[float, float] = (0.0, 0.0)
     decisions: tuple[int, ...] = ()
     note: str = ""
     trained_until: str = ""
@@ -207,6 +188,11 @@ class EffectModel:
             rows = self.rows(at, codes)
             parts = [np.asarray(booster.predict(rows, num_threads=1)) for booster in self.boosters]
             return np.stack([np.zeros(len(at)), *parts], axis=1)
+        if self.learner is Learner.TAKE_UP:
+            assert self.needs is not None
+            helps = self.needs.helps(at.strengths, at.vectors, codes, [len(names) for names in self.levels])
+            strength, contacted = self.taken_up
+            return np.asarray(at.slope[:, None] * (strength * helps + contacted * (np.arange(len(self.arms)) > 0)))
         raw = at.expert if self.learner is Learner.PRIOR_R else np.zeros_like(at.expert)
         if self.learner is Learner.PRIOR_R:
             raw = raw + (self.contact[0] * contact)[:, None] * (np.arange(len(self.arms)) > 0)
@@ -240,6 +226,7 @@ class EffectModel:
             "learner": str(self.learner),
             **{name: getattr(self, name) for name in _PLAIN},
             "line": None if self.line is None else asdict(self.line),
+            "needs": None if self.needs is None else asdict(self.needs),
             "boosters": len(self.boosters),
         }
         (folder / EFFECTS_FILE).write_text(json.dumps(document), encoding="utf-8")
@@ -255,10 +242,11 @@ class EffectModel:
                 f"the effects were learned on another feature catalogue ({document['catalogue']}, now {catalogue_hash()}): "
                 "learn them again"
             )
-        line = document["line"]
+        line, needs = document["line"], document.get("needs")
         return EffectModel(
             learner=Learner(document["learner"]),
-            line=None if line is None else Line(**{name: _tuples(values) for name, values in line.items()}),
+            line=None if line is None else _line(line),
+            needs=None if needs is None else Needs(**{**_nested(needs), "line": _line(needs["line"])}),
             boosters=tuple(
                 lgb.Booster(model_file=str(folder / f"booster-{number}.txt")) for number in range(document["boosters"])
             ),
@@ -273,6 +261,7 @@ _PLAIN = (
     "correction",
     "covariance",
     "contact",
+    "taken_up",
     "decisions",
     "note",
     "trained_until",
@@ -297,9 +286,14 @@ def expert_model(arms: Sequence[str], *, note: str = "", decisions: Mapping[str,
     return EffectModel(Learner.EXPERT, tuple(arms), (0.0,) * len(arms), decisions=counts, note=note)
 
 
+def answered_modes(catalogue: Sequence[Intervention]) -> tuple[FailureMode, ...]:
+    """All failure modes that any intervention answers, in the order of `answers`."""
+    return tuple(sorted({mode for intervention in catalogue for mode in intervention.answers}))
+
+
 def answers(catalogue: Sequence[Intervention]) -> Floats:
-    """(K, n_modes) the expert effect by mode, in the order of all failure modes that any intervention answers."""
-    modes = sorted({mode for intervention in catalogue for mode in intervention.answers})
+    """(K, n_modes) the expert effect by mode, in the order of `answered_modes`."""
+    modes = answered_modes(catalogue)
     return np.array([[intervention.answers.get(mode, 0.0) for mode in modes] for intervention in catalogue])
 
 
@@ -310,6 +304,14 @@ def prior_of(catalogue: Sequence[Intervention]) -> str:
         for one in catalogue
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+def _nested(document: Mapping[str, Any]) -> dict[str, Any]:  # as JSON has it
+    return {name: _tuples(values) for name, values in document.items()}
+
+
+def _line(document: Mapping[str, Any]) -> Line:  # as JSON has it
+    return Line(**_nested(document))
 
 
 def _tuples(value: Any) -> Any:  # nested to any depth, as JSON has it

@@ -84,17 +84,16 @@ def decided_data(state: State) -> "Decided":
     """Logged decisions with their features and outcomes, as far as outcomes are known."""
     from features.interventions import SHIPPED, load_interventions
     from features.scorer import Method, Scorer
-    from training.decided import build_decisions, completed, outcomes_of
+    from training.decided import accepted_of, build_decisions, completed, outcomes_of
 
     seats, decisions = known_seats(state), state.log.decisions()
     own = state.home / "interventions.yaml"
     catalogue = load_interventions(own if own.exists() else SHIPPED)
     with progress_bar("reading decisions and what came of them"):
-        outcomes = outcomes_of(
-            decisions, events=state.log.events(), seats=seats, sources=state.log.sources(), tools=state.tools
-        )
+        events = state.log.events()
+        outcomes = outcomes_of(decisions, events=events, seats=seats, sources=state.log.sources(), tools=state.tools)
         bare = [(one.seat_id, one.decided_at) for one in decisions if not one.features]
         if bare:
             features = features_of(state, [seat for seat, _ in bare], [at for _, at in bare])
             decisions = completed(decisions, features, Scorer(Method.RULE))
-        return build_decisions(decisions, outcomes, seats, catalogue)
+        return build_decisions(decisions, outcomes, seats, catalogue, accepted=accepted_of(decisions, events))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,9 @@ import pyarrow.compute as pc
 
 from features.catalogue import NUMERIC, catalogue_hash
 from features.compute import SNAPSHOT_SCHEMA, pack
-from features.decisions import NONE, Decision
-from features.effects import Seen, answers, prior_of, seen
-from features.events import Kind
+from features.decisions import NONE, Decision, Stage
+from features.effects import Seen, answered_modes, answers, prior_of, seen
+from features.events import MICROSECONDS_PER_DAY, Kind
 from features.instants import to_microseconds
 from features.interventions import Intervention
 from features.labels import abandoned_by, label_snapshots
@@ -27,6 +28,8 @@ Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
 
 FOLDS = 5
+REACTION_DAYS = 28  # our choice: after it a reaction is hardly to that intervention any more
+_ANSWERED = (str(Stage.SEEN), str(Stage.ACCEPTED), str(Stage.DISMISSED))
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class DecisionData:
     arms: K names, `none` first; seen: what was known; arm: (n,) position of the chosen one; propensity: (n, K), 0 where it
     was not eligible, rows sum to 1; kept: (n,) 1 or 0 at 28 days, NaN where censored; team, organization, seat: (n,);
     as_of: (n,) microseconds of the decision; cost: (K,) money per use; answers: (K, modes) expert effect by failure mode;
-    prior: prior_of(...) the interventions.
+    prior: prior_of(...) the interventions; modes: names of the columns of answers, empty where not known; accepted: (n,) 1
+    where the person took up the intervention, 0 where not though seen, NaN where it is not known; None: of no decision.
     """
 
     arms: tuple[str, ...]
@@ -51,6 +55,8 @@ class DecisionData:
     cost: Floats
     answers: Floats
     prior: str = ""
+    modes: tuple[str, ...] = ()
+    accepted: Floats | None = None
 
     def __post_init__(self) -> None:
         if not self.arms or self.arms[0] != NONE:
@@ -77,7 +83,9 @@ class DecisionData:
         """The chosen decisions."""
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen, np.int64)
         names = ("arm", "propensity", "kept", "team", "organization", "seat", "as_of")
-        return replace(self, seen=self.seen.take(rows), **{name: getattr(self, name)[rows] for name in names})
+        accepted = None if self.accepted is None else self.accepted[rows]
+        columns = {name: getattr(self, name)[rows] for name in names}
+        return replace(self, seen=self.seen.take(rows), accepted=accepted, **columns)
 
     def matured(self) -> "DecisionData":
         """Those of which it is known what came."""
@@ -112,10 +120,13 @@ def build_decisions(
     outcomes: Mapping[str, float],
     seats: pa.Table,
     catalogue: Sequence[Intervention],
+    *,
+    accepted: Mapping[str, float] = MappingProxyType({}),
 ) -> Decided:
     """The decisions that were made on today's features.
 
-    outcomes: decision_id to kept at 28 days (1, 0; NaN or absent: not known yet). seats: SEAT_SCHEMA. Raises ValueError
+    outcomes: decision_id to kept at 28 days (1, 0; NaN or absent: not known yet). seats: SEAT_SCHEMA. accepted: decision_id to
+    whether it was taken up (`accepted_of`). Raises ValueError
     for an outcome of an unknown decision, an outcome that is neither, a decision on an unknown seat or intervention.
     """
     ordered = [*(item for item in catalogue if item.id == NONE), *(item for item in catalogue if item.id != NONE)]
@@ -126,7 +137,7 @@ def build_decisions(
         "without features, or on those of another catalogue": len(decisions) - len(chosen),
         "without a risk at the product horizon": len(chosen) - len(with_risk),
     }
-    data = _arrays(with_risk, outcomes, seats, ordered)
+    data = _arrays(with_risk, outcomes, accepted, seats, ordered)
     held = np.array([decision.holdout for decision in with_risk], bool)
     policies = np.array([decision.policy for decision in with_risk], dtype=str)
     return Decided(data.take(~held), data.take(held), policies[~held], {k: v for k, v in left_out.items() if v})
@@ -154,7 +165,15 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
         cost=parts[0].cost,
         answers=parts[0].answers,
         prior=parts[0].prior,
+        modes=parts[0].modes,
+        accepted=_joined_accepted(parts),
     )
+
+
+def _joined_accepted(parts: Sequence[DecisionData]) -> Floats | None:
+    if all(part.accepted is None for part in parts):
+        return None
+    return np.concatenate([np.full(len(part), np.nan) if part.accepted is None else part.accepted for part in parts])
 
 
 def completed(decisions: Sequence[Decision], features: pl.DataFrame, scorer: Scorer) -> list[Decision]:
@@ -205,6 +224,35 @@ def outcomes_of(
     return dict(zip((one.decision_id for one in decisions), kept.tolist(), strict=True))
 
 
+def accepted_of(decisions: Sequence[Decision], events: pa.Table) -> dict[str, float]:
+    """By decision_id, 1 where the person accepted what was offered, 0 where it was seen or dismissed and not accepted.
+
+    A reaction belongs to the seat's last intervention before it, at most REACTION_DAYS ago; decisions without one are left out.
+    """
+    acted = [one for one in decisions if one.intervention != NONE]
+    offers = pl.DataFrame(
+        {
+            "seat_id": [one.seat_id for one in acted],
+            "at": [to_microseconds(one.decided_at) for one in acted],
+            "decision_id": [one.decision_id for one in acted],
+        },
+        schema={"seat_id": pl.String, "at": pl.Int64, "decision_id": pl.String},
+    ).sort("at")
+    reactions = pl.DataFrame(pl.from_arrow(events.select(["seat_id", "occurred_at", "kind", "category"])))
+    told = (
+        reactions.filter((pl.col("kind") == str(Kind.REACTION)) & pl.col("category").is_in(_ANSWERED))
+        .select("seat_id", "category", at=pl.col("occurred_at").cast(pl.Int64))
+        .sort("at")
+        .join_asof(
+            offers, on="at", by="seat_id", tolerance=REACTION_DAYS * MICROSECONDS_PER_DAY, check_sortedness=False
+        )
+        .drop_nulls("decision_id")
+        .group_by("decision_id")
+        .agg(accepted=(pl.col("category") == str(Stage.ACCEPTED)).any())
+    )
+    return dict(zip(told["decision_id"], told["accepted"].cast(pl.Float64), strict=True))
+
+
 def _check_outcomes(outcomes: Mapping[str, float], known: set[str]) -> None:
     for decision_id, kept in outcomes.items():
         if decision_id not in known:
@@ -214,7 +262,11 @@ def _check_outcomes(outcomes: Mapping[str, float], known: set[str]) -> None:
 
 
 def _arrays(
-    decisions: Sequence[Decision], outcomes: Mapping[str, float], seats: pa.Table, catalogue: Sequence[Intervention]
+    decisions: Sequence[Decision],
+    outcomes: Mapping[str, float],
+    accepted: Mapping[str, float],
+    seats: pa.Table,
+    catalogue: Sequence[Intervention],
 ) -> DecisionData:
     place = {intervention.id: position for position, intervention in enumerate(catalogue)}
     wanted = ("seat_id", "team", "organization")
@@ -245,4 +297,6 @@ def _arrays(
         cost=np.array([intervention.cost for intervention in catalogue]),
         answers=answers(catalogue),
         prior=prior_of(catalogue),
+        modes=tuple(str(mode) for mode in answered_modes(catalogue)),
+        accepted=np.array([accepted.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
     )

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from features.effects import EffectModel, Learner, arm_chances, expert_model
 from features.instants import from_microseconds
 from training.decided import FOLDS, DecisionData
+from training.needs import can_learn_needs, fit_needs
 from training.offpolicy import Value, dr_scores, greedy, mean_by_team
 from training.outcome import (
     LINE_STRENGTH,
@@ -56,6 +57,9 @@ CONTACT_TREES: Mapping[str, object] = MappingProxyType(
 )
 CONTACT_LEAF_SHARE = 0.04  # of the decisions in a leaf, at the least; our choice
 LEAST_DRAWN = 1e-3  # a contact that was as good as certain, or ruled out, teaches nothing
+# Beforehand, of TAKE_UP: how far what would help does (1: as the experts say), and what any contact does; our choice: the
+# experts are off by half, contact by more than most effects.
+TAKEN_UP_MEAN, TAKEN_UP_DEVIATION = (1.0, 0.0), (0.5, 0.03)
 X_TREES: Mapping[str, object] = MappingProxyType(
     {"objective": "regression", "num_leaves": 7, "min_data_in_leaf": 100, "rounds": 40, "learning_rate": 0.05}
 )
@@ -119,29 +123,29 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     q = outcome_model(data, seed=seed, threads=threads)
     scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
     values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
-    winner = _winner(scores, data)
+    lesson = lesson_of(data, seed=seed, threads=threads)
+    winner = _winner(scores, data, preferred=Learner.TAKE_UP if is_borne_out(lesson) else Learner.PRIOR_R)
     if winner is Learner.EXPERT:
         note = f"no candidate is {'surely ' if len(data) < YOUNG_LOG else ''}worth more than the experts: the experts speak"
         model = expert_model(data.arms, note=note, decisions=counts)
         return Fit(model, values, data.seen.expert, q, len(data), len(np.unique(data.team)))
-    lesson = lesson_of(data, seed=seed, threads=threads)
     model = with_intervals(lesson, CANDIDATES[winner](lesson))
     until = from_microseconds(int(data.as_of.max())).isoformat()
     model = replace(model, trained_until=until, note=_note(winner, values[winner], data, supported))
     return Fit(model, values, told[winner], q, len(data), len(np.unique(data.team)))
 
 
-def _winner(scores: Mapping[Learner, Floats], data: DecisionData) -> Learner:
-    """The greatest DR value; PRIOR_R wherever that is not better than it by one standard error, paired by decision.
+def _winner(scores: Mapping[Learner, Floats], data: DecisionData, *, preferred: Learner = Learner.PRIOR_R) -> Learner:
+    """The greatest DR value; the preferred wherever that is not better than it by one standard error, paired by decision.
 
     EXPERT where the winner chooses just as it does, and in a log below YOUNG_LOG where it is not surely better.
 
-    One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: its prior holds the experts' rule, and
-    among candidates as close as this the greatest value is chance.
+    One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: PRIOR_R, whose prior holds the experts'
+    rule, or TAKE_UP where outcomes bear it out; among candidates as close as this the greatest value is chance.
     """
     best = max(scores, key=lambda learner: float(scores[learner].mean()))
-    ahead = mean_by_team(scores[best] - scores[Learner.PRIOR_R], data.team)
-    winner = best if (ahead.high - ahead.value) / _95 < ahead.value else Learner.PRIOR_R
+    ahead = mean_by_team(scores[best] - scores[preferred], data.team)
+    winner = best if (ahead.high - ahead.value) / _95 < ahead.value else preferred
     gain = mean_by_team(scores[winner] - scores[Learner.EXPERT], data.team)
     differs = bool((scores[winner] != scores[Learner.EXPERT]).any())
     is_trusted = differs and (gain.low > 0 if len(data) < YOUNG_LOG else True)
@@ -289,6 +293,59 @@ def learn_prior_r(lesson: Lesson) -> EffectModel:
     )
 
 
+def learn_take_up(lesson: Lesson) -> EffectModel:
+    """What helps is what answers the need that reactions tell of (training.needs); the experts where they tell nothing.
+
+    tau_a(x) = slope(x) (b sum_z P(z | x) answers(z, a) + c): b and c by the R learner's regression, as in learn_prior_r, on
+    chances cross-fitted by team. Two numbers, our choice: an outcome says so little that more of them would be chance.
+    """
+    if not can_learn_needs(lesson.data):
+        return learn_expert(lesson)
+    model = _started(lesson, Learner.TAKE_UP)
+    taught = (np.array(model.weights) > 0).astype(float)
+    helps, contact = _levers(lesson, model)
+    gram, cross = _two(lesson, helps, contact)
+    scale = np.array(TAKEN_UP_DEVIATION) ** -2.0
+    found = np.linalg.solve(gram + np.diag(scale), cross + scale * np.array(TAKEN_UP_MEAN))
+    return replace(
+        model,
+        weights=tuple(taught.tolist()),
+        needs=fit_needs(lesson.data, model),
+        taken_up=(float(found[0]), float(found[1])),
+    )
+
+
+def is_borne_out(lesson: Lesson) -> bool:
+    """Whether outcomes alone say surely (95 %) that what answers the need reactions tell of keeps seats."""
+    if not can_learn_needs(lesson.data):
+        return False
+    gram, cross = _two(lesson, *_levers(lesson, _started(lesson, Learner.TAKE_UP)))
+    if np.linalg.matrix_rank(gram) < len(gram):
+        return False
+    covariance = np.linalg.inv(gram)
+    return bool((covariance @ cross)[0] > _95 * np.sqrt(covariance[0, 0]))
+
+
+def _levers(lesson: Lesson, model: EffectModel) -> tuple[Floats, Floats]:
+    """(n,) what helps by needs told from other teams, and any contact: each drawn less expected, times the slope."""
+    data, drawn = lesson.data, lesson.drawn()
+    codes, levels = model.codes(data.seen.categories), [len(names) for names in model.levels]
+    helps = np.zeros(data.propensity.shape)
+    fold = data.folds(lesson.seed + 5, folds=INNER_FOLDS)
+    for number in np.unique(fold).tolist():
+        past, inside = data.take(fold != number), fold == number
+        needs = fit_needs(past if can_learn_needs(past) else data, model)
+        helps[inside] = needs.helps(data.seen.strengths[inside], data.seen.vectors[inside], codes[inside], levels)
+    return data.seen.slope * (drawn * helps).sum(axis=1), -data.seen.slope * drawn[:, 0]
+
+
+def _two(lesson: Lesson, helps: Floats, contact: Floats) -> tuple[Floats, Floats]:
+    """Normal equations, (2, 2) and (2,), of what the outcome leaves on the two."""
+    rows = np.stack((helps, contact), axis=1)
+    weighted = rows * lesson.precision()[:, None]
+    return weighted.T @ rows, weighted.T @ (lesson.data.kept - lesson.chance)
+
+
 def _learn_contact(lesson: Lesson, model: EffectModel) -> tuple[tuple[lgb.Booster, ...], tuple[float, float], Floats]:
     """Trees of what any contact does beyond the experts' effects, how far they are believed, and (n,) what that is.
 
@@ -406,5 +463,6 @@ CANDIDATES: Mapping[Learner, Callable[[Lesson], EffectModel]] = MappingProxyType
         Learner.X: learn_x,
         Learner.S_DR: learn_s_dr,
         Learner.PRIOR_R: learn_prior_r,
+        Learner.TAKE_UP: learn_take_up,
     }
 )

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from features.effects import EffectModel, Learner, Line, arm_chances
+from features.effects import EffectModel, Learner, arm_chances
+from features.line import Line
 from features.scorer import squash
 from training.decided import DecisionData
 

@@ -19,7 +19,7 @@ from features.scorer import Method, Scorer
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
-from training.decided import build_decisions, completed, joined, outcomes_of
+from training.decided import accepted_of, build_decisions, completed, joined, outcomes_of
 
 AT = datetime(2026, 3, 2, 6, tzinfo=UTC)
 CATALOGUE = load_interventions(SHIPPED)
@@ -156,6 +156,55 @@ def test_a_later_intervention_does_not_hide_what_came() -> None:
 
 def test_without_decisions_there_are_no_outcomes() -> None:
     assert outcomes_of([], events=events(WORK), seats=seats(), sources=[], tools=load_tools()) == {}
+
+
+def reactions(*rows):
+    """Reactions of the seat: (days after the first decision, stage)."""
+    made = [
+        {**dict.fromkeys(EVENT_SCHEMA.names), "event_id": f"acme/r-{number}", "seat_id": "acme/s-1", "kind": "reaction",
+         "occurred_at": AT + timedelta(days=days), "available_at": AT + timedelta(days=days), "source": "reactions",
+         "count": 1, "category": stage, "guided": False}
+        for number, (days, stage) in enumerate(rows)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(made, EVENT_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(0, "delivered"), (1, "seen"), (1, "accepted")], {"d-1": 1.0}),
+        ([(1, "accepted"), (2, "dismissed")], {"d-1": 1.0}),
+        ([(0, "delivered"), (1, "seen")], {"d-1": 0.0}),
+        ([(1, "dismissed")], {"d-1": 0.0}),
+        ([(0, "delivered")], {}),
+        ([(-1, "accepted")], {}),
+        ([(29, "accepted")], {}),
+        ([], {}),
+    ],
+)
+def test_what_was_seen_was_taken_up_or_not(rows, expected) -> None:
+    assert accepted_of([decision()], reactions(*rows)) == expected
+
+
+def test_a_reaction_belongs_to_the_last_intervention_before_it() -> None:
+    later = decision(2, decided_at=AT + timedelta(days=10))
+    nothing = decision(3, decided_at=AT + timedelta(days=11), intervention="none")
+
+    found = accepted_of([later, nothing, decision()], reactions((9, "dismissed"), (12, "accepted")))
+
+    assert found == {"d-1": 0.0, "d-2": 1.0}
+
+
+def test_reactions_come_with_the_rows_and_stay_with_them() -> None:
+    two = [decision(), decision(2, decided_at=AT + timedelta(days=40))]
+
+    data = build_decisions(two, {}, seats(), CATALOGUE, accepted={"d-2": 1.0}).learning
+
+    assert np.isnan(data.accepted[0])
+    assert data.take(np.array([1])).accepted.tolist() == [1.0]
+    assert joined([replace(data, accepted=None), data]).accepted[-1] == 1
+    assert joined([replace(data, accepted=None)] * 2).accepted is None
+    assert len(data.modes) == data.answers.shape[1]
 
 
 def test_imported_decisions_get_the_features_of_their_moment() -> None:
