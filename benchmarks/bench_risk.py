@@ -181,7 +181,7 @@ def expected_ece(
     """
     people, owner = np.unique(person, return_inverse=True)
     generator = np.random.default_rng(0)
-    alone, together = [], []
+    alone, together = list[float](), list[float]()
     for _ in range(draws):
         for found, chance in (
             (alone, generator.random(len(risk))),
