@@ -8,6 +8,7 @@ that a past snapshot still sees the role that was known then. Erasure alone take
 import hashlib
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,7 +35,7 @@ from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.sources import Source, advance_sources, read_sources
-from features.sqlite import AT_ONCE, Disk, checkpoint, empty_wal, file_of, is_busy, listen
+from features.sqlite import AT_ONCE, VERSION_TABLE, Disk, checkpoint, empty_wal, file_of, is_busy, listen, probe
 from features.tables import (
     CHUNK_ROWS,
     DECISIONS,
@@ -70,6 +71,7 @@ READ_ROWS = 50_000
 DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
+PROBE_SECONDS = 2.0  # our choice: so long a probe waits for a writer's turn; those who ask give up after four (deploy/)
 
 
 _ADDRESS = re.compile(r"[^\s,]*@[^\s,]*")  # people name files after themselves
@@ -126,13 +128,14 @@ class EventLog:
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._file: str | None = None  # SQLite's
         self._shared = threading.local()
         # SQLite has one writer at a time; who comes second sleeps and polls there, while here it is woken
         self._turn: AbstractContextManager[object] = nullcontext()
         self._writer, self._disk = self._engine, Disk(None)  # PostgreSQL syncs by itself
         try:
             if self._is_sqlite:
-                file = file_of(self._engine)
+                file = self._file = file_of(self._engine)
                 self._turn, self._disk = threading.Lock(), Disk(file, empty=lambda: empty_wal(self._engine))
                 self._writer = self._engine if file is None else _engine_of(url)  # in memory each engine has its own
                 listen(self._engine, self._writer)
@@ -171,16 +174,7 @@ class EventLog:
         """Store events of a sender, EVENT_SCHEMA, as `append` does; says of each what became of it. Nothing is set
         aside: the sender is told and still has it.
         """
-        batch = Batch(SEAT_SCHEMA.empty_table(), events)
-        appended, new = self._append(batch, now=now, source=None)
-        known = set(self.seats(pc.unique(events.column("seat_id")).to_pylist()).column("seat_id").to_pylist())
-        unknown = {
-            (event_id, seat_id)
-            for event_id, seat_id in zip(*(events.column(n).to_pylist() for n in ("event_id", "seat_id")), strict=True)
-            if seat_id not in known
-        }
-        reason = {item.where.removeprefix("event "): item.reason for item in appended.rejected}
-        return Received(frozenset(new), {key: reason[key[0]] for key in unknown if key[0] in reason})
+        return self._append(Batch(SEAT_SCHEMA.empty_table(), events), now=now, source=None)[1]
 
     def receive_seats(self, seats: pa.Table, *, now: datetime) -> Mapping[str, Rejected]:
         """Store seats of a sender, SEAT_SCHEMA, as `append` does; by seat id, those that were refused and why."""
@@ -189,13 +183,14 @@ class EventLog:
 
     def _append(
         self, batch: Batch, *, now: datetime, source: str | None, queue: Queue = Queue.LIVE
-    ) -> tuple[Appended, set[str]]:
+    ) -> tuple[Appended, Received]:
+        """What became of the batch, and of each of its events: both as this transaction found the roster."""
         if not self._is_sqlite:
             self._ensure_months("events", months_of(batch.events.column("occurred_at")))
         with self._write() as connection:
             keep(connection, batch.aliases)
             altered, changed = self._append_seats(connection, batch.seats, now)
-            events, unknown = self._split_by_roster(connection, batch.events)
+            events, refused = self._split_by_roster(connection, batch.events)
             new = self._append_events(connection, events)
             past = _without_erased(connection, batch.decisions)
             decisions = len(self._insert_new(connection, DECISIONS, [decision_row(decision) for decision in past]))
@@ -204,11 +199,15 @@ class EventLog:
             fresh = events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(sorted(new), pa.string())))
             told = [*altered, *pc.unique(fresh.column("seat_id")).to_pylist()]
             mark(connection, told, now=now, queue=queue)
+            unknown = tuple(
+                Rejected(f"event {event_id}", "seat_id", never_assigned(seat)) for event_id, seat in refused
+            )
             rejected = batch.rejected + changed + unknown
             if source is not None:
                 shown = _without_names_of_erased(connection, batch, rejected)
                 self._set_aside_rows(connection, shown, now=now, source=source)
-        return Appended(len(altered), len(new), events.num_rows - len(new), decisions, rejected), new
+        received = Received(frozenset(new), {(event_id, seat): never_assigned(seat) for event_id, seat in refused})
+        return Appended(len(altered), len(new), events.num_rows - len(new), decisions, rejected), received
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Store decisions durably, and with each that does something its `intervention` event: features count it and
@@ -528,11 +527,14 @@ class EventLog:
             return int(connection.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar_one())
 
     def is_reachable(self) -> bool:
-        """Whether the database answers."""
+        """Whether the log can be read now, and on SQLite written to within PROBE_SECONDS."""
         try:
-            with self._connect() as connection:
-                connection.execute(sa.select(1))
-        except sa.exc.SQLAlchemyError:
+            if self._file is None:
+                with self._engine.connect() as connection:
+                    connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).one()
+            else:
+                probe(self._file, seconds=PROBE_SECONDS)
+        except (sa.exc.SQLAlchemyError, sqlite3.Error):
             return False
         return True
 
@@ -669,22 +671,19 @@ class EventLog:
                 latest[row["seat_id"]] = row
         return list(latest.values())
 
-    def _split_by_roster(self, connection: sa.Connection, events: pa.Table) -> tuple[pa.Table, tuple[Rejected, ...]]:
+    def _split_by_roster(self, connection: sa.Connection, events: pa.Table) -> tuple[pa.Table, list[tuple[str, str]]]:
+        """The events of seats that are in the roster; of the others the event and the seat id."""
         wanted = pc.unique(events.column("seat_id")).to_pylist()
         known: set[str] = set()
         for condition in each_condition(SEATS.c.seat_id, wanted):
             known.update(connection.execute(sa.select(SEATS.c.seat_id).where(condition)).scalars())
         missing = pa.array([seat for seat in wanted if seat not in known], pa.string())
         if not len(missing):
-            return events, ()
+            return events, []
         is_missing = pc.is_in(events.column("seat_id"), value_set=missing)
-        rejected = tuple(
-            Rejected(f"event {event_id}", "seat_id", never_assigned(seat_id))
-            for event_id, seat_id in zip(
-                *(events.filter(is_missing).column(name).to_pylist() for name in ("event_id", "seat_id")), strict=True
-            )
-        )
-        return events.filter(pc.invert(is_missing)), rejected
+        theirs = events.filter(is_missing)
+        names = (theirs.column(name).to_pylist() for name in ("event_id", "seat_id"))
+        return events.filter(pc.invert(is_missing)), list(zip(*names, strict=True))
 
     def _append_events(self, connection: sa.Connection, events: pa.Table) -> set[str]:
         if not self._is_sqlite:

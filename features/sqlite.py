@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ CACHE_KIB = 65_536  # our choice: SQLite's 2 MB make a large import read the ind
 # A service does so sooner, beside its writers (`checkpoint`): at 1 000 pages, SQLite's own, one call of 160 waited 10 ms
 WAL_PAGES = 16_000
 BUSY_SECONDS, POLL_SECONDS = 30.0, 0.001  # our choice: how long, and how often, a writer asks for its turn
+VERSION_TABLE = "alembic_version"
 AT_ONCE = {"at_once": True}  # execution option of a writer that would rather not write than wait; see is_busy
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)  # fsync where there is no fdatasync: macOS, Windows
 _KEEPS_OPEN = os.name == "posix"  # elsewhere an open file could not be removed by SQLite, and folders cannot be synced
@@ -193,6 +194,18 @@ def listen(reader: sa.Engine, writer: sa.Engine) -> None:
     def _begin_writing(connection: sa.Connection) -> None:
         waits = not connection.get_execution_options().get("at_once", False)
         _begin_to_write(connection.connection.dbapi_connection, seconds=BUSY_SECONDS if waits else 0.0)
+
+
+def probe(database: str, *, seconds: float) -> None:
+    """Read the schema's version and take a writer's turn, by a connection of its own: one that was open before would answer
+    from its memory. Raises sqlite3.Error where the file cannot be read, OperationalError where there is no turn for so long.
+    """
+    address = f"{Path(database).as_uri()}?mode=rw"
+    with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=seconds)) as connection:
+        connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
+        connection.execute("PRAGMA busy_timeout=0")  # _begin_to_write asks by itself
+        _begin_to_write(connection, seconds=seconds)
+        connection.execute("ROLLBACK")
 
 
 def is_busy(error: sa.exc.DBAPIError) -> bool:

@@ -1,11 +1,13 @@
 """Access: which key calls, what it may do, which seats it sees, how often it may call."""
 
+import asyncio
 import functools
 import inspect
+import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from features.audit import DEFAULT_PURPOSE, Reader
 from features.events import organization_of, qualify
 from features.keys import Key, Keys, opens, parts
 from features.keys import Scope as KeyScope
+from serving.groups import Groups
 from serving.meters import Meters
 from serving.problems import ProblemError, invalid, respond
 
@@ -29,9 +32,13 @@ PURPOSE_HEADER = "Rekindle-Purpose"
 SEEN_SECONDS = 2.0  # our choice: so long a revoked key may still be let in
 TRUSTED_SECONDS = 300.0  # our choice: so long the keys that were read last are trusted while the database is away
 NEW_SECONDS = 0.2  # an unknown key makes us read the keys again, but not more often than this
+PATIENCE_SECONDS = 0.25  # our choice: so long a call waits for keys to be read where they were read before
+LONGEST_SECONDS = 10.0  # our choice: where nothing that is known can be trusted; an absent PostgreSQL is waited for 5 s
+RETRY_AFTER_SECONDS = 5
 _CALLER = "rekindle.caller"
 _SCOPE = "_rekindle_scope"
 _PURPOSE = re.compile(r"^[a-z0-9_.:-]{1,40}$")
+_log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -53,7 +60,7 @@ class Caller:
 
 
 class Gate:
-    """The keys as they were read last, and how often each has called. Belongs to one event loop."""
+    """The keys as they were read last, and how often each has called."""
 
     def __init__(
         self,
@@ -69,24 +76,31 @@ class Gate:
         self._read_at = self._tried_at = -math.inf
         self._tokens: dict[str, tuple[float, float]] = {}
         self._used: dict[str, datetime] = {}
+        self._reads: Groups[None, bool] = Groups("keys", self._read, most=1_000)
 
-    def admit(self, authorization: str | None) -> Caller:
-        """Who calls with this header. Raises ProblemError: 401 without a valid key, 429 where it calls too often."""
+    async def admit(self, authorization: str | None) -> Caller:
+        """Who calls with this header. Raises ProblemError: 401 without a valid key, 429 where it calls too often, 503 where
+        the keys cannot be read.
+        """
         kind, _, text = (authorization or "").partition(" ")
         sent = parts(text.strip()) if kind.lower() == "bearer" else None
         if sent is None:
             raise _unauthorized("send `Authorization: Bearer rk_…`; `rekindle keys create` makes a key")
         key_id, secret = sent
-        key = self._key(key_id)
+        key = await self._key(key_id)
         now = self._clock()
         if not opens(key, secret) or key is None or not key.is_valid(now):
             raise _unauthorized("the key is unknown, revoked or expired")
         return self._admitted(key, now)
 
-    def admit_known(self, key_id: str) -> Caller | None:
-        """Who calls with a key that was shown before; None where it is not valid any more. Raises ProblemError 429."""
-        key, now = self._key(key_id), self._clock()
+    async def admit_known(self, key_id: str) -> Caller | None:
+        """Who calls with a key that was shown before; None where it is not valid any more. Raises ProblemError 429, 503."""
+        key, now = await self._key(key_id), self._clock()
         return None if key is None or not key.is_valid(now) else self._admitted(key, now)
+
+    def close(self) -> None:
+        """Read no more keys."""
+        self._reads.close(waits=False)
 
     def _admitted(self, key: Key, now: datetime) -> Caller:
         self._take_token(key)
@@ -99,19 +113,33 @@ class Gate:
         if used:
             self._keys.used(used)
 
-    def _key(self, key_id: str) -> Key | None:
+    async def _key(self, key_id: str) -> Key | None:
+        """The key of that id, as it was at most SEEN_SECONDS ago; as it was read last, for TRUSTED_SECONDS, while the database
+        does not answer. The event loop goes on meanwhile.
+        """
         now = self._monotonic()
         is_old = now - self._read_at >= SEEN_SECONDS
         if is_old or (key_id not in self._known and now - self._tried_at >= NEW_SECONDS):
-            self._tried_at = now
-            try:
-                self._known = {key.key_id: key for key in self._keys.all()}
-            except SQLAlchemyError:
-                if now - self._read_at >= TRUSTED_SECONDS:
-                    raise
-            else:
-                self._read_at = now
+            is_trusted = now - self._read_at < TRUSTED_SECONDS
+            reading = self._reads.ask(None)
+            await asyncio.wait({reading}, timeout=PATIENCE_SECONDS if is_trusted else LONGEST_SECONDS)
+            is_read = reading.done() and reading.result()
+            if not is_read and not (is_trusted and key_id in self._known):
+                detail = "Keys cannot be read. Try again."
+                headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                raise ProblemError(503, "log-unavailable", "The log does not answer", detail, headers=headers)
         return self._known.get(key_id)
+
+    def _read(self, asked: Sequence[None]) -> list[bool]:
+        """Whether the keys could be read, for each who asks. In a thread of its own: it waits for the database."""
+        self._tried_at = began = self._monotonic()
+        try:
+            self._known = {key.key_id: key for key in self._keys.all()}
+        except SQLAlchemyError as error:
+            _log.warning("keys cannot be read: %s", type(error).__name__)
+            return [False] * len(asked)
+        self._read_at = began
+        return [True] * len(asked)
 
     def _take_token(self, key: Key) -> None:
         """A token bucket that holds one second of calls."""
@@ -132,7 +160,7 @@ class Guard:
     """ASGI middleware: no call but the public ones without a key. session: of a browser's `Cookie` header, for pages."""
 
     def __init__(
-        self, app: ASGIApp, gate: Gate, meters: Meters, session: Callable[[str | None], Caller | None]
+        self, app: ASGIApp, gate: Gate, meters: Meters, session: Callable[[str | None], Awaitable[Caller | None]]
     ) -> None:
         self._app, self._gate, self._meters, self._session = app, gate, meters, session
 
@@ -144,22 +172,16 @@ class Guard:
         try:
             authorization = _header(scope, b"authorization")
             if _is_page(scope["path"]) and authorization is None:
-                caller = self._session(_header(scope, b"cookie"))
+                caller = await self._session(_header(scope, b"cookie"))
                 if caller is None:
                     await RedirectResponse(SIGN_IN, 303, {"Cache-Control": "no-store"})(scope, receive, send)
                     return
                 scope[_CALLER] = caller
             else:
-                scope[_CALLER] = self._gate.admit(authorization)
+                scope[_CALLER] = await self._gate.admit(authorization)
         except ProblemError as error:
             self._meters.turned_away(error.problem.status)
             await respond(error.problem, error.headers)(scope, receive, send)
-            return
-        except SQLAlchemyError:
-            from_log = ProblemError(
-                503, "log-unavailable", "The log does not answer", "Keys cannot be read. Try again."
-            )
-            await respond(from_log.problem, {"Retry-After": "5"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -4,16 +4,17 @@ They are worked out once a day and organisation, so that two answers of a day ca
 of their own: a large organisation takes longer than a caller waits, and is then told when to come again.
 """
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as TakesLonger
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from features.adoption import METRICS
 from features.interventions import FailureMode
@@ -168,7 +169,7 @@ class Aggregates:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, date], Future[Overview]] = {}
 
-    def of(self, organization: str, *, patience_s: float | None = None) -> Overview:
+    async def of(self, organization: str, *, patience_s: float | None = None) -> Overview:
         """The overview as of the last midnight, or of as far as the data reach where that is earlier.
 
         Raises ProblemError 404 where the organisation has no seats, 503 where it is not done within `patience_s` seconds
@@ -179,15 +180,18 @@ class Aggregates:
             made = self._known.get(key)
             if made is None:
                 made = self._known[key] = Future()
+                made.set_running_or_notify_cancel()  # whoever stops waiting takes it from nobody
                 while len(self._known) > KEPT:
                     self._known.pop(next(iter(self._known)))
                 threading.Thread(target=self._make, args=(key, made), name="aggregates", daemon=True).start()
-        try:
-            return made.result(timeout=PATIENCE_S if patience_s is None else patience_s)
-        except TakesLonger:
+        waited = asyncio.wrap_future(made)
+        await asyncio.wait({waited}, timeout=PATIENCE_S if patience_s is None else patience_s)
+        if not waited.done():
+            waited.cancel()
             detail = f"the aggregates of {organization} are being worked out; come again in {COME_AGAIN_S} s"
             headers = {"Retry-After": str(COME_AGAIN_S)}
-            raise ProblemError(503, "in-the-making", "Not ready yet", detail, headers=headers) from None
+            raise ProblemError(503, "in-the-making", "Not ready yet", detail, headers=headers)
+        return waited.result()
 
     def _make(self, key: tuple[str, date], made: "Future[Overview]") -> None:
         try:
@@ -226,10 +230,11 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
 
     @app.get("/v1/segments", response_model=Segments, responses=problems(403, 404, 422, 503), tags=["aggregates"])
     @needs(Scope.READ)
-    def segments(request: Request, organization: Wanted = None, by: By = None) -> Response:
+    async def segments(request: Request, organization: Wanted = None, by: By = None) -> Response:
         """Where the rollout stalls, why and what to do, by segment. Groups that would tell of too few are withheld."""
         wanted = organization_asked(organization, caller_of(request))
-        return figures_answer(segments_of(wanted, aggregates.of(wanted), by or DEFAULT_DIMENSIONS))
+        made = await aggregates.of(wanted)
+        return await run_in_threadpool(lambda: figures_answer(segments_of(wanted, made, by or DEFAULT_DIMENSIONS)))
 
     @app.get(
         "/v1/metrics/adoption",
@@ -238,10 +243,11 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
         tags=["aggregates"],
     )
     @needs(Scope.READ)
-    def adoption(request: Request, organization: Wanted = None, by: By = None) -> Response:
+    async def adoption(request: Request, organization: Wanted = None, by: By = None) -> Response:
         """The adoption metrics of everybody and by segment, with intervals."""
         wanted = organization_asked(organization, caller_of(request))
-        return figures_answer(adoption_of(wanted, aggregates.of(wanted), by or ()))
+        made = await aggregates.of(wanted)
+        return await run_in_threadpool(lambda: figures_answer(adoption_of(wanted, made, by or ())))
 
 
 def segments_of(organization: str, o: Overview, by: Sequence[str]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The API: routes, their documentation, and how a score or a decision looks from outside."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -29,6 +29,7 @@ from serving.desk import Asked, Desk
 from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
 from serving.examples import EXAMPLES
 from serving.feedback import add_feedback, logged
+from serving.groups import Groups
 from serving.idempotency import Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
@@ -66,6 +67,7 @@ from serving.scores import Score, is_stale
 MAX_EVENTS = 1_000
 # Our choice: so few are done in the event loop, within about 10 ms; handing them to a thread would cost more than they do.
 IN_LOOP_SEATS, IN_LOOP_EVENTS = 100, 50
+READY_SECONDS = 3.0  # our choice: below the time-outs of those who ask (deploy/)
 AnyJson = RootModel[Any]
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
 most likely to keep them.
@@ -78,7 +80,9 @@ has a `problem` in its place; the others are answered. Scores are not for apprai
 
 
 def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
-    """The API over an advisor, and over what takes in events. `state.gate` and `state.desk` are to be flushed and closed."""
+    """The API over an advisor, and over what takes in events. `state.gate` is to be flushed, `state.close` to be called: it
+    decides what waits, and ends the threads.
+    """
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
     app = FastAPI(
@@ -89,7 +93,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     keys = Keys(database)
     gate = Gate(keys, clock=lambda: advisor.now, workers=settings.workers)
     desk = Desk(advisor)
-    app.state.keys, app.state.gate, app.state.desk = keys, gate, desk
+    app.state.keys, app.state.gate = keys, gate
     app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
@@ -190,10 +194,10 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
             raise invalid("events", f"expected at most {MAX_EVENTS} events, came {len(items)}")
         organization = caller_of(request).organization
         if len(items) <= IN_LOOP_EVENTS:
-            begun = intake.begin(items, organization=organization)
+            parsed = intake.parse(items, organization=organization)
         else:
-            begun = await run_in_threadpool(intake.begin, items, organization=organization)
-        outcomes = begun.outcomes(await asyncio.wrap_future(begun.answer))
+            parsed = await run_in_threadpool(intake.parse, items, organization=organization)
+        outcomes = await intake.write(parsed)
         counts = {status: sum(outcome.status is status for outcome in outcomes) for status in Status}
         for status, number in counts.items():
             meters.received(str(status), number)
@@ -248,7 +252,20 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_people_calls(app, advisor)
     add_ops(app, advisor, gate)
     add_aggregates(app, advisor)
-    _add_probes(app, advisor)
+    writers: dict[str, Works] = {"events": intake, "decisions": desk, "records": advisor.records}
+
+    def probe(asked: Sequence[None]) -> list[Readiness]:
+        return [readiness_of(advisor, writers)] * len(asked)
+
+    probes: Groups[None, Readiness] = Groups("probes", probe, most=1_000)
+    _add_probes(app, advisor, probes)
+
+    def close() -> None:
+        desk.close()
+        gate.close()
+        probes.close(waits=False)
+
+    app.state.close = close
     describe(
         app,
         (EventIn, CloudEventIn, EventsRequest, ScoreRequest, DecideRequest, SeatsRequest, SeatIn, SeatFields, Problem),
@@ -256,16 +273,20 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     return app
 
 
-def _add_probes(app: FastAPI, advisor: Advisor) -> None:
+def _add_probes(app: FastAPI, advisor: Advisor, probes: Groups[None, Readiness]) -> None:
+    """Probes take none of the threads that requests wait in: they answer however many those are."""
+
     @app.get("/livez", tags=["operations"])
-    def livez() -> Response:
+    async def livez() -> Response:
         """Answers while the process lives."""
         return json_answer({"alive": True})
 
     @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, tags=["operations"])
-    def readyz() -> Response:
-        """Whether the log and the features can be read, and what scores."""
-        readiness = readiness_of(advisor)
+    async def readyz() -> Response:
+        """Whether the log takes what is written, the features can be read, and what scores."""
+        asked = probes.ask(None)
+        await asyncio.wait({asked}, timeout=READY_SECONDS)
+        readiness = asked.result() if asked.done() else _not_known(advisor)
         return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
@@ -309,19 +330,38 @@ def _completed(by_seat: Mapping[str, dict[str, Any]], seats: list[str], advisor:
     return [by_seat.get(seat) or _seat_problem(seat, advisor.unknown_seat(seat)) for seat in seats]
 
 
-def readiness_of(advisor: Advisor) -> Readiness:
-    """Whether the service can do its work, part by part. The rule is enough of a model."""
+class Works(Protocol):
+    """Something with a thread that others wait for."""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the thread lives."""
+
+
+def readiness_of(advisor: Advisor, writers: Mapping[str, Works]) -> Readiness:
+    """Whether the service can do its work, part by part. The rule is enough of a model. writers: by what they write."""
     log = "reachable" if advisor.log.is_reachable() else "does not answer"
+    dead = [name for name, writer in writers.items() if not writer.is_working]
+    writing = f"ended: {', '.join(dead)}" if dead else "working"
     features = "readable"
     try:
         advisor.read_features()
     except Exception as error:  # a probe answers whatever happens, and each of Feast's stores raises its own
         features = f"not readable: {type(error).__name__}"
+    is_ready = (log, features, writing) == ("reachable", "readable", "working")
+    return Readiness(ready=is_ready, log=log, features=features, writers=writing, **_what_serves(advisor))
+
+
+def _not_known(advisor: Advisor) -> Readiness:
+    said = f"not known within {READY_SECONDS:g} s"
+    return Readiness(ready=False, log=said, features=said, writers=said, **_what_serves(advisor))
+
+
+def _what_serves(advisor: Advisor) -> dict[str, str]:
     model = advisor.champion.current
     said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
     effects = ": ".join(part for part in (advisor.effects.current.label, advisor.effects.refusal) if part)
-    is_ready = (log, features) == ("reachable", "readable")
-    return Readiness(ready=is_ready, log=log, features=features, model=said, effects=effects)
+    return {"model": said, "effects": effects}
 
 
 def _check_batch(seats: list[str], max_batch: int) -> None:

@@ -41,6 +41,11 @@ class Desk:
         """The decision or the problem of each seat, in order, to come once it is durable; or why there is none."""
         return self._groups.ask(asked)
 
+    @property
+    def is_working(self) -> bool:
+        """Whether anything is decided at all."""
+        return self._groups.is_working
+
     def close(self) -> None:
         """Decide what waits, then stop."""
         self._groups.close()

@@ -44,10 +44,12 @@ class Line(Generic[Item]):
     def take(self, size: Callable[[Item], int], most: int) -> tuple[list[Item], bool]:
         """What waits, at least one and so many that their sizes come to `most`, and whether more may follow."""
         group: list[Item] = []
+        taken = 0
         waiting = self._queue.get()
         while waiting is not _END:
             group.append(waiting)
-            if sum(map(size, group)) >= most:
+            taken += size(waiting)
+            if taken >= most:
                 break
             try:
                 waiting = self._queue.get_nowait()
@@ -57,11 +59,20 @@ class Line(Generic[Item]):
 
 
 class Groups(Generic[Item, Answer]):
-    """One thread that takes whatever waits, at most `most` items, and does it at once: one commit for all of them."""
+    """One thread that takes whatever waits, at most `most` of it, and does it at once: one commit for all of it."""
 
-    def __init__(self, name: str, work: Callable[[Sequence[Item]], Sequence[Answer]], *, most: int) -> None:
-        """work: the answer of each item, in order; what it raises is raised for each of them."""
-        self._work, self._most = work, most
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Sequence[Item]], Sequence[Answer]],
+        *,
+        most: int,
+        size: Callable[[Item], int] = lambda _: 1,
+    ) -> None:
+        """work: the answer of each item, in order; what it raises is raised for each of them. size: of an item, of which
+        together about `most` are done at once.
+        """
+        self._work, self._most, self._size = work, most, size
         self._line: Line[tuple[Item, Awaited[Answer]]] = Line(name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -69,6 +80,7 @@ class Groups(Generic[Item, Answer]):
     def put(self, item: Item) -> "Future[Answer]":
         """The answer to come, for a thread that may wait. Raises Closed after `close`."""
         answer: Future[Answer] = Future()
+        answer.set_running_or_notify_cancel()  # nobody can take it back: to settle what was cancelled would raise
         self._line.put((item, answer))
         return answer
 
@@ -82,15 +94,21 @@ class Groups(Generic[Item, Answer]):
         """Settle what somebody awaits already. Raises Closed after `close`."""
         self._line.put((item, awaited))
 
-    def close(self) -> None:
-        """Do what waits, then stop."""
+    @property
+    def is_working(self) -> bool:
+        """Whether its thread lives: without it nobody is answered."""
+        return self._thread.is_alive()
+
+    def close(self, *, waits: bool = True) -> None:
+        """Do what waits, then stop. waits: for it."""
         self._line.close()
-        self._thread.join()
+        if waits:
+            self._thread.join()
 
     def _run(self) -> None:
         is_open = True
         while is_open:
-            group, is_open = self._line.take(lambda _: 1, self._most)
+            group, is_open = self._line.take(lambda one: self._size(one[0]), self._most)
             if group:
                 self._answer(group)
 

@@ -1,8 +1,6 @@
 """Taking in events: checked one by one, written in groups, answered only once they are durable."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,10 +8,11 @@ from typing import Any
 
 from features.events import Event, InvalidItem, events_table, organization_of, parse_event, qualify
 from features.log import EventLog, Received, never_assigned
-from serving.groups import Line
+from serving.groups import Groups
 
 SOURCE = "api"
 GROUP_EVENTS = 5_000  # our choice: a group is written in well under a second
+NOTHING = Received(frozenset(), {})
 
 
 class Status(StrEnum):
@@ -35,23 +34,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class Parsed:
+    """The events of a request, checked one by one at `now`; of those that were refused, what became of them. events: the
+    others, which are to be written.
+    """
+
+    items: Sequence[Event | Outcome]
     events: Sequence[Event]
     now: datetime
-    answer: "Future[Received]"
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Events on their way into the log. answer: comes when they are there."""
-
-    parsed: Sequence[Event | Outcome]
-    answer: "Future[Received]"
 
     def outcomes(self, received: Received) -> list[Outcome]:
         """What became of each, in order."""
         seen: set[str] = set()
-        return [event if isinstance(event, Outcome) else _outcome(event, received, seen) for event in self.parsed]
+        return [item if isinstance(item, Outcome) else _outcome(item, received, seen) for item in self.items]
 
 
 class Intake:
@@ -60,14 +55,18 @@ class Intake:
     def __init__(self, log: EventLog, *, clock: Callable[[], datetime], stored: Callable[[], None]) -> None:
         """stored: called after each group that was written."""
         self._log, self._clock, self._stored = log, clock, stored
-        self._line: Line[_Waiting] = Line("the intake of events")
-        self._writer = threading.Thread(target=self._write, name="intake", daemon=True)
-        self._writer.start()
+        self._groups: Groups[Parsed, Received] = Groups(
+            "intake", self._write, most=GROUP_EVENTS, size=lambda parsed: len(parsed.events)
+        )
+
+    @property
+    def is_working(self) -> bool:
+        """Whether events are written at all."""
+        return self._groups.is_working
 
     def close(self) -> None:
         """Write what waits, then stop."""
-        self._line.close()
-        self._writer.join()
+        self._groups.close()
 
     def take(self, items: Sequence[Any], *, organization: str | None = None) -> list[Outcome]:
         """What became of each event, in order, after everything accepted is durable. Raises what the database raises:
@@ -75,43 +74,30 @@ class Intake:
 
         organization: the only one whose seats there are for the sender, and of seats that name none; None for all.
         """
-        begun = self.begin(items, organization=organization)
-        return begun.outcomes(begun.answer.result())
+        parsed = self.parse(items, organization=organization)
+        return parsed.outcomes(self._groups.put(parsed).result() if parsed.events else NOTHING)
 
-    def begin(self, items: Sequence[Any], *, organization: str | None = None) -> "Begun":
-        """As `take`, without waiting."""
+    def parse(self, items: Sequence[Any], *, organization: str | None) -> Parsed:
+        """The events, checked; nothing is written."""
         now = self._clock()
-        begun = Begun([_parsed(item, now, organization) for item in items], Future())
-        events = [event for event in begun.parsed if isinstance(event, Event)]
-        if events:
-            self._line.put(_Waiting(events, now, begun.answer))
-        else:
-            begun.answer.set_result(Received(frozenset(), {}))
-        return begun
+        parsed = [_parsed(item, now, organization) for item in items]
+        return Parsed(parsed, [item for item in parsed if isinstance(item, Event)], now)
 
-    def _write(self) -> None:
-        is_open = True
-        while is_open:
-            group, is_open = self._line.take(lambda one: len(one.events), GROUP_EVENTS)
-            if group:
-                self._write_group(group)
+    async def write(self, parsed: Parsed) -> list[Outcome]:
+        """As `take`, for an event loop. Whoever stops waiting takes nothing back."""
+        return parsed.outcomes(await self._groups.ask(parsed) if parsed.events else NOTHING)
 
-    def _write_group(self, group: Sequence[_Waiting]) -> None:
+    def _write(self, group: Sequence[Parsed]) -> list[Received]:
         """One transaction for all; whoever sent an event first of the group is told that it was new."""
-        try:
-            received = self._log.receive(
-                events_table([event for one in group for event in one.events]), now=max(one.now for one in group)
-            )
-        except Exception as error:  # whatever the database raises is the callers' to answer, and the writer goes on
-            for one in group:
-                one.answer.set_exception(error)
-            return
-        new = set(received.new)
-        for one in group:
-            own = new & {event.event_id for event in one.events}
-            new -= own
-            one.answer.set_result(Received(frozenset(own), received.refused))
+        events = events_table([event for parsed in group for event in parsed.events])
+        received = self._log.receive(events, now=max(parsed.now for parsed in group))
         self._stored()
+        new, answers = set(received.new), []
+        for parsed in group:
+            own = new & {event.event_id for event in parsed.events}
+            new -= own
+            answers.append(Received(frozenset(own), received.refused))
+        return answers
 
 
 def _parsed(item: Any, now: datetime, organization: str | None) -> Event | Outcome:

@@ -1,6 +1,6 @@
 """The pages of ops, `/ops`: signing in with a key, and what the monitors, the registry, the feeds and the webhooks say."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -34,13 +34,13 @@ HEADERS = {
 NOT_FOR_THIS = "These pages tell of all organisations: they need a key with scope read that is not bound to one."
 
 
-def session_of(advisor: Advisor, gate: Gate) -> Callable[[str | None], Caller | None]:
+def session_of(advisor: Advisor, gate: Gate) -> Callable[[str | None], Awaitable[Caller | None]]:
     """Who a browser's `Cookie` header stands for, None where nobody signed in or the key is not valid any more."""
 
-    def session(header: str | None) -> Caller | None:
+    async def session(header: str | None) -> Caller | None:
         value = cookie_of(header)
         key_id = None if value is None else key_of(value, secret=advisor.session_key, now=advisor.now)
-        return None if key_id is None else gate.admit_known(key_id)
+        return None if key_id is None else await gate.admit_known(key_id)
 
     return session
 
@@ -63,7 +63,7 @@ def add_ops(app: FastAPI, advisor: Advisor, gate: Gate) -> None:
         try:
             text = body[:MAX_FORM_BYTES].decode("ascii")
             key = parse_qs(text, max_num_fields=4).get("key", [""])[0].strip()
-            caller = gate.admit(f"Bearer {key}")
+            caller = await gate.admit(f"Bearer {key}")
         except (ValueError, ProblemError):
             return _html(pages.sign_in_page(problem="This key is unknown, revoked or expired."), status=401)
         if not _may_see(caller):

@@ -40,6 +40,11 @@ class Records:
         self._waiting[loop].append((record, awaited))
         return awaited
 
+    @property
+    def is_working(self) -> bool:
+        """Whether anything is recorded at all."""
+        return self._groups.is_working
+
     def close(self) -> None:
         """Write what waits, then stop."""
         self._groups.close()

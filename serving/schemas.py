@@ -331,5 +331,6 @@ class Readiness(BaseModel):
     ready: bool
     log: str
     features: str
+    writers: str = Field(description="`working`, or whose thread has ended: restart the process.")
     model: str
     effects: str

@@ -105,7 +105,7 @@ class RekindleService:
         self._stopped.set()
         self._watch.join()
         self.courier.close()
-        self.app.state.desk.close()
+        self.app.state.close()
         self.intake.close()
         self.freshness.close()
         self.advisor.close()

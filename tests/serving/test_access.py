@@ -1,5 +1,6 @@
 """Keys: nobody calls without one, each does what its scopes say, and no organisation sees another's seats."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -146,16 +147,16 @@ def test_above_its_rate_a_key_is_told_when_to_come_again(advisor: Advisor) -> No
     _, text = keys.create(name="slow", scopes=[Scope.SCORE], now=advisor.now, rate_per_second=2.0)
     _, other = keys.create(name="other", scopes=[Scope.SCORE], now=advisor.now, rate_per_second=2.0)
     gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
-    gate.admit(f"Bearer {text}")
-    gate.admit(f"bearer {text}")
+    asyncio.run(gate.admit(f"Bearer {text}"))
+    asyncio.run(gate.admit(f"bearer {text}"))
 
     with pytest.raises(ProblemError) as refused:
-        gate.admit(f"Bearer {text}")
+        asyncio.run(gate.admit(f"Bearer {text}"))
 
     assert (refused.value.problem.status, refused.value.headers) == (429, {"Retry-After": "1"})
-    gate.admit(f"Bearer {other}")  # another key is not held up
+    asyncio.run(gate.admit(f"Bearer {other}"))  # another key is not held up
     seconds[0] = 0.6
-    gate.admit(f"Bearer {text}")
+    asyncio.run(gate.admit(f"Bearer {text}"))
 
 
 def test_a_revoked_or_expired_key_opens_nothing_and_its_last_use_is_noted(advisor: Advisor) -> None:
@@ -165,13 +166,13 @@ def test_a_revoked_or_expired_key_opens_nothing_and_its_last_use_is_noted(adviso
         name="s", scopes=[Scope.SCORE], now=advisor.now - timedelta(days=2), expires_at=advisor.now - timedelta(days=1)
     )
     gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
-    assert gate.admit(f"Bearer {text}").key_id == key.key_id
+    assert asyncio.run(gate.admit(f"Bearer {text}")).key_id == key.key_id
     gate.flush()
     keys.revoke(key.key_id, now=advisor.now)
     seconds[0] = 2.1
     for dead in (text, short):
         with pytest.raises(ProblemError, match="revoked or expired"):
-            gate.admit(f"Bearer {dead}")
+            asyncio.run(gate.admit(f"Bearer {dead}"))
 
     stored = {one.key_id: one for one in keys.all()}[key.key_id]
     assert (stored.last_used_at, stored.revoked_at) == (advisor.now, advisor.now)

@@ -1,5 +1,6 @@
 """Aggregates over the API: of whom they speak, what they withhold, who may read them."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -164,16 +165,16 @@ def test_of_fewer_people_than_the_minimum_nothing_is_said(
 def test_they_are_worked_out_once_a_day_and_who_cannot_wait_is_told_when_to_come_again(advisor: Advisor) -> None:
     aggregates = Aggregates(advisor)
     with pytest.raises(ProblemError) as told:
-        aggregates.of("pilot", patience_s=0.0)
+        asyncio.run(aggregates.of("pilot", patience_s=0.0))
     assert (told.value.problem.status, dict(told.value.headers or {})) == (503, {"Retry-After": "30"})
-    first = aggregates.of("pilot", patience_s=300)
-    assert aggregates.of("pilot", patience_s=0.0) is first
+    first = asyncio.run(aggregates.of("pilot", patience_s=300))
+    assert asyncio.run(aggregates.of("pilot", patience_s=0.0)) is first
 
 
 def test_a_failure_is_not_kept(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
     aggregates = Aggregates(advisor)
     monkeypatch.setattr(advisor.log, "sources", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        aggregates.of("pilot")
+        asyncio.run(aggregates.of("pilot"))
     monkeypatch.undo()
-    assert aggregates.of("pilot", patience_s=300).whole is not None
+    assert asyncio.run(aggregates.of("pilot", patience_s=300)).whole is not None

@@ -1,13 +1,19 @@
 """The API in process, over a real log and a real feature store."""
 
+import asyncio
 import dataclasses
+import os
 import re
+import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -17,6 +23,7 @@ from features.decisions import NONE, Decision
 from features.effects import REGISTERED_EFFECTS, EffectModel
 from features.events import Batch, Kind, events_table, seats_table
 from features.interventions import SHIPPED
+from features.keys import Scope
 from features.log import EventLog
 from features.scorer import Scorer
 from features.store import FeatureStore
@@ -443,6 +450,7 @@ def test_ready_says_what_scores(client: Any) -> None:
         "ready": True,
         "log": "reachable",
         "features": "readable",
+        "writers": "working",
         "model": "rule (rule): no model has been promoted yet",
         "effects": "expert",
     }
@@ -460,12 +468,78 @@ def test_unready_while_features_cannot_be_read(client: Any, advisor: Advisor, mo
     assert answer.json()["features"] == "not readable: ConnectionError"
 
 
-def test_unready_while_the_log_does_not_answer(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advisor.log, "is_reachable", lambda: False)
+def test_unready_while_the_file_of_the_log_is_damaged(client: Any, advisor: Advisor) -> None:
+    """Connections that were open before still answer from their memory."""
+    before = client.get("/readyz").status_code
+    os.truncate(advisor.settings.home / "log.db", 0)
 
     answer = client.get("/readyz")
 
-    assert (answer.status_code, answer.json()["log"]) == (503, "does not answer")
+    assert (before, answer.status_code, answer.json()["log"]) == (200, 503, "does not answer")
+
+
+def test_unready_while_another_process_holds_the_log(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.log.PROBE_SECONDS", 0.05)
+    with closing(sqlite3.connect(advisor.settings.home / "log.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        during = client.get("/readyz")
+        other.execute("ROLLBACK")
+    after = client.get("/readyz")
+
+    assert (during.status_code, during.json()["log"], after.status_code) == (503, "does not answer", 200)
+
+
+def test_a_part_that_does_not_answer_makes_the_probe_say_so_in_time(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.app.READY_SECONDS", 0.05)
+    hangs = threading.Event()
+    monkeypatch.setattr(advisor, "read_features", hangs.wait)
+
+    answer = client.get("/readyz")
+    hangs.set()
+
+    assert (answer.status_code, answer.json()["features"]) == (503, "not known within 0.05 s")
+
+
+def test_unready_once_a_thread_that_writes_has_ended(client: Any, advisor: Advisor) -> None:
+    advisor.records.close()
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["writers"]) == (503, "ended: records")
+
+
+def test_probes_answer_while_every_thread_of_requests_is_taken(advisor: Advisor, make_app: Any, now: datetime) -> None:
+    """Forty calls that wait in threads are all that Starlette lets in at a time; aggregates wait in none."""
+    app = make_app(advisor)
+    made, may_go_on = threading.Event(), threading.Event()
+    key = app.state.keys.create(name="k", scopes=[*Scope], now=now, rate_per_second=1e6)[1]
+
+    def slow(*_: object, **__: object) -> Any:
+        made.set()
+        may_go_on.wait()
+        raise ValueError("no seat")
+
+    async def ask() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as http:
+            waiting = [asyncio.create_task(http.get("/v1/segments?organization=acme")) for _ in range(60)]
+            while not made.is_set():
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                answers = [
+                    await http.get(path) for path in ("/livez", "/readyz", "/metrics", "/v1/worklist?organization=acme")
+                ]
+            may_go_on.set()
+            return [answer.status_code for answer in [*answers, *await asyncio.gather(*waiting)]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.aggregates.read_rollout", slow)
+        assert asyncio.run(ask()) == [200] * 4 + [404] * 60
 
 
 def test_alive_and_metrics(client: Any) -> None:

@@ -1,6 +1,8 @@
 """Degrading: what is missing shows in the answer, is counted, and is written down in docs/api.md."""
 
+import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from features.store import StoreFailure
 from serving.access import TRUSTED_SECONDS, Gate
 from serving.advisor import Advisor
 from serving.degrading import FROM_LOG_MOST, as_markdown
+from serving.problems import ProblemError
 
 ROOT = Path(__file__).parents[2]
 BUSY, QUIET, OLD, NEW = (f"acme/s-{name}" for name in ("busy", "quiet", "old", "new"))
@@ -116,17 +119,51 @@ def test_a_key_is_known_while_the_keys_cannot_be_read(advisor: Advisor, monkeypa
     keys, seconds = Keys(advisor.log.database), [0.0]
     text = keys.create(name="k", scopes=[Scope.SCORE], now=advisor.now)[1]
     gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
-    gate.admit(f"Bearer {text}")
+    asyncio.run(gate.admit(f"Bearer {text}"))
 
     def away() -> Any:
         raise OperationalError("read", {}, sqlite3.OperationalError("disk I/O error"))
 
     monkeypatch.setattr(keys, "all", away)
     seconds[0] = TRUSTED_SECONDS - 1
-    gate.admit(f"Bearer {text}")
+    asyncio.run(gate.admit(f"Bearer {text}"))
     seconds[0] = TRUSTED_SECONDS + 1
-    with pytest.raises(OperationalError):
-        gate.admit(f"Bearer {text}")
+    with pytest.raises(ProblemError, match="Keys cannot be read"):
+        asyncio.run(gate.admit(f"Bearer {text}"))
+
+
+def test_while_keys_cannot_be_read_the_event_loop_goes_on_and_known_keys_are_let_in(
+    advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that does not answer at all, as behind a network that swallows everything."""
+    monkeypatch.setattr("serving.access.PATIENCE_SECONDS", 0.05)
+    keys, seconds, answers = Keys(advisor.log.database), [0.0], threading.Event()
+    text = keys.create(name="k", scopes=[Scope.SCORE], now=advisor.now)[1]
+    gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
+    read = keys.all
+
+    def hangs() -> Any:
+        answers.wait()
+        return read()
+
+    async def let_in() -> int:
+        beats = 0
+        call = asyncio.ensure_future(gate.admit(f"Bearer {text}"))
+        while not call.done():
+            await asyncio.sleep(0.005)
+            beats += 1
+        await call
+        return beats
+
+    asyncio.run(let_in())
+    monkeypatch.setattr(keys, "all", hangs)
+    seconds[0] = TRUSTED_SECONDS - 1
+    assert asyncio.run(let_in()) > 0
+    with pytest.raises(ProblemError) as unknown:  # it may have been made since
+        asyncio.run(gate.admit("Bearer rk_0_0"))
+    assert (unknown.value.problem.status, unknown.value.headers) == (503, {"Retry-After": "5"})
+    answers.set()
+    gate.close()
 
 
 def test_more_seats_than_can_be_computed_on_the_spot_are_told_to_wait(client: Any) -> None:

@@ -1,9 +1,11 @@
 """Taking in events: what is answered is durable, nothing counts twice, and features follow, also after a kill -9."""
 
+import asyncio
 import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -179,6 +181,56 @@ def test_a_failed_write_accepts_nothing_and_the_next_one_goes_through(
     intake.close()
 
     assert outcome.status is Status.ACCEPTED
+    assert stored_ids(log) == ["acme/e-1"]
+
+
+def test_a_sender_that_stops_waiting_hurts_nobody_else(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the deadline of a request does, while the database is slow and when it fails."""
+    receive, may_go_on, fails = log.receive, threading.Event(), [False, True]
+
+    def slow(events: Any, *, now: datetime) -> Received:
+        may_go_on.wait()
+        if fails and fails.pop(0):
+            raise sqlalchemy.exc.OperationalError("insert", {}, Exception("disk full"))
+        return receive(events, now=now)
+
+    monkeypatch.setattr(log, "receive", slow)
+    intake = Intake(log, clock=lambda: NOW, stored=lambda: None)
+
+    async def give_up(number: int) -> None:
+        may_go_on.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await intake.write(intake.parse([item(number)], organization=None))
+        may_go_on.set()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(give_up(1))
+    asyncio.run(give_up(2))
+    (outcome,) = intake.take([item(3)])
+
+    assert (outcome.status, intake.is_working) == (Status.ACCEPTED, True)
+    intake.close()
+    assert not intake.is_working
+    assert stored_ids(log) == ["acme/e-1", "acme/e-3"]
+
+
+def test_a_seat_that_comes_a_moment_after_its_event_does_not_make_it_a_duplicate(
+    log: EventLog, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an event is told is what its own transaction did with it, whatever the roster says by then."""
+    append = log._append
+    newcomer = seats()[0].model_copy(update={"seat_id": "acme/new", "person_id": "acme/p-new"})
+
+    def meanwhile(*args: Any, **fields: Any) -> Any:
+        result = append(*args, **fields)
+        append(Batch(seats_table([newcomer]), events_table([])), now=NOW, source=None)
+        return result
+
+    monkeypatch.setattr(log, "_append", meanwhile)
+    first, again = intake.take([item(1, "acme/new")])[0], intake.take([item(1, "acme/new")])[0]
+
+    assert (first.status, again.status) == (Status.REJECTED, Status.ACCEPTED)
     assert stored_ids(log) == ["acme/e-1"]
 
 
