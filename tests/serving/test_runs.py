@@ -45,10 +45,25 @@ def told(tmp_path: Path) -> str:
 def test_the_latest_run_is_told_as_gauges(told: str) -> None:
     assert "\nrekindle_monitor_status 20.0" in told
     assert '\nrekindle_monitor_findings{severity="act"} 1.0' in told
-    assert '\nrekindle_source_overdue_seconds{organization="acme",source="export",tool="claude"} 777600.0' in told
+    assert '\nrekindle_source_overdue_seconds{source="export",tool="claude"} 777600.0' in told
     assert '\nrekindle_model_auc{bound="low"} 0.7' in told
     assert "\nrekindle_drift_columns 1.0" in told
     assert "\nrekindle_retrain_signal 0.0" in told
+
+
+def test_gauges_name_no_organisation(tmp_path: Path) -> None:
+    """They are read without a key; of two feeds of one kind the one that waits longest is told."""
+    feed = {"tool": "claude", "source": "export"}
+    feeds = [{**feed, "organization": name, "overdue_days": days} for name, days in (("globex", 9.0), ("initech", 2.0))]
+    write_run(tmp_path, sources=feeds)
+    own = Meters()
+    own.add(RunGauges(Runs(tmp_path)))
+
+    told = own.render().decode()
+
+    assert '\nrekindle_source_overdue_seconds{source="export",tool="claude"} 777600.0' in told
+    assert "globex" not in told
+    assert "organization" not in told
 
 
 def test_without_a_run_only_the_signal_is_told(tmp_path: Path) -> None:
