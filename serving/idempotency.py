@@ -1,8 +1,10 @@
 """Idempotency-Key: a call that writes, sent again with the same key and body, gets the answer that it got."""
 
+import asyncio
 import hashlib
+import logging
 import secrets
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,9 +29,12 @@ from serving.problems import ProblemError, http_problem, invalid, log_unavailabl
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 RETENTION = timedelta(hours=24)  # our choice, and the custom: a client that retries does so within a day
-IN_FLIGHT = timedelta(seconds=60)  # the longest that a call may take (serving.deadline); then its holder is dead
+IN_FLIGHT = timedelta(seconds=60)  # so long after its last renewal a claim is held; then its holder is dead
+RENEW_SECONDS = 15.0
 MAX_LENGTH = 255
 TIDY_EVERY = 256  # calls between two removals of what is older than RETENTION
+PASSING = (404, 409)  # nothing was done, and what stood in the way, such as features that are missing, may be over soon
+_log = logging.getLogger(__name__)
 _READS = ("/v1/score",)  # POSTs that store nothing a second call could double
 _READ_SUFFIX = "/replay"
 
@@ -116,6 +121,15 @@ class Answers:
                 .values(status=answer.status, media_type=answer.media_type, body=answer.body)
             )
 
+    def renew(self, call: Call, claim: str) -> None:
+        """The call is still being answered."""
+        with self._database.write_soon() as connection:
+            connection.execute(
+                sa.update(_answers)
+                .where(call.where, _answers.c.claim == claim)
+                .values(begun_at=to_microseconds(self._clock()))
+            )
+
     def abandon(self, call: Call, claim: str) -> None:
         """Nothing came of it: the next call may try."""
         with self._database.write_soon() as connection:
@@ -132,6 +146,7 @@ class Idempotent:
 
     def __init__(self, app: ASGIApp, answers: Answers, meters: Meters) -> None:
         self._app, self._answers, self._meters = app, answers, meters
+        self._working: set[asyncio.Task[list[Message]]] = set()  # an event loop holds its tasks weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it as before."""
@@ -167,25 +182,36 @@ class Idempotent:
             headers = {REPLAYED: "true"}
             await Response(begun.body, begun.status, headers, media_type=begun.media_type)(scope, receive, send)
             return
-        captured = _Captured()
-        try:
-            await self._app(scope, _again(body), captured.send)
-        except BaseException:
-            await run_in_threadpool(self._answers.abandon, call, begun)
-            raise
-        if captured.status >= 500:
-            await run_in_threadpool(self._answers.abandon, call, begun)
-        else:
-            await run_in_threadpool(self._answers.finish, call, begun, captured.answer)
-        for message in captured.messages:
+        # whoever stops waiting, as a deadline does, ends nothing: the call may have decided something by then, so its
+        # answer is kept for who asks again
+        working = asyncio.create_task(self._worked(call, begun, scope, _again(body)))
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+        for message in await asyncio.shield(working):
             await send(message)
+
+    async def _worked(self, call: Call, claim: str, scope: Scope, receive: Receive) -> list[Message]:
+        """The messages of the answer, once it is kept; the claim is held until then."""
+        captured = _Captured()
+        app = asyncio.ensure_future(self._app(scope, receive, captured.send))
+        while not (await asyncio.wait({app}, timeout=RENEW_SECONDS))[0]:
+            try:
+                await run_in_threadpool(self._answers.renew, call, claim)
+            except SQLAlchemyError as error:  # the call waits for the same database: it will be told
+                _log.warning("%s: a claim could not be renewed: %s", scope["path"], type(error).__name__)
+        if app.exception() is not None or not captured.is_final:
+            await run_in_threadpool(self._answers.abandon, call, claim)
+            app.result()
+        else:
+            await run_in_threadpool(self._answers.finish, call, claim, captured.answer)
+        return captured.messages
 
 
 class _Captured:
     """The messages of an answer, held back until it is kept."""
 
     def __init__(self) -> None:
-        self.messages: list[MutableMapping[str, Any]] = []
+        self.messages: list[Message] = []
 
     async def send(self, message: Message) -> None:
         self.messages.append(message)
@@ -193,6 +219,11 @@ class _Captured:
     @property
     def status(self) -> int:
         return int(self.messages[0]["status"])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same call would be answered so tomorrow."""
+        return self.status < 500 and self.status not in PASSING
 
     @property
     def answer(self) -> Answer:

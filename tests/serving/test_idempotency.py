@@ -1,12 +1,17 @@
 """Idempotency-Key: the same call gets the same answer, another body is refused, two at once do the work once."""
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
+from features.keys import Scope
 from serving.advisor import Advisor
+from serving.deadline import Deadline
 from serving.idempotency import Answer, Answers, Call
 from serving.problems import ProblemError
 
@@ -94,6 +99,62 @@ def test_in_flight_is_a_conflict_until_its_holder_is_given_up(advisor: Advisor) 
     assert answers.begin(call) == Answer(200, "text/plain", b"done")
     now[0] += timedelta(days=2)
     assert isinstance(answers.begin(call), str)
+
+
+def test_a_call_that_outlived_its_deadline_decides_once_and_its_answer_waits_for_who_asks_again(
+    advisor: Advisor, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, may_go_on = advisor.decide, threading.Event()
+
+    def slow(*args: Any, **fields: Any) -> Any:
+        may_go_on.wait()
+        return decide(*args, **fields)
+
+    monkeypatch.setattr(advisor, "decide", slow)
+    app = make_app(advisor)
+    text = app.state.keys.create(name="k", scopes=[Scope.DECIDE], now=advisor.now, rate_per_second=1e6)[1]
+    headers = {"Authorization": f"Bearer {text}", **KEY}
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(Deadline(app, seconds=0.3))
+        async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as http:
+            answers = [await http.post("/v1/decide", json={"seats": [SEAT]}) for _ in range(2)]
+            may_go_on.set()
+            while (again := await http.post("/v1/decide", json={"seats": [SEAT]})).status_code == 409:
+                await asyncio.sleep(0.01)
+            return [*answers, again]
+
+    late, meanwhile, again = asyncio.run(ask())
+
+    assert (late.status_code, meanwhile.status_code, again.status_code) == (504, 409, 200)
+    assert meanwhile.json()["type"] == "urn:rekindle:problem:in-flight"
+    assert again.headers["idempotent-replayed"] == "true"
+    (decision,) = advisor.log.decisions([SEAT])
+    assert again.json()["items"][0]["decision_id"] == decision.decision_id
+
+
+def test_a_claim_is_renewed_while_its_call_is_worked_on(advisor: Advisor) -> None:
+    now = [advisor.now]
+    answers, call = Answers(advisor.log.database, clock=lambda: now[0]), Call("k", "one", "body")
+    claim = answers.begin(call)
+    assert isinstance(claim, str)
+    now[0] += timedelta(seconds=50)
+    answers.renew(call, claim)
+    now[0] += timedelta(seconds=50)
+
+    with pytest.raises(ProblemError, match="still being answered"):
+        answers.begin(call)
+
+
+def test_what_could_not_be_answered_yet_is_asked_anew(client: Any) -> None:
+    """A seat whose features are not there follows within seconds, and so may a seat."""
+    seats = [{"seat_id": "acme/late", "person_id": "p", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}]
+    before = client.post("/v1/decide", json={"seats": ["acme/late"]}, headers=KEY)
+    client.post("/v1/seats", json={"seats": seats})
+    after = client.post("/v1/decide", json={"seats": ["acme/late"]}, headers=KEY)
+
+    assert (before.status_code, after.status_code) == (404, 200)
+    assert "idempotent-replayed" not in after.headers
 
 
 def test_an_answer_that_failed_is_not_kept(client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
