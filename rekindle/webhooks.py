@@ -54,10 +54,12 @@ def webhooks_list(as_json: AsJson = False) -> None:
         rows = [{**asdict(one), "topics": sorted(one.topics)} for one in webhooks.all()]
         print_json({"webhooks": rows, "dead": [asdict(one) for one in dead]})
         return
-    table = Table("webhook", "url", "organisation", "topics", "given up")
+    table = Table("webhook", "url", "organisation", "topics", "given up", "")
     for one in webhooks.all():
         lost = sum(delivery.webhook_id == one.webhook_id for delivery in dead)
-        table.add_row(one.webhook_id, one.url, one.organization or "all", ", ".join(sorted(one.topics)), str(lost))
+        gone = "" if one.disabled_at is None else f"gone since {one.disabled_at:%Y-%m-%d %H:%M} UTC"
+        topics = ", ".join(sorted(one.topics))
+        table.add_row(one.webhook_id, one.url, one.organization or "all", topics, str(lost), gone)
     out.print(table)
 
 

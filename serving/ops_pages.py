@@ -289,7 +289,7 @@ def webhooks_page(
     rows = [
         (
             escape(one.webhook_id),
-            escape(one.url),
+            escape(one.url) + ("" if one.disabled_at is None else " (gone: told nothing more)"),
             escape(one.organization or "all"),
             *(f"{states.get((one.webhook_id, state), 0):,}" for state in State),
         )

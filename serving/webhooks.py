@@ -9,18 +9,20 @@ network are allowed, for receivers often live there; link-local ones, where clou
 Redirects are not followed, and of an answer nothing is kept but its status.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import ipaddress
 import json
+import random
 import secrets
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,17 +38,21 @@ from features.instants import from_microseconds, to_microseconds
 BACKOFF = tuple(
     timedelta(seconds=seconds) for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 )
-TIMEOUT_SECONDS = 15.0
-AT_ONCE = 50
-SENDERS = 8  # our choice: receivers that are told at a time; a slow one holds up its own messages only
+JITTER = 0.1  # our choice: so much longer at most, so that what failed together does not come again together
+TIMEOUT_SECONDS = 15.0  # for the whole of a delivery
+AT_ONCE = 50  # messages of one webhook
 PATIENCE_SECONDS = (
     30.0  # our choice: so long one receiver is told in a row; far below CLAIM, with TIMEOUT_SECONDS on top
 )
 REST = timedelta(seconds=30)  # our choice: so long a receiver that did not answer is left alone, all its messages wait
+LONGEST_REST = timedelta(hours=1)  # our choice: whatever `Retry-After` says
+OVERWHELMED = ("429", "502", "504")  # Source: Standard Webhooks 1.0: who answers so is to be told less often
+GONE = "410"
 CLAIM = timedelta(seconds=60)
 OVERLAP = timedelta(hours=24)  # our choice: so long messages are signed with the old secret, too, after a rotation
 SECRET_PREFIX = "whsec_"
 FORBIDDEN = "ForbiddenAddress"
+_EC2_IPV6 = ipaddress.ip_address("fd00:ec2::254")  # where a machine of EC2 has its credentials, too; not link-local
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -70,7 +76,7 @@ _webhooks = sa.table(
     "webhooks",
     *(sa.column(name) for name in ("webhook_id", "organization", "url", "types", "generation")),
     sa.column("created_at", sa.BigInteger()),
-    sa.column("rotated_at", sa.BigInteger()),
+    *(sa.column(name, sa.BigInteger()) for name in ("rotated_at", "disabled_at", "matured_until")),
 )
 _deliveries = sa.table(
     "deliveries",
@@ -83,7 +89,8 @@ _deliveries = sa.table(
 @dataclass(frozen=True)
 class Webhook:
     """Who wants to be told what. organization: of whose seats; None: of all. generation: how often its secret was replaced,
-    last at rotated_at.
+    last at rotated_at. disabled_at: when its receiver said that it is gone. matured_until: when the last decision was made
+    that it was told has matured.
     """
 
     webhook_id: str
@@ -93,6 +100,13 @@ class Webhook:
     created_at: datetime
     generation: int = 0
     rotated_at: datetime | None = None
+    disabled_at: datetime | None = None
+    matured_until: datetime | None = None
+
+    def wants(self, topic: Topic, seat_id: str) -> bool:
+        """Whether it is told of that at the seat."""
+        is_its = self.organization in (None, organization_of(seat_id))
+        return self.disabled_at is None and topic in self.topics and is_its
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,23 @@ class Delivery:
     last_answer: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came of a delivery. said: the status, or the kind of error. retry_after: where the receiver says so."""
+
+    said: str
+    retry_after: timedelta | None = None
+
+    @property
+    def rest(self) -> timedelta | None:
+        """So long the receiver is left alone with whatever else waits for it; None: not at all."""
+        if self.said.startswith("2"):
+            return None
+        if self.retry_after is not None:
+            return min(max(self.retry_after, REST), LONGEST_REST)
+        return REST if self.said in OVERWHELMED or not self.said.isdigit() else None
+
+
 class Webhooks:
     """The webhooks and their messages, in one database. key: from which each webhook's secret is derived."""
 
@@ -131,6 +162,10 @@ class Webhooks:
             raise ValueError(f"url: expected https://…, or http:// to this machine, came {url[:100]!r}")
         if parts.username or parts.password or not parts.hostname:
             raise ValueError("url: expected a host, and no name or password before it")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"url: expected a host whose labels have 1 to 63 characters, came {url[:100]!r}") from None
         webhook = Webhook(secrets.token_hex(6), organization, url, frozenset(topics) or frozenset(Topic), now)
         row = {
             "webhook_id": webhook.webhook_id,
@@ -139,7 +174,6 @@ class Webhooks:
             "types": ",".join(sorted(webhook.topics)),
             "created_at": to_microseconds(now),
             "generation": 0,
-            "rotated_at": None,
         }
         with self._database.write() as connection:
             connection.execute(sa.insert(_webhooks), [row])
@@ -157,7 +191,10 @@ class Webhooks:
                 frozenset(map(Topic, row.types.split(","))),
                 from_microseconds(row.created_at),
                 row.generation,
-                None if row.rotated_at is None else from_microseconds(row.rotated_at),
+                *(
+                    None if at is None else from_microseconds(at)
+                    for at in (row.rotated_at, row.disabled_at, row.matured_until)
+                ),
             )
             for row in rows
         ]
@@ -183,15 +220,18 @@ class Webhooks:
     def resend(self, *, now: datetime, webhook_id: str | None = None, delivery_id: str | None = None) -> int:
         """Deliveries that were given up are tried again from the beginning, all or those of one webhook or the one; how many.
 
-        They keep their `webhook-id`, so that a receiver that got one after all knows it.
+        They keep their `webhook-id`, so that a receiver that got one after all knows it. One that had said that it is gone
+        is told again from then on.
         """
-        query = sa.update(_deliveries).where(_deliveries.c.state == State.DEAD)
+        which = _deliveries.c.state == State.DEAD
         for column, value in ((_deliveries.c.webhook_id, webhook_id), (_deliveries.c.delivery_id, delivery_id)):
             if value is not None:
-                query = query.where(column == value)
+                which &= column == value
+        theirs = _webhooks.c.webhook_id.in_(sa.select(_deliveries.c.webhook_id).where(which))
         with self._database.write() as connection:
+            connection.execute(sa.update(_webhooks).where(theirs).values(disabled_at=None))
             again = {"state": State.WAITING, "attempts": 0, "due_at": to_microseconds(now)}
-            return int(connection.execute(query.values(**again)).rowcount)
+            return int(connection.execute(sa.update(_deliveries).where(which).values(**again)).rowcount)
 
     def secret(self, webhook_id: str, generation: int = 0) -> str:
         """What its receiver checks signatures with; derived, so that the database holds none."""
@@ -199,8 +239,15 @@ class Webhooks:
         digest = hmac.new(self._key, told.encode(), hashlib.sha256).digest()
         return SECRET_PREFIX + base64.b64encode(digest).decode()
 
-    def tell(self, connection: sa.Connection, messages: Sequence[Message], *, now: datetime) -> int:
-        """Store the messages for everybody who wants them, in the caller's transaction; returns how many."""
+    def tell(
+        self,
+        connection: sa.Connection,
+        messages: Sequence[Message],
+        *,
+        now: datetime,
+        only: Webhook | None = None,
+    ) -> int:
+        """Store the messages for everybody who wants them, or for the one, in the caller's transaction; returns how many."""
         rows = [
             {
                 "delivery_id": f"msg_{secrets.token_hex(12)}",
@@ -220,54 +267,57 @@ class Webhooks:
                 "state": State.WAITING,
                 "last_answer": "",
             }
-            for webhook in self.all()
+            for webhook in (self.all() if only is None else [only])
             for message in messages
-            if message.topic in webhook.topics and webhook.organization in (None, organization_of(message.seat_id))
+            if webhook.wants(message.topic, message.seat_id)
         ]
         if rows:
             connection.execute(sa.insert(_deliveries), rows)
         return len(rows)
 
-    def deliver(self, client: httpx.Client, *, now: datetime) -> dict[State, int]:
-        """Send what is due; how many came to which state. client: does not follow redirects."""
-        counts = dict.fromkeys(State, 0)
-        claimed: dict[str, list[Delivery]] = {}
-        for delivery in self._claim(now):
-            claimed.setdefault(delivery.webhook_id, []).append(delivery)
-        if not claimed:
-            return counts
-        webhooks = {webhook.webhook_id: webhook for webhook in self.all()}
-        told = [
-            (webhooks[name], waiting) for name, waiting in claimed.items() if name in webhooks
-        ]  # others: removed now
-        with ThreadPoolExecutor(SENDERS, "webhooks") as pool:
-            for states in pool.map(lambda one: self._deliver_to(client, one[0], one[1], now), told):
-                for state in states:
-                    counts[state] += 1
-        return counts
+    def told_until(self, connection: sa.Connection, webhook: Webhook, until: datetime) -> bool:
+        """Note that the webhook is told of decisions made up to then, in the caller's transaction; False where another
+        process was faster.
+        """
+        before = None if webhook.matured_until is None else to_microseconds(webhook.matured_until)
+        is_as_read = (_webhooks.c.webhook_id == webhook.webhook_id) & _webhooks.c.matured_until.is_not_distinct_from(
+            before
+        )
+        noted = sa.update(_webhooks).where(is_as_read).values(matured_until=to_microseconds(until))
+        return connection.execute(noted).rowcount > 0
 
-    def _deliver_to(
-        self, client: httpx.Client, webhook: Webhook, deliveries: Sequence[Delivery], now: datetime
-    ) -> list[State]:
-        """The messages of one receiver, one after the other; once it does not answer, what it is to get waits for REST."""
+    def due(self, *, now: datetime) -> list[Webhook]:
+        """The webhooks for which something waits."""
+        is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at <= to_microseconds(now))
+        with self._database.read() as connection:
+            names = set(connection.execute(sa.select(_deliveries.c.webhook_id).where(is_due).distinct()).scalars())
+        return [webhook for webhook in self.all() if webhook.webhook_id in names] if names else []
+
+    async def deliver(self, client: httpx.AsyncClient, webhook: Webhook, *, now: datetime) -> list[State]:
+        """Send what is due of one webhook, one message after the other, and say what became of each.
+
+        Ends after AT_ONCE messages or PATIENCE_SECONDS, and once the receiver does not answer or asks for a pause: then
+        whatever waits for it waits that long. client: does not follow redirects.
+        """
         states: list[State] = []
         end = time.monotonic() + PATIENCE_SECONDS
-        for delivery in deliveries:
-            answer = self._send(client, webhook, delivery, now)
-            states.append(self._note(delivery, answer, now))
-            if not answer.isdigit():
-                self._postpone(delivery, now + REST)
-            if not answer.isdigit() or time.monotonic() > end:
-                self._give_back(deliveries[len(states) :], now if answer.isdigit() else now + REST)
+        claimed = await asyncio.to_thread(self._claim, webhook, now)
+        for delivery in claimed:
+            answer = await self._send(client, webhook, delivery, now)
+            states.append(await asyncio.to_thread(self._note, webhook, delivery, answer, now))
+            if answer.rest is not None or answer.said == GONE or time.monotonic() > end:
+                await asyncio.to_thread(self._give_back, claimed[len(states) :], now)
+                if answer.rest is not None:
+                    await asyncio.to_thread(self._postpone, webhook, now + answer.rest)
                 break
         return states
 
-    def _postpone(self, failed: Delivery, until: datetime) -> None:
-        """What else waits for the receiver of the failed delivery, which has its own time to come again."""
-        others = (_deliveries.c.webhook_id == failed.webhook_id) & (_deliveries.c.delivery_id != failed.delivery_id)
-        is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at < to_microseconds(until))
+    def _postpone(self, webhook: Webhook, until: datetime) -> None:
+        """Whatever waits for the receiver waits until then at least."""
+        its = (_deliveries.c.webhook_id == webhook.webhook_id) & (_deliveries.c.state == State.WAITING)
+        is_early = _deliveries.c.due_at < to_microseconds(until)
         with self._database.write() as connection:
-            connection.execute(sa.update(_deliveries).where(others, is_due).values(due_at=to_microseconds(until)))
+            connection.execute(sa.update(_deliveries).where(its, is_early).values(due_at=to_microseconds(until)))
 
     def _give_back(self, deliveries: Sequence[Delivery], due: datetime) -> None:
         """The claim on those that were not tried ends."""
@@ -302,13 +352,11 @@ class Webhooks:
         with self._database.read() as connection:
             return [_delivery_of(row) for row in connection.execute(query)]
 
-    def _claim(self, now: datetime) -> list[Delivery]:
+    def _claim(self, webhook: Webhook, now: datetime) -> list[Delivery]:
         is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at <= to_microseconds(now))
-        with self._database.read() as connection:  # the usual case takes no lock
-            if connection.execute(sa.select(_deliveries.c.delivery_id).where(is_due).limit(1)).first() is None:
-                return []
+        its = _deliveries.c.webhook_id == webhook.webhook_id
         with self._database.write() as connection:
-            query = sa.select(_deliveries).where(is_due).order_by(_deliveries.c.due_at).limit(AT_ONCE)
+            query = sa.select(_deliveries).where(is_due, its).order_by(_deliveries.c.due_at).limit(AT_ONCE)
             rows = connection.execute(query.with_for_update(skip_locked=True)).all()
             held = to_microseconds(now + CLAIM)
             connection.execute(
@@ -326,8 +374,7 @@ class Webhooks:
         secrets_ = [self.secret(webhook.webhook_id, generation) for generation in generations]
         return " ".join(signature(secret, delivery.delivery_id, timestamp, delivery.body) for secret in secrets_)
 
-    def _send(self, client: httpx.Client, webhook: Webhook, delivery: Delivery, now: datetime) -> str:
-        """What came of it: the status, or the kind of error."""
+    async def _send(self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery, now: datetime) -> Answer:
         timestamp = str(int(now.timestamp()))
         headers = {
             "content-type": "application/json",
@@ -336,38 +383,53 @@ class Webhooks:
             "webhook-signature": self._signatures(webhook, delivery, timestamp, now),
         }
         try:
-            if is_forbidden(urlsplit(webhook.url).hostname or ""):
-                return FORBIDDEN
-            # the body of an answer is not read: nothing of it is wanted, and it may be of any size
-            sent = client.stream(
-                "POST",
-                webhook.url,
-                content=delivery.body,
-                headers=headers,
-                timeout=TIMEOUT_SECONDS,
-                follow_redirects=False,
-            )
-            with sent as answer:
-                return str(answer.status_code)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: a name that has no address
-            return type(error).__name__
+            # httpx counts each wait for itself: who sends a byte at a time would never be too slow for it
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                if await asyncio.to_thread(is_forbidden, urlsplit(webhook.url).hostname or ""):
+                    return Answer(FORBIDDEN)
+                # the body of an answer is not read: nothing of it is wanted, and it may be of any size
+                sent = client.stream(
+                    "POST", webhook.url, content=delivery.body, headers=headers, timeout=None, follow_redirects=False
+                )
+                async with sent as answer:
+                    return Answer(str(answer.status_code), _retry_after(answer.headers.get("retry-after", ""), now))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            # OSError: no answer in time, or a name that has no address; UnicodeError: one that can be no name
+            return Answer(type(error).__name__)
 
-    def _note(self, delivery: Delivery, answer: str, now: datetime) -> State:
-        """410 ends a delivery at once, as the standard asks; any other failure comes again until BACKOFF is used up."""
+    def _note(self, webhook: Webhook, delivery: Delivery, answer: Answer, now: datetime) -> State:
+        """410 ends the webhook, as the standard asks; any other failure comes again until BACKOFF is used up."""
         attempts = delivery.attempts + 1
         state, due = State.WAITING, now
-        if answer.startswith("2"):
+        if answer.said.startswith("2"):
             state = State.DELIVERED
-        elif answer == "410" or attempts > len(BACKOFF):
+        elif answer.said == GONE or attempts > len(BACKOFF):
             state = State.DEAD
         else:
-            due = now + BACKOFF[attempts - 1]
-        values = {"attempts": attempts, "state": state, "due_at": to_microseconds(due), "last_answer": answer}
+            due = now + BACKOFF[attempts - 1] * random.uniform(1.0, 1.0 + JITTER)
+        values = {"attempts": attempts, "state": state, "due_at": to_microseconds(due), "last_answer": answer.said}
+        its = _deliveries.c.webhook_id == webhook.webhook_id
         with self._database.write() as connection:
             connection.execute(
                 sa.update(_deliveries).where(_deliveries.c.delivery_id == delivery.delivery_id).values(**values)
             )
+            if answer.said == GONE:
+                is_it = _webhooks.c.webhook_id == webhook.webhook_id
+                connection.execute(sa.update(_webhooks).where(is_it).values(disabled_at=to_microseconds(now)))
+                dead = sa.update(_deliveries).where(its, _deliveries.c.state == State.WAITING)
+                connection.execute(dead.values(state=State.DEAD, last_answer=GONE))
         return state
+
+
+def _retry_after(header: str, now: datetime) -> timedelta | None:
+    """Of `Retry-After`, seconds or a date; None where it says nothing that can be read."""
+    if header.isascii() and header.isdigit():
+        return timedelta(seconds=min(int(header[:9]), LONGEST_REST.total_seconds()))
+    try:
+        at = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return at - now if at.tzinfo is not None else None
 
 
 def is_forbidden(host: str) -> bool:
@@ -378,7 +440,7 @@ def is_forbidden(host: str) -> bool:
         address = ipaddress.ip_address(str(where[0]).partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if address.is_link_local or address.is_multicast or address.is_unspecified:
+        if address.is_link_local or address.is_multicast or address.is_unspecified or address == _EC2_IPV6:
             return True
     return False
 

@@ -216,7 +216,7 @@ def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Advisor], Fa
     for intake in made:
         intake.close()
     for app in apps:
-        app.state.desk.close()
+        app.state.close()
 
 
 @pytest.fixture
@@ -281,6 +281,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.status, self.seconds = 204, 0.0
+        self.retry_after: str | None = None
         self.got: list[tuple[dict[str, str], str]] = []
         ours = self
 
@@ -290,6 +291,8 @@ class Receiver:
                 time.sleep(ours.seconds)
                 ours.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self.send_response(ours.status)
+                if ours.retry_after is not None:
+                    self.send_header("retry-after", ours.retry_after)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None: ...

@@ -1,11 +1,14 @@
 """Webhooks: signed, thin, tried again, set aside in the end; told once when something begins. A real receiver listens."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import socket
+import threading
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +19,20 @@ import pytest
 from features.catalogue import FEATURES
 from features.decisions import Decision
 from serving.advisor import Advisor
-from serving.webhooks import BACKOFF, OVERLAP, REST, Message, State, Topic, is_forbidden, signature
+from serving.watch import Courier
+from serving.webhooks import (
+    AT_ONCE,
+    BACKOFF,
+    JITTER,
+    LONGEST_REST,
+    OVERLAP,
+    REST,
+    Message,
+    State,
+    Topic,
+    is_forbidden,
+    signature,
+)
 
 SEAT = "acme/s-quiet"
 
@@ -27,10 +43,16 @@ def database(request: pytest.FixtureRequest) -> str | None:
     return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_rollout_url"))
 
 
-@pytest.fixture
-def http() -> Iterator[httpx.Client]:
-    with httpx.Client() as client:
-        yield client
+def deliver(advisor: Advisor, now: datetime) -> dict[State, int]:
+    """Every webhook for which something waits is served once; how many messages came to which state."""
+
+    async def served() -> list[list[State]]:
+        async with httpx.AsyncClient() as http:
+            due = advisor.webhooks.due(now=now)
+            return await asyncio.gather(*(advisor.webhooks.deliver(http, webhook, now=now) for webhook in due))
+
+    states = [state for one in asyncio.run(served()) for state in one]
+    return {state: states.count(state) for state in State}
 
 
 def checked_by_the_standard(headers: dict[str, str], body: str, secret: str) -> bool:
@@ -57,16 +79,14 @@ def features(now: datetime, **values: float) -> pl.DataFrame:
     return pl.DataFrame({"seat_id": [SEAT], "as_of": [now]}).with_columns(columns)
 
 
-def test_a_message_is_signed_thin_and_delivered_once(
-    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
-) -> None:
+def test_a_message_is_signed_thin_and_delivered_once(advisor: Advisor, receiver: Any, now: datetime) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=[Topic.AT_RISK], organization="acme", now=now)
     told(advisor, now)
     told(advisor, now, seat="globex/s-1")
     told(advisor, now, topic=Topic.STRUGGLING)
 
     for _ in range(3):
-        advisor.webhooks.deliver(http, now=now)
+        deliver(advisor, now=now)
 
     ((headers, body),) = receiver.got
     assert json.loads(body) == {"type": "seat.at_risk", "timestamp": "2026-06-01T06:00:00Z", "data": {"seat_id": SEAT}}
@@ -88,18 +108,18 @@ def test_the_signature_is_that_of_the_standard() -> None:
 
 
 def test_a_failed_delivery_comes_again_later_and_is_dead_in_the_end(
-    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, now: datetime
 ) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
     receiver.status = 500
     at = now
     for wait in BACKOFF:
-        advisor.webhooks.deliver(http, now=at)
-        advisor.webhooks.deliver(http, now=at + wait - timedelta(seconds=1))
-        at += wait
-    advisor.webhooks.deliver(http, now=at)
-    advisor.webhooks.deliver(http, now=at + timedelta(days=9))
+        deliver(advisor, now=at)
+        deliver(advisor, now=at + wait - timedelta(seconds=1))
+        at += wait * (1 + JITTER)
+    deliver(advisor, now=at)
+    deliver(advisor, now=at + timedelta(days=9))
 
     assert len(receiver.got) == len(BACKOFF) + 1
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
@@ -107,50 +127,49 @@ def test_a_failed_delivery_comes_again_later_and_is_dead_in_the_end(
     assert (dead.attempts, dead.last_answer) == (len(BACKOFF) + 1, "500")
 
 
-def test_a_receiver_that_is_gone_or_away(advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime) -> None:
+def test_a_receiver_that_is_gone_or_away(advisor: Advisor, receiver: Any, now: datetime) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     away = advisor.webhooks.add("http://127.0.0.1:1/", topics=Topic, organization=None, now=now)
     told(advisor, now)
     receiver.status = 410
 
-    counts = advisor.webhooks.deliver(http, now=now)
+    counts = deliver(advisor, now=now)
 
     assert (counts[State.DEAD], counts[State.WAITING]) == (1, 1)
     (waiting,) = advisor.webhooks.deliveries(state=State.WAITING)
     assert (waiting.webhook_id, waiting.last_answer) == (away.webhook_id, "ConnectError")
 
 
-def test_what_was_given_up_is_sent_again_under_its_old_id(
-    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
-) -> None:
+def test_what_was_given_up_is_sent_again_under_its_old_id(advisor: Advisor, receiver: Any, now: datetime) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
     told(advisor, now, seat="acme/s-busy")
     receiver.status = 410
-    advisor.webhooks.deliver(http, now=now)
+    deliver(advisor, now=now)
     receiver.status = 204
     first, second = advisor.webhooks.deliveries(state=State.DEAD)
 
     assert advisor.webhooks.resend(now=now, delivery_id=first.delivery_id) == 1
-    assert advisor.webhooks.deliver(http, now=now)[State.DELIVERED] == 1
+    assert deliver(advisor, now=now)[State.DELIVERED] == 1
     assert advisor.webhooks.deliveries(state=State.DEAD) == [second]
     assert advisor.webhooks.resend(now=now, webhook_id="another") == 0
     assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 1
-    assert advisor.webhooks.deliver(http, now=now)[State.DELIVERED] == 1
+    assert deliver(advisor, now=now)[State.DELIVERED] == 1
 
     sent = [headers["webhook-id"] for headers, _ in receiver.got]
-    assert sorted(sent[:2]) == sorted(sent[2:]) == sorted([first.delivery_id, second.delivery_id])
+    assert sent[0] in sent[1:]
+    assert sent[1:] == [first.delivery_id, second.delivery_id]
 
 
 def test_after_a_rotation_both_secrets_open_for_a_day_then_only_the_new_one(
-    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime
+    advisor: Advisor, receiver: Any, now: datetime
 ) -> None:
     webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     old = advisor.webhooks.secret(webhook.webhook_id)
     new = advisor.webhooks.rotate(webhook.webhook_id, now=now)
     for at in (now, now + OVERLAP):
         told(advisor, at)
-        advisor.webhooks.deliver(http, now=at)
+        deliver(advisor, now=at)
 
     opened = [[checked_by_the_standard(*one, secret) for secret in (old, new)] for one in receiver.got]
     assert opened == [[True, True], [False, True]]
@@ -159,7 +178,7 @@ def test_after_a_rotation_both_secrets_open_for_a_day_then_only_the_new_one(
 
 
 def test_a_slow_receiver_holds_up_nobody_else_and_an_absent_one_is_left_alone(
-    advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime, monkeypatch: pytest.MonkeyPatch
+    advisor: Advisor, receiver: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.webhooks.TIMEOUT_SECONDS", 0.3)
     slow = type(receiver)()
@@ -171,26 +190,129 @@ def test_a_slow_receiver_holds_up_nobody_else_and_an_absent_one_is_left_alone(
             told(advisor, now, seat=f"acme/s-{number}")
 
         began = time.monotonic()
-        counts = advisor.webhooks.deliver(http, now=now)
+        counts = deliver(advisor, now=now)
 
         assert time.monotonic() - began < 5 * 0.3
         assert counts[State.DELIVERED] == 5
         waiting = advisor.webhooks.deliveries(state=State.WAITING)
         assert {one.webhook_id for one in waiting} == {away.webhook_id}
         assert sorted(one.attempts for one in waiting) == [0, 0, 0, 0, 1]
-        assert advisor.webhooks.deliver(http, now=now) == dict.fromkeys(State, 0)
+        assert deliver(advisor, now=now) == dict.fromkeys(State, 0)
         slow.seconds = 0.0
-        assert advisor.webhooks.deliver(http, now=now + REST)[State.DELIVERED] == 5
+        assert deliver(advisor, now=now + REST)[State.DELIVERED] == 5
     finally:
         slow.close()
 
 
-def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Any, http: httpx.Client, now: datetime) -> None:
+def test_a_receiver_with_a_long_queue_that_is_slow_holds_up_nobody(
+    advisor: Advisor, receiver: Any, now: datetime
+) -> None:
+    slow = type(receiver)()
+    slow.seconds = 0.2
+    try:
+        advisor.webhooks.add(slow.url, topics=[Topic.STRUGGLING], organization=None, now=now)
+        advisor.webhooks.add(receiver.url, topics=[Topic.AT_RISK], organization=None, now=now)
+        with advisor.log.database.write() as connection:
+            queue = [Message(Topic.STRUGGLING, f"acme/s-{number}", now, {}) for number in range(AT_ONCE + 20)]
+            advisor.webhooks.tell(connection, queue, now=now)
+        told(advisor, now + timedelta(seconds=1))
+        courier = Courier(
+            advisor.webhooks, lambda: 0, clock=lambda: now + timedelta(seconds=2), meters=advisor.meters, seconds=0.01
+        )
+        while not receiver.got:
+            time.sleep(0.01)
+        first, then = len(slow.got), len(receiver.got)
+        told(advisor, now + timedelta(seconds=1), seat="acme/s-busy")  # while the slow one is still being told
+        while len(receiver.got) == then:
+            time.sleep(0.01)
+        courier.close()
+
+        assert first <= len(slow.got) < AT_ONCE + 20
+    finally:
+        slow.close()
+
+
+def test_a_receiver_that_sends_a_byte_at_a_time_is_given_up_on_in_time(
+    advisor: Advisor, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No single wait is long; the whole would never end."""
+    monkeypatch.setattr("serving.webhooks.TIMEOUT_SECONDS", 0.3)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                while not ended.wait(0.02):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        advisor.webhooks.add(url, topics=Topic, organization=None, now=now)
+        told(advisor, now)
+        counts = deliver(advisor, now=now)
+        ended.set()
+        thread.join()
+
+    assert counts[State.WAITING] == 1
+    assert advisor.webhooks.deliveries()[0].last_answer == "TimeoutError"
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "rest"),
+    [
+        (429, "120", timedelta(seconds=120)),
+        (503, "Mon, 01 Jun 2026 06:03:00 GMT", timedelta(minutes=3)),
+        (429, "99999999999", LONGEST_REST),
+        (429, "1", REST),
+        (502, None, REST),
+        (504, "soon", REST),
+    ],
+)
+def test_an_overwhelmed_receiver_is_left_alone_as_long_as_it_asks(
+    advisor: Advisor, receiver: Any, now: datetime, status: int, retry_after: str | None, rest: timedelta
+) -> None:
+    advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    for number in range(3):
+        told(advisor, now, seat=f"acme/s-{number}")
+    receiver.status, receiver.retry_after = status, retry_after
+
+    deliver(advisor, now=now)
+    deliver(advisor, now=now + rest - timedelta(seconds=1))
+    assert len(receiver.got) == 1
+
+    receiver.status = 204
+    assert deliver(advisor, now=now + rest)[State.DELIVERED] == 3
+
+
+def test_a_receiver_that_is_gone_is_told_nothing_more_until_it_is_sent_to_again(
+    advisor: Advisor, receiver: Any, now: datetime
+) -> None:
+    webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    told(advisor, now, seat="acme/s-busy")
+    receiver.status = 410
+    deliver(advisor, now=now)
+    told(advisor, now, seat="acme/s-old")
+
+    assert len(receiver.got) == 1
+    assert advisor.webhooks.all()[0].disabled_at == now
+    assert [one.state for one in advisor.webhooks.deliveries()] == [State.DEAD] * 2
+    assert advisor.mature() == 0
+
+    receiver.status = 204
+    assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 2
+    told(advisor, now, seat="acme/s-old")
+    assert deliver(advisor, now=now)[State.DELIVERED] == 3
+
+
+def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Any, now: datetime) -> None:
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
     told(advisor, now)
     receiver.status = 302
 
-    assert advisor.webhooks.deliver(http, now=now)[State.WAITING] == 1
+    assert deliver(advisor, now=now)[State.WAITING] == 1
     assert advisor.webhooks.deliveries()[0].last_answer == "302"
 
 
@@ -200,6 +322,7 @@ def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Any, http: httpx
         ("169.254.169.254", True),  # where clouds keep the credentials of a machine
         ("::ffff:169.254.169.254", True),
         ("fe80::1", True),
+        ("fd00:ec2::254", True),
         ("0.0.0.0", True),  # nothing listens
         ("224.0.0.1", True),
         ("10.1.2.3", False),  # a private network is where many receivers live
@@ -211,11 +334,11 @@ def test_link_local_addresses_are_never_told_anything(host: str, expected: bool)
     assert is_forbidden(host) is expected
 
 
-def test_a_forbidden_receiver_gets_nothing(advisor: Advisor, http: httpx.Client, now: datetime) -> None:
+def test_a_forbidden_receiver_gets_nothing(advisor: Advisor, now: datetime) -> None:
     advisor.webhooks.add("https://169.254.169.254/", topics=Topic, organization=None, now=now)
     told(advisor, now)
 
-    advisor.webhooks.deliver(http, now=now)
+    deliver(advisor, now=now)
 
     assert advisor.webhooks.deliveries()[0].last_answer == "ForbiddenAddress"
 
@@ -230,7 +353,18 @@ def test_nothing_is_told_of_whom_was_erased(advisor: Advisor, receiver: Any, now
     assert advisor.webhooks.deliveries() == []
 
 
-@pytest.mark.parametrize("url", ["http://example.com/", "ftp://x/", "https://", "https://me:secret@example.com/", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/",
+        "ftp://x/",
+        "https://",
+        "https://me:secret@example.com/",
+        "x",
+        "https://a..b/",
+        f"https://{'x' * 64}.org/",
+    ],
+)
 def test_messages_go_to_https_or_to_this_machine_only(advisor: Advisor, url: str, now: datetime) -> None:
     with pytest.raises(ValueError, match="url: expected"):
         advisor.webhooks.add(url, topics=Topic, organization=None, now=now)
@@ -276,11 +410,47 @@ def test_a_decision_is_told_when_its_outcome_can_be_judged(advisor: Advisor, rec
     advisor.log.record_decisions(decisions)
     assert advisor.mature() == 0  # nobody listens
     advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
-    advisor.watch._looked_at = -1e9
 
     assert (advisor.mature(), advisor.mature()) == (2, 0)
     ids = {json.loads(one.body)["data"]["decision_id"] for one in advisor.webhooks.deliveries()}
     assert ids == {"d-57", "d-400"}
+
+
+def test_what_matured_while_others_listened_is_told_to_a_webhook_that_comes_later(
+    advisor: Advisor, receiver: Any, now: datetime
+) -> None:
+    """Neither another topic's nor another organisation's webhook takes it from there."""
+    decisions = [Decision(f"d-{days}", SEAT, now - timedelta(days=days), "none", {"none": 1.0}) for days in (57, 60)]
+    advisor.log.record_decisions(decisions)
+    advisor.webhooks.add(receiver.url, topics=[Topic.AT_RISK], organization=None, now=now)
+    advisor.webhooks.add(receiver.url, topics=Topic, organization="globex", now=now)
+    assert advisor.mature() == 0
+
+    late = advisor.webhooks.add(receiver.url, topics=[Topic.MATURED], organization="acme", now=now)
+
+    assert (advisor.mature(), advisor.mature()) == (2, 0)
+    assert {one.webhook_id for one in advisor.webhooks.deliveries()} == {late.webhook_id}
+    everybody = advisor.webhooks.add(receiver.url, topics=[Topic.MATURED], organization=None, now=now)
+    assert (advisor.mature(), advisor.mature()) == (2, 0)
+    assert everybody.webhook_id in {one.webhook_id for one in advisor.webhooks.deliveries()}
+
+
+def test_however_many_decisions_mature_all_are_told_also_those_of_one_instant(
+    advisor: Advisor, receiver: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan decides for many thousands at one instant; more mature the next day."""
+    monkeypatch.setattr("serving.watch.MATURE_AT_ONCE", 3)
+    advisor.webhooks.add(receiver.url, topics=[Topic.MATURED], organization=None, now=now)
+    instants = [now - timedelta(days=57)] * 7 + [now - timedelta(days=57) + timedelta(seconds=n) for n in range(1, 6)]
+    instants += [now - timedelta(days=55)]
+    decisions = [Decision(f"d-{number}", SEAT, at, "none", {"none": 1.0}) for number, at in enumerate(instants)]
+    advisor.log.record_decisions(decisions)
+
+    assert (advisor.mature(), advisor.mature()) == (12, 0)
+    monkeypatch.setattr(advisor, "_clock", lambda: now + timedelta(days=1, seconds=1))
+    assert (advisor.mature(), advisor.mature()) == (1, 0)
+    ids = [json.loads(one.body)["data"]["decision_id"] for one in advisor.webhooks.deliveries()]
+    assert sorted(ids) == sorted(decision.decision_id for decision in decisions)
 
 
 def test_removing_drops_what_waits(advisor: Advisor, receiver: Any, now: datetime) -> None:

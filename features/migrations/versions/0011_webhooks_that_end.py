@@ -1,0 +1,25 @@
+"""A webhook can be ended by its receiver, and knows how far it was told of matured decisions."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("webhooks", sa.Column("disabled_at", sa.BigInteger()))
+    op.add_column("webhooks", sa.Column("matured_until", sa.BigInteger()))
+    # they were told by decision before, whoever was told: those that are here go on from there
+    op.execute(
+        "UPDATE webhooks SET matured_until = (SELECT MAX(d.decided_at) FROM decisions d JOIN told t "
+        "ON t.seat_id = d.decision_id WHERE t.what = 'decision.matured')"
+    )
+    op.execute("DELETE FROM told WHERE what = 'decision.matured'")
+
+
+def downgrade() -> None:
+    op.drop_column("webhooks", "matured_until")
+    op.drop_column("webhooks", "disabled_at")
