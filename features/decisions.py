@@ -51,6 +51,7 @@ class Decision:
     terms: Mapping[str, float] = field(default_factory=dict)
     effects_model: str = ""
     key_id: str = ""
+    degraded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.intervention not in self.probabilities:
@@ -93,7 +94,8 @@ class Decision:
         for name in ("decided_at", "as_of", "expires_at"):
             given[name] = None if given.get(name) is None else _instant(name, given[name])
         given["features"] = tuple(float("nan") if value is None else value for value in given.get("features", ()))
-        given["categories"] = tuple(given.get("categories", ()))
+        for name in ("categories", "degraded"):
+            given[name] = tuple(given.get(name, ()))
         return Decision(**given)
 
 

@@ -71,6 +71,7 @@ READ_ROWS = 50_000
 DAY_US = 86_400_000_000
 MIGRATION_LOCK, ROSTER_LOCK = 0x52454B494E444C4D, 0x52454B494E444C52  # "REKINDLM", "REKINDLR"
 CONNECT_SECONDS = 5  # our choice: so long an absent PostgreSQL is waited for
+SILENT_SECONDS = 20  # our choice: so long what was sent to PostgreSQL may stay unacknowledged; then the network is gone
 PROBE_SECONDS = 2.0  # our choice: so long a probe waits for a writer's turn; those who ask give up after four (deploy/)
 
 
@@ -120,11 +121,14 @@ class Arrivals:
 class EventLog:
     """The log in one database. Safe for several threads and processes; every write is one transaction."""
 
-    def __init__(self, url: str) -> None:
-        """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened."""
+    def __init__(self, url: str, *, lock_seconds: float | None = None) -> None:
+        """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened.
+
+        lock_seconds: so long what is locked by others is waited for on PostgreSQL; None: for ever. SQLite has BUSY_SECONDS.
+        """
         self._months: dict[str, set[Month]] = {table: set() for table in PARTITIONED}
         try:
-            self._engine = _engine_of(url)
+            self._engine = _engine_of(url, lock_seconds=lock_seconds)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise ValueError(f"the database's address cannot be used: {error}") from None
         self._is_sqlite = self._engine.dialect.name == "sqlite"
@@ -486,6 +490,39 @@ class EventLog:
                 rows += connection.execute(query.where(condition)).all()
         return [Decision.of_document(json.loads(row.body)) for row in sorted(rows, key=lambda row: int(row.decided_at))]
 
+    def to_do(
+        self,
+        organization: str,
+        *,
+        horizon_days: int,
+        since: datetime,
+        until: datetime,
+        after: tuple[float, str, str] | None,
+        limit: int,
+    ) -> tuple[int, list[tuple[tuple[float, str, str], Decision]]]:
+        """How many decisions of the organisation in [since, until) do something, and the first `limit` of them that come
+        `after` a place, each with its own: the greatest risk by the horizon first (-1 where none is told), then by seat and id.
+        """
+        if self._is_sqlite:
+            told = sa.func.json_extract(DECISIONS.c.body, f'$.risk."{horizon_days}"')
+        else:
+            told = sa.cast(DECISIONS.c.body, sa.JSON)["risk"][str(horizon_days)].as_float()
+        risk, prefix = sa.func.coalesce(told, -1.0), f"{organization}/"
+        is_one = (
+            (DECISIONS.c.decided_at >= to_microseconds(since))
+            & (DECISIONS.c.decided_at < to_microseconds(until))
+            & (DECISIONS.c.intervention != NONE)
+            & (sa.func.substr(DECISIONS.c.seat_id, 1, len(prefix)) == prefix)  # not LIKE, as in `decisions`
+        )
+        order = (-risk, DECISIONS.c.seat_id, DECISIONS.c.decision_id)
+        query = sa.select(*order, DECISIONS.c.body).where(is_one).order_by(*order).limit(limit)
+        if after is not None:
+            query = query.where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
+        with self._connect() as connection:
+            total = connection.execute(sa.select(sa.func.count()).select_from(DECISIONS).where(is_one)).scalar_one()
+            rows = connection.execute(query).all()
+        return int(total), [((row[0], row[1], row[2]), Decision.of_document(json.loads(row.body))) for row in rows]
+
     def decision(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
         query = sa.select(DECISIONS.c.body).where(DECISIONS.c.decision_id == decision_id)
@@ -520,6 +557,15 @@ class EventLog:
         query = sa.select(SET_ASIDE).order_by(SET_ASIDE.c.id.desc()).limit(limit)
         with self._connect() as connection:
             return [Rejected(row.place, row.field, row.reason) for row in connection.execute(query)]
+
+    def event_sources(self, event_ids: Iterable[str]) -> dict[str, str]:
+        """Where those of the events that are in the log come from, by id."""
+        found: dict[str, str] = {}
+        with self._connect() as connection:
+            for condition in each_condition(EVENTS.c.event_id, event_ids):
+                rows = connection.execute(sa.select(EVENTS.c.event_id, EVENTS.c.source).where(condition))
+                found.update((row.event_id, row.source) for row in rows)
+        return found
 
     def event_count(self) -> int:
         """How many events there are."""
@@ -573,6 +619,7 @@ class EventLog:
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._write() as connection:
             if not self._is_sqlite:  # two that open a new database at once: SQLite has one writer anyhow
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # the other one may have much to do
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -733,7 +780,7 @@ class EventLog:
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _engine_of(url: str) -> sa.Engine:
+def _engine_of(url: str, *, lock_seconds: float | None = None) -> sa.Engine:
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
         if not address.database or address.database == ":memory:":
@@ -742,8 +789,11 @@ def _engine_of(url: str) -> sa.Engine:
             address, pool_use_lifo=True
         )  # few connections are warm, and each has a cache of its own
     # a connection that an outage broke is found out before it is used: the log heals by itself
-    waits = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_SECONDS}
-    return sa.create_engine(address, pool_pre_ping=True, connect_args=waits)
+    waits: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1_000 * SILENT_SECONDS}
+    if lock_seconds is not None:
+        waits["options"] = f"-c lock_timeout={1_000 * lock_seconds:.0f}"
+    own = {name: value for name, value in waits.items() if name not in address.query}
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=own)
 
 
 def never_assigned(seat_id: str) -> str:

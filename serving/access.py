@@ -10,9 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Query, Request
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -169,6 +169,10 @@ class Guard:
         if scope["type"] != "http" or scope["path"] in PUBLIC:
             await self._app(scope, receive, send)
             return
+        if "\x00" in scope["path"]:  # PostgreSQL would not even look for it
+            nowhere = ProblemError(404, "not-found", "Not Found", "no name has a character 0: nothing is there")
+            await respond(nowhere.problem)(scope, receive, send)
+            return
         try:
             authorization = _header(scope, b"authorization")
             if _is_page(scope["path"]) and authorization is None:
@@ -244,6 +248,11 @@ def scope_of(call: Callable[..., Any]) -> KeyScope | None:
 
 def _unauthorized(detail: str) -> ProblemError:
     return ProblemError(401, "no-valid-key", "A valid key is needed", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+AskedOrganization = Annotated[
+    str | None, Query(pattern=r"^[^/\s\x00]{1,128}$", description="The key's own where it is left out.")
+]
 
 
 def organization_asked(asked: str | None, caller: Caller) -> str:

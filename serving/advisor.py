@@ -5,9 +5,10 @@ import hmac
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -39,6 +40,7 @@ from serving.watch import Watch
 from serving.webhooks import Webhooks
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+LOCK_SECONDS = 30.0  # our choice: as long as SQLite's writers wait, and below the deadline of a request
 COMMAND_LINE = Reader("command-line", "score", "operations")
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ class Option:
     facts: Facts
     effects: Estimates
     guardrails: Mapping[str, str]
+
+
+class WouldWait(Exception):
+    """What was asked cannot be done without waiting: ask in a thread."""
 
 
 def utc_now() -> datetime:
@@ -79,7 +85,7 @@ class Advisor:
         self._tools: Mapping[str, ToolProfile] = load_tools(settings.home / "tools.yaml")
         own = settings.home / "interventions.yaml"
         self.catalogue: tuple[Intervention, ...] = load_interventions(own if own.exists() else SHIPPED)
-        self.log = EventLog(settings.database_url)
+        self.log = EventLog(settings.database_url, lock_seconds=LOCK_SECONDS)
         self._objected = objected or People(self.log.database).has_objected
         self._policies: dict[str, str] = {}  # by who tells the effects
         self._champions = Champions()
@@ -129,11 +135,14 @@ class Advisor:
         return now, scores
 
     def begin_score(
-        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader
+        self, seat_ids: Sequence[str], *, explain: bool, reader: Reader, at_once: bool = False
     ) -> tuple[datetime, list[Score | Problem], Record]:
-        """As `score`, and what is to be logged of it: the answer must not leave before `records` has it."""
+        """As `score`, and what is to be logged of it: the answer must not leave before `records` has it.
+
+        at_once: for an event loop; raises WouldWait where somebody else reads features just now, or some come from the log.
+        """
         now = self._clock()
-        rows = self._rows(seat_ids)
+        rows = self._rows(seat_ids, at_once=at_once)
         scores = self._scored(rows, explain=explain)
         record = (self._served(scores, now=now), [Read(now, reader, score.row.seat_id) for score in scores])
         by_seat = {score.row.seat_id: score for score in scores}
@@ -141,8 +150,12 @@ class Advisor:
 
     def record_reads(self, seat_ids: Sequence[str], reader: Reader) -> "Future[None]":
         """Audit that somebody reads what is known of the seats."""
+        return self.records.put(self.reads(seat_ids, reader))
+
+    def reads(self, seat_ids: Sequence[str], reader: Reader) -> Record:
+        """That somebody reads what is known of the seats, for the audit."""
         now = self._clock()
-        return self.records.put(((), [Read(now, reader, seat_id) for seat_id in seat_ids]))
+        return (), [Read(now, reader, seat_id) for seat_id in seat_ids]
 
     def erase(self, person_id: str) -> Erased:
         """Take out everything that names the person (features.people), and their snapshots that models keep."""
@@ -167,16 +180,23 @@ class Advisor:
         return self._missing(seat_id, is_known=False)
 
     def decide(
-        self, seat_ids: Sequence[str], *, wanted: frozenset[str] | None, readers: Mapping[str, Reader] | None = None
+        self,
+        seat_ids: Sequence[str],
+        *,
+        wanted: frozenset[str] | None,
+        readers: Mapping[str, Reader] | None = None,
+        requests: Sequence[Sequence[str]] | None = None,
     ) -> list[Decision | Problem]:
         """A decision for each seat or why there is none, in the order given; logged before it is returned.
 
-        readers: by seat, who gets to see its decision: audited with it.
+        readers: by seat, who gets to see its decision: audited with it. requests: the seats by the request that asks for them,
+        where they are several: what is computed on the spot is counted for each.
         """
         now = self._clock()
         with self.log.reading():
             seats = self.log.seat_rows(seat_ids)
-            rows = [self._unless_removed(row, seats, now=now) for row in self._rows(seat_ids)]
+            found = self._rows(seat_ids, requests=requests)
+            rows = [self._unless_removed(row, seats, now=now) for row in found]
             scores = self._scored(rows, explain=False)
             asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
             book = self._book(asked, now=now, catalogue=self.catalogue) if asked else None
@@ -249,22 +269,42 @@ class Advisor:
         with self._store_lock:
             self._store.online(["readyz/probe"])
 
-    def _rows(self, seat_ids: Sequence[str]) -> list[OnlineRow | Problem]:
+    @contextmanager
+    def _reading(self, *, at_once: bool) -> Iterator[None]:
+        """The turn to read the online store. Raises WouldWait where it is somebody else's and that is not to be waited for."""
+        if not self._store_lock.acquire(blocking=not at_once):
+            raise WouldWait
         try:
-            with self._store_lock:
+            yield
+        finally:
+            self._store_lock.release()
+
+    def _rows(
+        self, seat_ids: Sequence[str], *, at_once: bool = False, requests: Sequence[Sequence[str]] | None = None
+    ) -> list[OnlineRow | Problem]:
+        try:
+            with self._reading(at_once=at_once):
                 rows = self._store.online(seat_ids)
         except CatalogueMismatch:  # after an upgrade, until they were swept: as if they were not there
+            if at_once:
+                raise WouldWait from None
             rows = [self._row(seat_id) for seat_id in seat_ids]
         except (StoreFailure, OSError) as error:  # OSError: what a server that is away makes its client raise
             _log.warning("the online store does not answer (%s); features come from the log", type(error).__name__)
             rows = [None] * len(seat_ids)
         if None not in rows:
             return [row for row in rows if row is not None]
+        if at_once:
+            raise WouldWait
         missing = [seat_id for seat_id, row in zip(seat_ids, rows, strict=True) if row is None]
-        known = self.log.seats(missing).column("seat_id").to_pylist()
-        computed = {row.seat_id: row for row in self._rows_from_log(known[:FROM_LOG_MOST])}
+        known = set(self.log.seats(missing).column("seat_id").to_pylist())
+        by_request = [[seat_id for seat_id in one if seat_id in known] for one in requests or [missing]]
+        computed = {
+            row.seat_id: row
+            for row in self._rows_from_log([name for one in by_request for name in one[:FROM_LOG_MOST]])
+        }
         return [
-            computed.get(seat_id) or self._missing(seat_id, is_known=seat_id in set(known)) if row is None else row
+            computed.get(seat_id) or self._missing(seat_id, is_known=seat_id in known) if row is None else row
             for seat_id, row in zip(seat_ids, rows, strict=True)
         ]
 
@@ -353,7 +393,7 @@ class Advisor:
         row, terms = score.row, self._terms
         held = self._is_held(seat, now=now)
         decision_id = str(uuid.uuid4())
-        return decide(
+        decided = decide(
             Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
             book.of(row.seat_id, wanted=wanted, in_holdout=held, now=now),
             effects=effects,
@@ -366,6 +406,10 @@ class Advisor:
             effects_model=told_by,
             key_id=self._key_id,
         )
+        return replace(decided, degraded=tuple(self._flags(score, now=now)))
+
+    def _flags(self, score: Score, *, now: datetime) -> list[str]:
+        return flags(score, age_s=score.row.age_seconds(now), refusal=self.champion.refusal)
 
     def _policy(self, told_by: str) -> str:
         if told_by not in self._policies:
@@ -403,9 +447,8 @@ class Advisor:
     def _served(self, scores: Sequence[Score], *, now: datetime) -> list[Served]:
         """What is served, as it goes to the log; counted."""
         for score in scores:
-            age_s = score.row.age_seconds(now)
-            self.meters.scored(score.method, is_stale=is_stale(age_s))
-            for how in flags(score, age_s=age_s, refusal=self.champion.refusal):
+            self.meters.scored(score.method, is_stale=is_stale(score.row.age_seconds(now)))
+            for how in self._flags(score, now=now):
                 self.meters.degraded(how)
         return [
             Served(

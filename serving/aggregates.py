@@ -24,7 +24,7 @@ from features.overview import DEFAULT_DIMENSIONS, Group, Overview, document, ove
 from features.population import DIMENSIONS
 from features.rollout import read_rollout
 from features.segments import Reading
-from serving.access import caller_of, needs, organization_asked
+from serving.access import AskedOrganization, caller_of, needs, organization_asked
 from serving.advisor import Advisor
 from serving.answers import figures_answer
 from serving.documents import problems
@@ -220,7 +220,6 @@ class Aggregates:
         )
 
 
-Wanted = Annotated[str | None, Query(pattern=r"^[^/\s]{1,128}$", description="The key's own where it is left out.")]
 By = Annotated[list[Dimension] | None, Query(description="Dimensions; again for more.")]
 
 
@@ -230,7 +229,7 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
 
     @app.get("/v1/segments", response_model=Segments, responses=problems(403, 404, 422, 503), tags=["aggregates"])
     @needs(Scope.READ)
-    async def segments(request: Request, organization: Wanted = None, by: By = None) -> Response:
+    async def segments(request: Request, organization: AskedOrganization = None, by: By = None) -> Response:
         """Where the rollout stalls, why and what to do, by segment. Groups that would tell of too few are withheld."""
         wanted = organization_asked(organization, caller_of(request))
         made = await aggregates.of(wanted)
@@ -243,7 +242,7 @@ def add_aggregates(app: FastAPI, advisor: Advisor) -> None:
         tags=["aggregates"],
     )
     @needs(Scope.READ)
-    async def adoption(request: Request, organization: Wanted = None, by: By = None) -> Response:
+    async def adoption(request: Request, organization: AskedOrganization = None, by: By = None) -> Response:
         """The adoption metrics of everybody and by segment, with intervals."""
         wanted = organization_asked(organization, caller_of(request))
         made = await aggregates.of(wanted)

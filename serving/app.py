@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
+import orjson
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, RootModel
@@ -20,7 +21,7 @@ from features.keys import Keys, Scope
 from features.live import is_current, live_friction
 from serving import cloudevents
 from serving.access import Caller, Gate, Guard, caller_of, needs, reader_of
-from serving.advisor import Advisor
+from serving.advisor import Advisor, WouldWait
 from serving.aggregates import add_aggregates
 from serving.answers import json_answer
 from serving.deadline import Deadline
@@ -28,9 +29,9 @@ from serving.degrading import flags
 from serving.desk import Asked, Desk
 from serving.documents import JSON, body, describe, items_or_problem, problems, purpose, retry_key
 from serving.examples import EXAMPLES
-from serving.feedback import add_feedback, logged
+from serving.feedback import OutcomeIn, ReactionIn, add_feedback, logged
 from serving.groups import Groups
-from serving.idempotency import Answers, Idempotent
+from serving.idempotency import Answer, Answers, Idempotent
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
 from serving.ops import add_ops, session_of
@@ -54,6 +55,7 @@ from serving.schemas import (
     EventIn,
     EventsRequest,
     EventsResponse,
+    Freshness,
     Readiness,
     Replay,
     ScoreRequest,
@@ -94,7 +96,16 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     gate = Gate(keys, clock=lambda: advisor.now, workers=settings.workers)
     desk = Desk(advisor)
     app.state.keys, app.state.gate = keys, gate
-    app.add_middleware(Idempotent, answers=Answers(database, clock=lambda: advisor.now), meters=meters)  # the innermost
+
+    async def read_again(request: Request, answer: Answer) -> None:
+        """An answer that was kept shows scores once more where it is of decisions."""
+        if request.url.path == "/v1/decide":
+            reader = reader_of(request, "decide")
+            shown = [item["seat_id"] for item in orjson.loads(answer.body).get("items", ()) if "problem" not in item]
+            await advisor.records.ask(advisor.reads(shown, reader))
+
+    answers = Answers(database, clock=lambda: advisor.now)
+    app.add_middleware(Idempotent, answers=answers, meters=meters, replays=read_again)  # the innermost
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
     app.add_middleware(Deadline)
@@ -115,9 +126,11 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         _check_batch(wanted.seats, settings.max_batch)
         reader = reader_of(request, "score")
         seats, explain = _own(wanted.seats, caller_of(request)), wanted.reasons == "shap"
-        if len(seats) <= IN_LOOP_SEATS and not explain and settings.redis is None:
-            now, scores, record = advisor.begin_score(seats, explain=False, reader=reader)
-        else:
+        try:
+            if len(seats) > IN_LOOP_SEATS or explain or settings.redis is not None:
+                raise WouldWait
+            now, scores, record = advisor.begin_score(seats, explain=False, reader=reader, at_once=True)
+        except WouldWait:
             now, scores, record = await run_in_threadpool(advisor.begin_score, seats, explain=explain, reader=reader)
         recorded = advisor.records.ask(record)
         refusal = advisor.champion.refusal
@@ -173,7 +186,6 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
                     JSON: EventsRequest,
                     cloudevents.BATCH: {
                         "type": "array",
-                        "minItems": 1,
                         "items": {"$ref": "#/components/schemas/CloudEventIn"},
                         "examples": [[EXAMPLES["CloudEventIn"]]],
                     },
@@ -207,7 +219,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
             "rejected": counts[Status.REJECTED],
             "items": [_event_item(outcome) for outcome in outcomes],
         }
-        return json_answer(document, status=422 if counts[Status.REJECTED] == len(outcomes) else 202)
+        return json_answer(document, status=422 if outcomes and counts[Status.REJECTED] == len(outcomes) else 202)
 
     @app.get(
         "/v1/decisions/{decision_id}",
@@ -228,16 +240,19 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         "/v1/decisions/{decision_id}/replay",
         response_model=Replay,
         responses=problems(404, 409, 413, 422, 503),
+        openapi_extra={"parameters": [purpose()]},
         tags=["log"],
     )
     @needs(Scope.READ)
     def replay(request: Request, decision_id: str) -> Response:
         """Computes the decision again from what was logged with it, and says whether the result is identical."""
+        reader = reader_of(request, "replay")
         decision = logged(advisor, decision_id, caller_of(request))
         try:
             again = advisor.replay(decision)
         except ValueError as error:
             raise ProblemError(409, "other-policy", "Another policy made this decision", str(error)) from None
+        advisor.record_reads([decision.seat_id], reader).result()
         return json_answer(
             {
                 "decision_id": decision_id,
@@ -268,7 +283,19 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     app.state.close = close
     describe(
         app,
-        (EventIn, CloudEventIn, EventsRequest, ScoreRequest, DecideRequest, SeatsRequest, SeatIn, SeatFields, Problem),
+        (
+            EventIn,
+            CloudEventIn,
+            EventsRequest,
+            ScoreRequest,
+            DecideRequest,
+            ReactionIn,
+            OutcomeIn,
+            SeatsRequest,
+            SeatIn,
+            SeatFields,
+            Problem,
+        ),
     )
     return app
 
@@ -309,12 +336,12 @@ async def _read_events(request: Request) -> list[Any]:
     content = parse_body(await request.body(), AnyJson).root
     if sent_as == cloudevents.SINGLE:
         return [_plain(content)]
-    if not isinstance(content, list) or not content:
-        raise invalid("", "expected a JSON array of at least one CloudEvent")
+    if not isinstance(content, list):
+        raise invalid("", "expected a JSON array of CloudEvents")
     return [_plain(item) for item in content]
 
 
-def _plain(cloud_event: Any) -> dict[str, Any] | InvalidItem:
+def _plain(cloud_event: Any) -> cloudevents.Plain | InvalidItem:
     try:
         return cloudevents.plain(cloud_event)
     except InvalidItem as error:
@@ -407,7 +434,9 @@ def _score_item(score: Score, now: datetime, refusal: str) -> dict[str, Any]:
 
 
 def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str | None) -> dict[str, Any]:
-    assert decision.as_of is not None
+    fresh: dict[str, Any] = dict.fromkeys(Freshness.model_fields)  # one from elsewhere may not say what it knew
+    if decision.as_of is not None:
+        fresh = _freshness(decision.as_of, decision.decided_at)
     return {
         "decision_id": decision.decision_id,
         "seat_id": decision.seat_id,
@@ -430,13 +459,13 @@ def _decision_item(decision: Decision, titles: Mapping[str, str], use_case: str 
         "target_person_id": decision.target_person_id,
         "risk": decision.risk,
         "live_friction": live_friction(np.asarray(decision.features))
-        if decision.catalogue_hash == catalogue_hash()
-        and is_current((decision.decided_at - decision.as_of).total_seconds())
+        if decision.catalogue_hash == catalogue_hash() and fresh["age_s"] is not None and is_current(fresh["age_s"])
         else None,
         "policy": decision.policy,
         "model": decision.model,
         "effects_model": decision.effects_model,
-        **_freshness(decision.as_of, decision.decided_at),
+        "degraded": decision.degraded,
+        **fresh,
     }
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,7 +26,15 @@ def in_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     return {name.removeprefix(HEADERS): unquote(value) for name, value in headers.items() if name.startswith(HEADERS)}
 
 
-def plain(cloud_event: object) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plain:
+    """A CloudEvent as an item of ours. former_id: under which earlier versions stored it, which took no notice of its source."""
+
+    item: Mapping[str, Any]
+    former_id: str | None
+
+
+def plain(cloud_event: object) -> Plain:
     """The item of a CloudEvent: `type` says the kind, `subject` the seat, `time` when, `data` the rest.
 
     type: its last part is the kind, a version after it is left out: `com.example.session`, `io.rekindle.task.v1`.
@@ -48,7 +57,7 @@ def plain(cloud_event: object) -> dict[str, Any]:
         )
     if "time" not in cloud_event:
         raise InvalidItem("time", "is required: when it happened")
-    return {
+    item = {
         **data,
         "event_id": event_id(texts["source"], texts["id"]),
         "seat_id": texts["subject"],
@@ -56,6 +65,7 @@ def plain(cloud_event: object) -> dict[str, Any]:
         "occurred_at": cloud_event["time"],
         "source": _SOURCE.sub("-", texts["source"])[:64],
     }
+    return Plain(item, texts["id"] if _ID.match(texts["id"]) else None)
 
 
 def kind_of(event_type: str) -> str:
@@ -69,9 +79,7 @@ def kind_of(event_type: str) -> str:
 
 
 def event_id(source: str, identifier: str) -> str:
-    """Our id of an event: its own, where it can be one of ours; else a digest of its source and its id."""
-    if _ID.match(identifier):
-        return identifier
+    """Our id of an event: a digest of its source and its id, which together are what makes two the same (CloudEvents 1.0)."""
     both = f"{source}\x1f{identifier}".encode("utf-8", "surrogatepass")
     return f"ce-{hashlib.sha256(both).hexdigest()[:40]}"
 

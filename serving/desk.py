@@ -27,6 +27,7 @@ class Asked:
 class _Round:
     wanted: frozenset[str] | None
     seats: dict[str, Reader] = field(default_factory=dict)
+    requests: list[Sequence[str]] = field(default_factory=list)
     members: list[int] = field(default_factory=list)
 
 
@@ -54,7 +55,9 @@ class Desk:
         answers: dict[int, Decided | Exception] = {}
         for part in _rounds(waiting):
             try:
-                decided = self._advisor.decide(list(part.seats), wanted=part.wanted, readers=part.seats)
+                decided = self._advisor.decide(
+                    list(part.seats), wanted=part.wanted, readers=part.seats, requests=part.requests
+                )
             except Exception as error:  # the next round may fare better, and each caller is told
                 answers.update(dict.fromkeys(part.members, error))
                 continue
@@ -72,6 +75,7 @@ def _rounds(waiting: Sequence[Asked]) -> Iterator[_Round]:
             part = _Round(None)
         part.wanted = asked.wanted
         part.seats.update(dict.fromkeys(asked.seats, asked.reader))
+        part.requests.append(asked.seats)
         part.members.append(number)
     if part.members:
         yield part

@@ -15,7 +15,11 @@ from serving.problems import MEDIA_TYPE
 
 KEY = "key"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
-GUARDED = (401, 403, 429, 504)  # of every call that needs a key
+GUARDED = (401, 403, 413, 429, 504)  # of every call that needs a key
+_TEXT = {"schema": {"type": "string"}}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again.", **_TEXT}}
+_REPLAYED = {idempotency.REPLAYED: {"description": "`true` where it is the answer that was given before.", **_TEXT}}
+COME_AGAIN = (429, 503, 504)  # these say when; a 409 says so while the first call is being answered
 JSON = "application/json"
 ITEMS = {("EventsRequest", "events"): "EventIn", ("SeatsRequest", "seats"): "SeatIn"}
 
@@ -28,7 +32,8 @@ def body(models: Mapping[str, Any]) -> dict[str, Any]:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` of a call that may end in these problems."""
-    return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}} for status in statuses}
+    told = {"description": "Problem", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
+    return {status: {**told, "headers": _RETRY_AFTER} if status in COME_AGAIN else told for status in statuses}
 
 
 def items_or_problem(description: str, model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -72,6 +77,11 @@ def describe(app: FastAPI, models: Iterable[type[BaseModel]]) -> None:
         extra["description"] = f"{route.description}\n\nNeeds a key with scope `{scope}`."
         route.openapi_extra = extra
         route.responses = {**problems(*GUARDED), **route.responses}
+        if retry_key() in extra.get("parameters", ()):
+            in_flight = {**problems(409)[409], **route.responses.get(409, {}), "headers": _RETRY_AFTER}
+            success = route.status_code or 200
+            answer = {**route.responses.get(success, {}), "headers": _REPLAYED}
+            route.responses = {**route.responses, 409: in_flight, success: answer}
     document_of = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -48,6 +48,7 @@ _SCORE = {
     "model": {"name": "rekindle-risk", "version": "4", "method": "lightgbm_hazard", "note": ""},
 }
 _DECISION = {
+    "degraded": [],
     "decision_id": DECISION,
     "seat_id": SEAT,
     "decided_at": AT,
@@ -182,6 +183,7 @@ EXAMPLES: Mapping[str, Any] = {
         "ready": True,
         "log": "reachable",
         "features": "readable",
+        "writers": "working",
         "model": "rekindle-risk/4 (lightgbm_hazard)",
         "effects": "expert",
     },

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
+from starlette.concurrency import run_in_threadpool
 
 from features.decisions import NONE, Decision, Stage
 from features.estimates import EffectEstimate
@@ -14,12 +15,12 @@ from features.feedback import ContradictingOutcome, Outcome, SeatGone
 from features.interventions import Intervention
 from features.keys import Scope
 from features.scorer import PRODUCT_HORIZON_DAYS
-from serving.access import Caller, caller_of, needs, organization_asked, reader_of
+from serving.access import AskedOrganization, Caller, caller_of, needs, organization_asked, reader_of
 from serving.advisor import Advisor
 from serving.answers import json_answer
 from serving.cursors import MAX_LENGTH, cursor_of, place_of
-from serving.documents import problems, purpose, retry_key
-from serving.problems import ProblemError, invalid
+from serving.documents import JSON, body, problems, purpose, retry_key
+from serving.problems import ProblemError, invalid, read_body
 
 MOST_ITEMS = 1_000
 _PRODUCT = str(PRODUCT_HORIZON_DAYS)
@@ -103,13 +104,16 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     @app.post(
         "/v1/decisions/{decision_id}/reactions",
         response_model=ReactionOut,
-        responses=problems(400, 404, 409, 413, 422, 503),
-        openapi_extra={"parameters": [retry_key()]},
+        responses=problems(400, 404, 409, 413, 415, 422, 503),
+        openapi_extra={**body({JSON: ReactionIn}), "parameters": [retry_key()]},
         tags=["log"],
     )
     @needs(Scope.DECIDE)
-    def react(request: Request, decision_id: str, reaction: ReactionIn) -> Response:
+    async def react(request: Request, decision_id: str) -> Response:
         """How far the person followed it: each stage once, late and in any order."""
+        return await run_in_threadpool(reacted, request, decision_id, await read_body(request, ReactionIn))
+
+    def reacted(request: Request, decision_id: str, reaction: ReactionIn) -> Response:
         decision = logged(advisor, decision_id, caller_of(request))
         if decision.intervention == NONE:
             raise ProblemError(409, "nothing-was-done", "Nothing was done", f"{decision_id} chose {NONE!r}")
@@ -126,13 +130,16 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     @app.post(
         "/v1/decisions/{decision_id}/outcome",
         response_model=OutcomeOut,
-        responses=problems(400, 404, 409, 413, 422, 503),
-        openapi_extra={"parameters": [retry_key()]},
+        responses=problems(400, 404, 409, 413, 415, 422, 503),
+        openapi_extra={**body({JSON: OutcomeIn}), "parameters": [retry_key()]},
         tags=["log"],
     )
     @needs(Scope.DECIDE)
-    def report(request: Request, decision_id: str, outcome: OutcomeIn) -> Response:
+    async def report(request: Request, decision_id: str) -> Response:
         """What came of it, as it is known outside. Events speak first; this fills what they leave unknown."""
+        return await run_in_threadpool(reported, request, decision_id, await read_body(request, OutcomeIn))
+
+    def reported(request: Request, decision_id: str, outcome: OutcomeIn) -> Response:
         decision = logged(advisor, decision_id, caller_of(request))
         now = advisor.now
         due = decision.decided_at + timedelta(days=outcome.horizon_days)
@@ -159,10 +166,7 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     @needs(Scope.READ)
     def worklist(
         request: Request,
-        organization: Annotated[
-            str | None,
-            Query(pattern=r"^[^/\s]{1,128}$", description="The key's own where it is left out."),
-        ] = None,
+        organization: AskedOrganization = None,
         day: Annotated[date | None, Query(description="UTC; today where it is left out.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 100,
         cursor: Annotated[str | None, Query(max_length=MAX_LENGTH)] = None,
@@ -194,32 +198,30 @@ def worklist_of(
     now: datetime,
 ) -> dict[str, Any]:
     """A Worklist as plain values. Raises ProblemError for a cursor that no Worklist gave."""
-    after = None if cursor is None else tuple(place_of(cursor, float, str, str))
+    after = None if cursor is None else place_of(cursor, float, str, str)
     midnight = datetime.combine(day, time(), UTC)
-    decisions = advisor.log.decisions(
-        organization=organization, since=midnight, until=midnight + timedelta(days=1), acted=True
+    total, found = advisor.log.to_do(
+        organization,
+        horizon_days=PRODUCT_HORIZON_DAYS,
+        since=midnight,
+        until=midnight + timedelta(days=1),
+        after=None if after is None else (after[0], after[1], after[2]),
+        limit=limit + 1,
     )
-    decisions.sort(key=_place)
-    left = decisions if after is None else [item for item in decisions if _place(item) > after]
-    shown = left[:limit]
+    places, shown = [place for place, _ in found[:limit]], [decision for _, decision in found[:limit]]
     reactions = advisor.log.feedback.reactions(shown)
-    note = "" if decisions else "nothing was decided to be done on that day: ask /v1/decide for the seats at risk"
+    note = "" if total else "nothing was decided to be done on that day: ask /v1/decide for the seats at risk"
     return {
         "organization": organization,
         "day": day,
-        "total": len(decisions),
+        "total": total,
         "note": note,
-        "next_cursor": cursor_of(*_place(shown[-1])) if len(left) > limit else None,
+        "next_cursor": cursor_of(*places[-1]) if len(found) > limit else None,
         "items": [
             _work_item(item, catalogue.get(item.intervention), advisor.use_case(item), reactions, now=now)
             for item in shown
         ],
     }
-
-
-def _place(decision: Decision) -> tuple[float, str, str]:
-    """The greatest risk first; a decision's id makes the order one."""
-    return -decision.risk.get(_PRODUCT, -1.0), decision.seat_id, decision.decision_id
 
 
 def _work_item(

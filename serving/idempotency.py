@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -144,8 +144,11 @@ class Answers:
 class Idempotent:
     """ASGI middleware: honours Idempotency-Key on every POST that writes."""
 
-    def __init__(self, app: ASGIApp, answers: Answers, meters: Meters) -> None:
-        self._app, self._answers, self._meters = app, answers, meters
+    def __init__(
+        self, app: ASGIApp, answers: Answers, meters: Meters, replays: Callable[[Request, Answer], Awaitable[None]]
+    ) -> None:
+        """replays: called before an answer that was kept is sent again."""
+        self._app, self._answers, self._meters, self._replays = app, answers, meters, replays
         self._working: set[asyncio.Task[list[Message]]] = set()  # an event loop holds its tasks weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,6 +181,7 @@ class Idempotent:
         call = Call(caller_of(Request(scope)).key_id, idempotency_key, fingerprint)
         begun = await run_in_threadpool(self._answers.begin, call)
         if isinstance(begun, Answer):
+            await self._replays(Request(scope), begun)
             self._meters.replayed()
             headers = {REPLAYED: "true"}
             await Response(begun.body, begun.status, headers, media_type=begun.media_type)(scope, receive, send)

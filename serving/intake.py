@@ -8,6 +8,7 @@ from typing import Any
 
 from features.events import Event, InvalidItem, events_table, organization_of, parse_event, qualify
 from features.log import EventLog, Received, never_assigned
+from serving.cloudevents import Plain
 from serving.groups import Groups
 
 SOURCE = "api"
@@ -36,12 +37,13 @@ class Outcome:
 @dataclass(frozen=True)
 class Parsed:
     """The events of a request, checked one by one at `now`; of those that were refused, what became of them. events: the
-    others, which are to be written.
+    others, which are to be written. former: by event id, the one under which earlier versions stored a CloudEvent.
     """
 
     items: Sequence[Event | Outcome]
     events: Sequence[Event]
     now: datetime
+    former: Mapping[str, str]
 
     def outcomes(self, received: Received) -> list[Outcome]:
         """What became of each, in order."""
@@ -80,8 +82,13 @@ class Intake:
     def parse(self, items: Sequence[Any], *, organization: str | None) -> Parsed:
         """The events, checked; nothing is written."""
         now = self._clock()
-        parsed = [_parsed(item, now, organization) for item in items]
-        return Parsed(parsed, [item for item in parsed if isinstance(item, Event)], now)
+        parsed = [_parsed(item.item if isinstance(item, Plain) else item, now, organization) for item in items]
+        former = {
+            event.event_id: str(qualify(organization_of(event.seat_id), item.former_id))
+            for item, event in zip(items, parsed, strict=True)
+            if isinstance(item, Plain) and item.former_id is not None and isinstance(event, Event)
+        }
+        return Parsed(parsed, [item for item in parsed if isinstance(item, Event)], now, former)
 
     async def write(self, parsed: Parsed) -> list[Outcome]:
         """As `take`, for an event loop. Whoever stops waiting takes nothing back."""
@@ -89,8 +96,8 @@ class Intake:
 
     def _write(self, group: Sequence[Parsed]) -> list[Received]:
         """One transaction for all; whoever sent an event first of the group is told that it was new."""
-        events = events_table([event for parsed in group for event in parsed.events])
-        received = self._log.receive(events, now=max(parsed.now for parsed in group))
+        events = self._without_former([event for parsed in group for event in parsed.events], group)
+        received = self._log.receive(events_table(events), now=max(parsed.now for parsed in group))
         self._stored()
         new, answers = set(received.new), []
         for parsed in group:
@@ -98,6 +105,14 @@ class Intake:
             new -= own
             answers.append(Received(frozenset(own), received.refused))
         return answers
+
+    def _without_former(self, events: Sequence[Event], group: Sequence[Parsed]) -> Sequence[Event]:
+        """The events but those that an earlier version stored from the same source: they are known."""
+        former = {event_id: before for parsed in group for event_id, before in parsed.former.items()}
+        if not former:
+            return events
+        known = self._log.event_sources(former.values())
+        return [event for event in events if known.get(former.get(event.event_id, "")) != event.source]
 
 
 def _parsed(item: Any, now: datetime, organization: str | None) -> Event | Outcome:

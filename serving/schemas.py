@@ -199,9 +199,16 @@ class Alternative(EffectOut):
     probability: float
 
 
-class DecisionOut(Freshness):
+class DecisionOut(BaseModel):
     """One decision, as it is in the log."""
 
+    as_of: datetime | None = Field(
+        description="The features know what was known at this time; null, as the next two, for a decision from elsewhere "
+        "that does not say it."
+    )
+    age_s: float | None
+    stale: bool | None
+    degraded: list[str] = Field(description="What it rests on less than it should; docs/api.md. Usually empty.")
     decision_id: str
     seat_id: str
     decided_at: datetime

@@ -77,6 +77,31 @@ def test_no_call_is_left_out(advisor: Advisor, make_app: Any) -> None:
     assert there == set(CALLS)
 
 
+def test_a_character_0_is_nobodys_name(advisor: Advisor, make_app: Any, make_client: Any) -> None:
+    """PostgreSQL knows no such text."""
+    client = make_client(make_app(advisor))
+    for method, path in CALLS:
+        fields = {} if method in ("GET", "DELETE") else {"json": {}}
+        answer = client.request(
+            method, path.split("{")[0] + "%00" + ("/objection" if "objection" in path else ""), **fields
+        )
+        assert answer.status_code == 404, (method, path, answer.text)
+    for path in ("worklist", "segments", "metrics/adoption"):
+        assert client.get(f"/v1/{path}?organization=%00").status_code == 422, path
+
+
+def test_above_its_rate_a_call_over_http_is_told_when_to_come_again(
+    advisor: Advisor, make_app: Any, make_client: Any
+) -> None:
+    client = make_client(make_app(advisor), rate_per_second=0.1)
+
+    first, second = (client.get("/v1/seats") for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert second.json()["type"] == "urn:rekindle:problem:too-many-calls"
+    assert 1 <= int(second.headers["retry-after"]) <= 10
+
+
 def test_without_a_key_nothing_but_the_probes_and_the_document_answers(
     advisor: Advisor, make_app: Any, make_client: Any
 ) -> None:

@@ -184,6 +184,17 @@ def test_nothing_is_decided_that_cannot_be_logged(
     assert "disk" not in answer.text
 
 
+def test_a_decision_from_elsewhere_that_does_not_say_what_it_knew_has_a_receipt(
+    client: Any, advisor: Advisor, now: datetime
+) -> None:
+    advisor.log.record_decisions([Decision("d-1", QUIET, now, "refresher", {"refresher": 1.0})])
+
+    answer = client.get("/v1/decisions/d-1")
+
+    assert answer.status_code == 200
+    assert [answer.json()[name] for name in ("as_of", "age_s", "stale", "live_friction")] == [None] * 4
+
+
 def test_replay_of_a_logged_decision_is_identical(client: Any) -> None:
     items = client.post("/v1/decide", json={"seats": [QUIET, BUSY, OLD]}).json()["items"]
 

@@ -4,21 +4,25 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from features.events import Batch, Seat, events_table, seats_table
 from features.keys import Keys, Scope
 from features.scorer import Scorer
 from features.store import StoreFailure
 from serving.access import TRUSTED_SECONDS, Gate
 from serving.advisor import Advisor
 from serving.degrading import FROM_LOG_MOST, as_markdown
-from serving.problems import ProblemError
+from serving.problems import Problem, ProblemError
 
 ROOT = Path(__file__).parents[2]
+ASSIGNED = datetime(2026, 5, 1, tzinfo=UTC)
 BUSY, QUIET, OLD, NEW = (f"acme/s-{name}" for name in ("busy", "quiet", "old", "new"))
 
 
@@ -175,6 +179,63 @@ def test_more_seats_than_can_be_computed_on_the_spot_are_told_to_wait(client: An
 
     waiting = [item["problem"]["type"] for item in items if "problem" in item]
     assert waiting == ["urn:rekindle:problem:no-features"] * 3
+
+
+def test_what_one_request_has_computed_on_the_spot_is_not_taken_from_another(advisor: Advisor) -> None:
+    """Requests of several organisations are decided together."""
+    seats = [f"{name}/n-{number:03}" for name in ("acme", "globex") for number in range(FROM_LOG_MOST)]
+    rows = [
+        Seat(seat_id=seat, person_id=f"{seat}-p", organization=seat.split("/")[0], tool="claude", assigned_at=ASSIGNED)
+        for seat in [*seats, "globex/z"]
+    ]
+    advisor.log.append(Batch(seats_table(rows), events_table([])), now=advisor.now)
+    requests = [seats[:FROM_LOG_MOST], [*seats[FROM_LOG_MOST:], "globex/z"]]
+
+    decided = advisor.decide([seat for one in requests for seat in one], wanted=None, requests=requests)
+
+    assert [number for number, one in enumerate(decided) if isinstance(one, Problem)] == [2 * FROM_LOG_MOST]
+
+
+def test_the_event_loop_never_waits_for_features_from_the_log(client: Any, advisor: Advisor) -> None:
+    """Somebody is being erased, which holds them for as long as it takes."""
+
+    async def ask() -> tuple[list[str], list[int]]:
+        transport, order = httpx.ASGITransport(client.app), list[str]()
+        async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=client.headers) as http:
+
+            async def call(name: str, seat: str) -> int:
+                answer = await http.post("/v1/score", json={"seats": [seat]})
+                order.append(name)
+                return answer.status_code
+
+            waits = asyncio.create_task(call("from the log", NEW))
+            await asyncio.sleep(0.05)
+            statuses = [await call("online", BUSY)]
+            advisor._from_log_lock.release()
+            return order, [*statuses, await waits]
+
+    advisor._from_log_lock.acquire()
+    assert asyncio.run(ask()) == (["online", "from the log"], [200, 200])
+
+
+def test_a_decision_and_its_receipt_say_what_they_rest_on(
+    client: Any, advisor: Advisor, registry: Any, scorer: Scorer
+) -> None:
+    registry.promote(registry.register(scorer))
+    advisor.champion.refresh()
+    registry.promote(registry.register(scorer, catalogue="another"))
+    advisor.champion.refresh()
+
+    items = client.post("/v1/decide", json={"seats": [BUSY, NEW, OLD]}).json()["items"]
+
+    assert [item["degraded"] for item in items] == [
+        ["not_the_champion"],
+        ["features_from_log", "not_the_champion"],
+        ["stale_features", "not_the_champion"],
+    ]
+    for item in items:
+        assert client.get(f"/v1/decisions/{item['decision_id']}").json() == item
+        assert client.post(f"/v1/decisions/{item['decision_id']}/replay").json()["identical"]
 
 
 def test_stale_features_and_a_refused_champion_show(

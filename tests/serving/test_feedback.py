@@ -190,6 +190,7 @@ def test_the_worklist_is_read_page_by_page_each_item_once(client: Any, advisor: 
         Decision(f"w-{n}", (QUIET, BUSY)[n % 2], now, "refresher", {"refresher": 1.0}, risk={"28": risk})
         for n, risk in enumerate(risks)
     ]
+    decisions.append(Decision("w-none", QUIET, now, "refresher", {"refresher": 1.0}))  # from elsewhere, without a risk
     advisor.log.record_decisions(decisions)
     whole = client.get("/v1/worklist?organization=acme").json()
 
@@ -198,11 +199,31 @@ def test_the_worklist_is_read_page_by_page_each_item_once(client: Any, advisor: 
         pages.append(client.get(f"/v1/worklist?organization=acme&limit=3{cursor and '&cursor=' + cursor}").json())
         cursor = pages[-1]["next_cursor"]
 
-    assert [len(page["items"]) for page in pages] == [3, 3, 1]
+    assert [len(page["items"]) for page in pages] == [3, 3, 2]
     assert [item for page in pages for item in page["items"]] == whole["items"]
-    assert [page["total"] for page in pages] == [7, 7, 7]
-    assert [item["risk"] for item in whole["items"]] == sorted(risks, reverse=True)
+    assert [page["total"] for page in pages] == [8, 8, 8]
+    assert [item["risk"] for item in whole["items"]] == [*sorted(risks, reverse=True), None]
     assert whole["next_cursor"] is None
+
+
+def test_a_page_of_the_worklist_reads_no_decisions_but_its_own(
+    client: Any, advisor: Advisor, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of a day may hold a hundred thousand."""
+    decided = [Decision(f"w-{n}", QUIET, now, "refresher", {"refresher": 1.0}, risk={"28": n / 50}) for n in range(50)]
+    advisor.log.record_decisions(decided)
+    read: list[str] = []
+    of_document = Decision.of_document
+
+    def counted(document: Any) -> Decision:
+        read.append(document["decision_id"])
+        return of_document(document)
+
+    monkeypatch.setattr(Decision, "of_document", staticmethod(counted))
+    page = client.get("/v1/worklist?organization=acme&limit=2").json()
+
+    assert [item["decision_id"] for item in page["items"]] == ["w-49", "w-48"]
+    assert len(read) <= 3
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "WyJhIl0", "WzEsMiwzXQ", "bnVsbA"])

@@ -5,12 +5,17 @@ import json
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
+from features.decisions import Decision
+from serving.advisor import Advisor
+
 BODIES = int(os.environ.get("REKINDLE_FUZZ_BODIES", "400"))  # 10 000 before a release
 SEAT = "acme/s-busy"
+DECISION = "/v1/decisions/d-1"
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/score": {"seats": [SEAT], "reasons": "none"},
     "/v1/decide": {"seats": [SEAT], "interventions": ["none"]},
@@ -29,6 +34,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/seats": {
         "seats": [{"seat_id": SEAT, "person_id": "acme/p", "tool": "claude", "assigned_at": "2026-05-01T00:00:00Z"}]
     },
+    f"/v1/seats/{SEAT}": {"person_id": "acme/p", "tool": "m365_copilot", "assigned_at": "2026-05-01T00:00:00Z"},
+    f"{DECISION}/reactions": {"stage": "seen", "at": "2026-06-01T05:00:00Z"},
+    f"{DECISION}/outcome": {"kept": True, "horizon_days": 28, "source": "crm"},
 }
 ODD = (None, True, -1, 2**70, 1e308, "", "\x00", "é" * 300, "a" * 5_000, [], {}, [[]], {"a": {}}, "\ud800", "' OR 1=1")
 
@@ -64,12 +72,17 @@ def answers_to(client: Any, sent: list[tuple[str, bytes]]) -> list[httpx.Respons
         transport = httpx.ASGITransport(client.app, raise_app_exceptions=False)
         headers = {**client.headers, "content-type": "application/json"}
         async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as connection:
-            return [await connection.post(path, content=content) for path, content in sent]
+            return [
+                await connection.request("PUT" if path.endswith(SEAT) else "POST", path, content=content)
+                for path, content in sent
+            ]
 
     return asyncio.run(all_of_them())
 
 
-def test_malformed_bodies_get_4xx_with_the_path_of_a_field(client: Any) -> None:
+def test_malformed_bodies_get_4xx_with_the_path_of_a_field(client: Any, advisor: Advisor, now: datetime) -> None:
+    decided = Decision("d-1", SEAT, now - timedelta(days=40), "refresher", {"refresher": 1.0})
+    advisor.log.record_decisions([decided])
     chance = random.Random(11)
     sent = [(path, text_of(chance, broken(chance, GOOD[path]))) for path in chance.choices([*GOOD], k=BODIES)]
 
@@ -77,10 +90,11 @@ def test_malformed_bodies_get_4xx_with_the_path_of_a_field(client: Any) -> None:
         assert answer.status_code < 500, (path, content, answer.text)
         document = answer.json()
         if answer.status_code >= 400:
-            problems = [item["problem"] for item in document.get("items", []) if "problem" in item] or [document]
-            named = [error["field"] for one in problems for error in one.get("errors", [])]
-            named += [one["field"] for one in problems if "field" in one]
-            assert named or document.get("items"), (path, content, answer.text)
+            problems = [item["problem"] for item in document.get("items", []) if "problem" in item]
+            for one in problems or document["errors"]:
+                assert isinstance(one["field"], str), (path, content, answer.text)
+            expected = "application/json" if problems else "application/problem+json"
+            assert answer.headers["content-type"] == expected, (path, content, answer.text)
 
 
 def test_concurrent_answers_equal_sequential_ones(client: Any) -> None:

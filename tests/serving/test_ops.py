@@ -91,7 +91,7 @@ def address(home: Path, keys: dict[str, str]) -> Iterator[str]:
     server.should_exit = True
     thread.join(10)
     intake.close()
-    app.state.desk.close()
+    app.state.close()
     advisor.close()
 
 

@@ -90,6 +90,21 @@ def own_postgres() -> Iterator[Any]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def test_a_lock_that_somebody_holds_is_a_503_before_the_deadline_and_nothing_waits_for_ever(
+    postgres_rollout_url: str, settings: Settings, make_advisor: Callable[[Settings], Advisor],
+    make_app: Callable[[Advisor], FastAPI], make_client: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("serving.advisor.LOCK_SECONDS", 0.2)
+    client = make_client(make_app(make_advisor(replace(settings, database=postgres_rollout_url))))
+    other = EventLog(postgres_rollout_url)
+    with other.deciding():
+        during = client.post("/v1/decide", json={"seats": [BUSY]})
+    other.close()
+    after = client.post("/v1/decide", json={"seats": [BUSY]})
+
+    assert (during.status_code, during.headers["retry-after"], after.status_code) == (503, "5", 200)
+
+
 def test_a_postgresql_that_goes_away_is_said_and_comes_back_by_itself(
     own_postgres: Any, rollout: Path, settings: Settings, make_advisor: Callable[[Settings], Advisor],
     make_app: Callable[[Advisor], FastAPI], make_client: Any, now: Any,

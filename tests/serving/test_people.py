@@ -101,6 +101,19 @@ def test_objection_is_stored_and_taken_back(client: Any, advisor: Advisor) -> No
     assert client.post("/v1/people/acme/p-nobody/objection").status_code == 404
 
 
+def test_an_answer_shown_again_and_a_decision_computed_again_are_read_again(client: Any, advisor: Advisor) -> None:
+    headers = {"Idempotency-Key": "one", "Rekindle-Purpose": "coaching"}
+    for _ in range(2):
+        answer = client.post("/v1/decide", json={"seats": [QUIET, "acme/nobody"]}, headers=headers)
+    client.post(f"/v1/decisions/{answer.json()['items'][0]['decision_id']}/replay", headers=headers)
+    refused = [client.post("/v1/decide", json={"seats": []}, headers={"Idempotency-Key": "two"}) for _ in range(2)]
+
+    reads = reads_of(advisor.log.database, [QUIET, "acme/nobody"])
+    assert sorted(read.reader.call for read in reads) == ["decide", "decide", "replay"]
+    assert {read.reader.purpose for read in reads} == {"coaching"}
+    assert [one.status_code for one in refused] == [422, 422]
+
+
 def test_reads_of_scores_are_audited_with_their_purpose(client: Any, advisor: Advisor) -> None:
     client.post("/v1/score", json={"seats": [QUIET, "acme/nobody"]}, headers={"Rekindle-Purpose": "coaching"})
     (item,) = client.post("/v1/decide", json={"seats": [QUIET]}).json()["items"]
@@ -314,7 +327,8 @@ def test_cloudevents_are_taken_as_they_are_sent(client: Any, advisor: Advisor) -
     assert [item["status"] for item in items] == ["accepted", "rejected", "rejected", "rejected"]
     assert [item["problem"]["field"] for item in items[1:]] == ["type", "specversion", "data.text"]
     assert single.json()["duplicates"] == 1
-    (stored,) = [row for row in advisor.log.events([QUIET]).to_pylist() if row["event_id"] == "acme/ce-1"]
+    ours = f"acme/{event_id(one['source'], 'ce-1')}"
+    (stored,) = [row for row in advisor.log.events([QUIET]).to_pylist() if row["event_id"] == ours]
     assert (stored["kind"], stored["value"], stored["completed"]) == ("session", 4.0, False)
     assert stored["source"] == "/coaching/web-x-1"
     other = client.post("/v1/events", content="<e/>", headers={"content-type": "text/xml"})
@@ -343,9 +357,45 @@ def test_a_cloudevent_whose_attributes_are_headers_is_taken(client: Any, advisor
     assert stored[taken.json()["items"][0]["event_id"]]["value"] == 7.0
 
 
-def test_the_id_of_a_cloudevent_that_cannot_be_ours_is_a_digest_with_its_source() -> None:
-    event = {"specversion": "1.0", "type": "prompt", "subject": "a/s", "time": "2026-01-01T00:00:00Z", "id": "a b/c"}
-    first, second = (plain({**event, "source": source})["event_id"] for source in ("/x", "/y"))
+BATCH = {"content-type": "application/cloudevents-batch+json"}
+
+
+def cloud_event(identifier: str, source: str) -> dict[str, Any]:
+    told = {"specversion": "1.0", "type": "prompt", "subject": QUIET, "time": "2026-06-01T05:00:00Z"}
+    return {**told, "id": identifier, "source": source}
+
+
+def test_two_sources_that_both_count_from_1_are_both_taken_and_each_once(client: Any) -> None:
+    sent = [cloud_event("1", "/lms"), cloud_event("1", "/crm"), cloud_event("1", "/lms")]
+
+    first, again = (client.post("/v1/events", content=json.dumps(sent), headers=BATCH).json() for _ in range(2))
+
+    assert [item["status"] for item in first["items"]] == ["accepted", "accepted", "duplicate"]
+    assert again["duplicates"] == 3
+
+
+def test_a_cloudevent_that_an_earlier_version_stored_by_its_id_alone_is_known(client: Any, advisor: Advisor) -> None:
+    old = {"event_id": "7", "seat_id": QUIET, "kind": "prompt", "occurred_at": "2026-06-01T05:00:00Z", "source": "/lms"}
+    client.post("/v1/events", json={"events": [old]})
+    before = advisor.log.event_count()
+
+    sent = [cloud_event("7", "/lms"), cloud_event("7", "/crm")]
+    items = client.post("/v1/events", content=json.dumps(sent), headers=BATCH).json()["items"]
+
+    assert [item["status"] for item in items] == ["duplicate", "accepted"]
+    assert advisor.log.event_count() == before + 1
+
+
+def test_a_batch_of_no_cloudevents_is_one(client: Any) -> None:
+    answer = client.post("/v1/events", content=b"[]", headers=BATCH)
+
+    assert (answer.status_code, answer.json()["items"]) == (202, [])
+
+
+@pytest.mark.parametrize("identifier", ["a b/c", "plain-1", "x" * 500])
+def test_the_id_of_a_cloudevent_is_a_digest_with_its_source(identifier: str) -> None:
+    event = cloud_event(identifier, "")
+    first, second = (plain({**event, "source": source}).item["event_id"] for source in ("/x", "/y"))
 
     assert first != second
     assert first.startswith("ce-")
