@@ -93,8 +93,12 @@ class Client:
 
 def _document(answer: httpx.Response) -> dict[str, Any]:
     """What was answered; a problem where something on the way answered in a form of its own."""
+    foreign = {"status": answer.status_code, "title": answer.reason_phrase, "detail": "not the service's own answer"}
     try:
-        document: dict[str, Any] = answer.json()
+        document = answer.json()
     except ValueError:
-        return {"status": answer.status_code, "title": answer.reason_phrase, "detail": "not the service's own answer"}
-    return document
+        return foreign
+    is_own = isinstance(document, dict) and (
+        answer.is_success or "items" in document or {"status", "title"} <= {*document}
+    )
+    return document if is_own else foreign

@@ -8,10 +8,16 @@ import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from client import Client
 
 SEAT = "acme/s-1"
+
+
+def is_struggling(score: dict[str, Any]) -> bool:
+    """Whether something goes wrong within the hour; features that are older know nothing of it."""
+    return score["live_friction"] is not None and score["live_friction"]["is_struggling"]
 
 
 def main() -> int:
@@ -40,12 +46,12 @@ def main() -> int:
         print([item["status"] for item in rekindle.send(quick_closes)])
         (score,) = rekindle.score(SEAT, explain=True)
         for _ in range(20):  # an event is in the features within seconds
-            if score["live_friction"]["is_struggling"]:
+            if is_struggling(score):
                 break
             time.sleep(0.5)
             (score,) = rekindle.score(SEAT, explain=True)
         print(f"risk within 28 days: {score['risk']['28']:.0%} ({score['model']['method']})")
-        print("struggling now:", score["live_friction"]["is_struggling"])
+        print("struggling now:", is_struggling(score))
         (decision,) = rekindle.decide(SEAT)
         print(f"next step: {decision['title']} (drawn with probability {decision['probability']:.2f})")
         print("receipt:", rekindle.decision(decision["decision_id"])["decision_id"])

@@ -1,5 +1,6 @@
 """The example client: what it sends again, and what it says where it gives up."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,16 @@ def test_a_refusal_is_told_at_once_in_the_services_words(call: Any) -> None:
     assert (str(error), len(sent)) == ("422 The request is not valid: events: too many", 1)
 
 
-def test_an_answer_of_something_on_the_way_is_told_as_such(call: Any) -> None:
-    error, sent, _ = call(*(httpx.Response(502, text="<html>") for _ in range(4)))
+@pytest.mark.parametrize("body", [{"text": "<html>"}, {"json": {"error": "upstream"}}, {"json": ["upstream"]}])
+def test_an_answer_of_something_on_the_way_is_told_as_such(call: Any, body: dict[str, Any]) -> None:
+    error, sent, _ = call(*(httpx.Response(502, **body) for _ in range(4)))
 
     assert (str(error), len(sent)) == ("502 Bad Gateway: not the service's own answer", 4)
+
+
+def test_the_example_knows_nothing_of_friction_where_the_features_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(MODULE.parent))
+    is_struggling = importlib.import_module("three_minutes").is_struggling
+
+    assert not is_struggling({"live_friction": None})
+    assert is_struggling({"live_friction": {"is_struggling": True}})
