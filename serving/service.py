@@ -85,12 +85,13 @@ class RekindleService:
     def _watch_champion(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             self.advisor.refresh()
-            try:
-                self.app.state.gate.flush()
-            except (
-                Exception
-            ) as error:  # databases raise their own; when a key was last used is worth no more than a line
-                _log.warning("the last use of keys could not be written: %s", type(error).__name__)
+            self._note_keys()
+
+    def _note_keys(self) -> None:
+        try:
+            self.app.state.gate.flush()
+        except Exception as error:  # databases raise their own; when a key was last used is worth no more than a line
+            _log.warning("the last use of keys could not be written: %s", type(error).__name__)
 
     def _checkpoint(self) -> None:
         while not self._stopped.wait(CHECKPOINT_SECONDS):
@@ -104,6 +105,7 @@ class RekindleService:
         """End the watch and give back every connection."""
         self._stopped.set()
         self._watch.join()
+        self._note_keys()
         self.courier.close()
         self.app.state.close()
         self.intake.close()
