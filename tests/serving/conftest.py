@@ -16,6 +16,7 @@ import httpx
 import lightgbm as lgb
 import mlflow
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import sqlalchemy as sa
@@ -227,11 +228,16 @@ def client(advisor: Advisor, make_app: Callable[[Advisor], FastAPI]) -> Client:
 @pytest.fixture(scope="session")
 def scorer() -> Scorer:
     """A tiny hazard model: the longer since the last meaningful use, the likelier that the silence begins."""
+    return _trained(lambda days: days > 15)
+
+
+def _trained(begins: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_]]) -> Scorer:
+    """begins: whether the silence begins, by days since the last meaningful use."""
     names = list(INPUTS)
     rng = np.random.default_rng(7)
     rows = rng.uniform(0, 30, (600, len(names)))
     rows[:, -1] = rng.integers(0, PERIODS, 600)
-    label = (rows[:, names.index("days_since_meaningful")] > 15).astype(float)
+    label = begins(rows[:, names.index("days_since_meaningful")]).astype(float)
     params = {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5, "seed": 7}
     booster = lgb.train(params, lgb.Dataset(rows, label), num_boost_round=5)
     return Scorer(Method.LIGHTGBM, booster=booster)
@@ -331,6 +337,12 @@ def make_registry(empty_registry: Path) -> Callable[[Path], Registry]:
         return Registry(home)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def opposite() -> Scorer:
+    """A model that tells the contrary of `scorer`, so that no answer of the one can be taken for the other's."""
+    return _trained(lambda days: days <= 15)
 
 
 @pytest.fixture(scope="session")

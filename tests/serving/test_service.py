@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,26 +231,54 @@ def test_the_three_minute_example_runs_against_the_service(server: Server) -> No
         "PYTHONPATH": str(ROOT / "examples"),
     }
 
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "three_minutes.py")], env=environ, capture_output=True, text=True
-    )
+    def run() -> None:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / "three_minutes.py")], env=environ, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "['accepted', 'accepted', 'accepted']" in done.stdout
+        assert "struggling now: True" in done.stdout
+        assert "next step: " in done.stdout
 
-    assert done.returncode == 0, done.stderr
-    assert "['accepted', 'accepted', 'accepted']" in done.stdout
-    assert "struggling now: True" in done.stdout
-    assert "next step: " in done.stdout
+    run()
+    run()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_calls_of_the_readme_are_answered(server: Server) -> None:
+    """As they are printed there; the seat of the demo is another one here."""
+    blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```")
+    script = "\n".join(block for block in blocks if "curl -s" in block)
+    here = script.replace("localhost:3000", str(server.client.base_url).rstrip("/").removeprefix("http://"))
+    here = here.replace("simulated/s00000268", "acme/s-busy").replace("curl -s", "curl -s --fail-with-body -w '\\n'")
+    environ = {**os.environ, "REKINDLE_KEY": server.key}
+
+    done = subprocess.run(["bash", "-ec", here], env=environ, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line]
+    assert len(answers) == here.count("curl -s") == 4
+    assert [item["seat_id"] for item in answers[0]["items"] + answers[1]["items"]] == ["acme/s-busy"] * 2
+    assert answers[3]["accepted"] == 1
 
 
 def test_a_promoted_model_is_live_within_ten_seconds_under_load_and_what_was_begun_is_answered_at_the_end(
-    two_workers: Server, make_registry: Any, noted: Callable[[str], Scorer]
+    two_workers: Server, make_registry: Any, scorer: Scorer, opposite: Scorer
 ) -> None:
-    """Two workers. Every answer is a whole one, of the old or the new version, and its risk is that version's. Then the
-    service is told to stop while requests wait for the database: each of them is answered, and is in the log.
+    """Two workers. Every answer is a whole one, of the old or the new version, and its risk is that version's: their models
+    tell the contrary of each other. Then the service is told to stop while requests wait for the database: each of them is
+    answered, and is in the log.
     """
     server, client = two_workers, two_workers.client
-    seat = "acme/s-busy"
+    seat = "acme/s-swap"
     registry = make_registry(server.home)
-    registry.promote(registry.register(noted("old")))
+    registry.promote(registry.register(scorer))
+    used_lately(client, seat)
+
+    def method() -> str:
+        return str(client.post("/v1/score", json={"seats": [seat]}).json()["items"][0]["model"]["method"])
+
+    wait_for(lambda: method() == scorer.method, seconds=40)  # of a seat in use the model speaks, and no rule
     stop = threading.Event()
     seen: list[tuple[float, str, float]] = []
     wrong: list[str] = []
@@ -272,7 +300,7 @@ def test_a_promoted_model_is_live_within_ten_seconds_under_load_and_what_was_beg
         senders = [pool.submit(load) for _ in range(4)]
         wait_for(lambda: set(versions(since=time.monotonic() - 2)) == {"1"}, seconds=40)  # of both workers
         first_of_old = time.monotonic()
-        registry.promote(registry.register(noted("new")))
+        registry.promote(registry.register(opposite))
         promoted_at = time.monotonic()
         time.sleep(10)
         stop.set()
@@ -281,11 +309,38 @@ def test_a_promoted_model_is_live_within_ten_seconds_under_load_and_what_was_beg
 
     assert wrong == []
     of_load = {(version, risk) for at, version, risk in seen if at > first_of_old}
-    assert {version for version, _ in of_load} == {"1", "2"}
-    assert len(of_load) == 2
+    assert of_load == {("1", risk_of(scorer, server, seat)), ("2", risk_of(opposite, server, seat))}
+    assert len({risk for _, risk in of_load}) == 2
     assert set(versions(since=promoted_at + 9)) == {"2"}
 
     _stops_after_what_was_begun(server)
+
+
+def used_lately(client: httpx.Client, seat: str) -> None:
+    """A seat of a tool that no feed of the rollout tells of, in use to this day: of such the model speaks, and no rule."""
+    today = datetime.now(UTC)
+    fields = {"person_id": "p-used", "tool": "claude", "assigned_at": (today - timedelta(days=90)).isoformat()}
+    assert client.put(f"/v1/seats/{seat}", json=fields).status_code == 200
+    events = [
+        {
+            "event_id": f"used-{days}",
+            "seat_id": seat,
+            "kind": "task",
+            "workflow": "debugging",
+            "occurred_at": (today - timedelta(days=days)).isoformat(),
+        }
+        for days in range(1, 41, 2)
+    ]
+    assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
+
+
+def risk_of(scorer: Scorer, server: Server, seat: str) -> float:
+    """What the model says of the features that were served last, apart from the service."""
+    log = EventLog(server.settings.database_url)
+    every = log.served(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime.now(UTC))
+    log.close()
+    served = next(one for one in reversed(every) if one.seat_id == seat)
+    return float(scorer.score(served.vector[None, :], [list(served.categories)]).risk[0, -1])
 
 
 def _stops_after_what_was_begun(server: Server) -> None:
