@@ -317,9 +317,9 @@ def _add_probes(app: FastAPI, advisor: Advisor, probes: Groups[None, Readiness])
         return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Counters and times, for Prometheus."""
-        return Response(advisor.meters.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(advisor.meters.render), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _read_events(request: Request) -> list[Any]:

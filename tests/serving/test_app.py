@@ -523,34 +523,48 @@ def test_unready_once_a_thread_that_writes_has_ended(client: Any, advisor: Advis
     assert (answer.status_code, answer.json()["writers"]) == (503, "ended: records")
 
 
-def test_probes_answer_while_every_thread_of_requests_is_taken(advisor: Advisor, make_app: Any, now: datetime) -> None:
-    """Forty calls that wait in threads are all that Starlette lets in at a time; aggregates wait in none."""
+def test_probes_answer_while_every_thread_of_requests_is_taken(
+    advisor: Advisor, make_app: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty calls that wait in threads are all that Starlette lets in at a time; aggregates, which wait long, wait in none."""
     app = make_app(advisor)
-    made, may_go_on = threading.Event(), threading.Event()
+    making, may_go_on, waiting_in_threads = threading.Event(), threading.Event(), threading.Semaphore(0)
     key = app.state.keys.create(name="k", scopes=[*Scope], now=now, rate_per_second=1e6)[1]
+    to_do = advisor.log.to_do
 
-    def slow(*_: object, **__: object) -> Any:
-        made.set()
+    def slow_rollout(*_: object, **__: object) -> Any:
+        making.set()
         may_go_on.wait()
         raise ValueError("no seat")
 
-    async def ask() -> list[int]:
+    def slow_worklist(*args: Any, **fields: Any) -> Any:
+        waiting_in_threads.release()
+        may_go_on.wait()
+        return to_do(*args, **fields)
+
+    async def until(is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+    async def ask() -> tuple[list[int], list[int]]:
         transport = httpx.ASGITransport(app)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as http:
-            waiting = [asyncio.create_task(http.get("/v1/segments?organization=acme")) for _ in range(60)]
-            while not made.is_set():
-                await asyncio.sleep(0.01)
-            async with asyncio.timeout(10):
-                answers = [
-                    await http.get(path) for path in ("/livez", "/readyz", "/metrics", "/v1/worklist?organization=acme")
-                ]
-            may_go_on.set()
-            return [answer.status_code for answer in [*answers, *await asyncio.gather(*waiting)]]
+            async with asyncio.timeout(60):
+                asked = [asyncio.create_task(http.get("/v1/segments?organization=acme")) for _ in range(60)]
+                await until(making.is_set)
+                free = await http.get("/v1/seats")
+                asked += [asyncio.create_task(http.get("/v1/worklist?organization=acme")) for _ in range(45)]
+                for _ in range(40):
+                    await until(lambda: waiting_in_threads.acquire(blocking=False))
+                probed = [await http.get(path) for path in ("/livez", "/readyz", "/metrics")]
+                may_go_on.set()
+                answers = await asyncio.gather(*asked)
+            return [one.status_code for one in [free, *probed]], [one.status_code for one in answers]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serving.aggregates.read_rollout", slow)
-        assert asyncio.run(ask()) == [200] * 4 + [404] * 60
+    monkeypatch.setattr("serving.aggregates.read_rollout", slow_rollout)
+    monkeypatch.setattr(advisor.log, "to_do", slow_worklist)
+    assert asyncio.run(ask()) == ([200] * 4, [404] * 60 + [200] * 45)
 
 
 def test_alive_and_metrics(client: Any) -> None:

@@ -53,6 +53,19 @@ def test_every_body_and_every_answer_has_an_example(document: Mapping[str, Any])
     assert missing == []
 
 
+def test_what_any_call_may_be_told_is_documented(document: Mapping[str, Any]) -> None:
+    """A body over the limit is refused whatever is called; who comes too early learns when to come, who comes again that."""
+    for call, operation in operations(document):
+        if "/v1/" in call:
+            answers = operation["responses"]
+            assert {"401", "403", "413", "429", "504"} <= set(answers), call
+            assert all("Retry-After" in answers[one]["headers"] for one in ("429", "503", "504")), call
+            is_kept = any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", []))
+            success = next(said for status, said in answers.items() if status.startswith("2"))
+            assert ("Idempotent-Replayed" in success.get("headers", {})) is is_kept, call
+            assert not is_kept or "Retry-After" in answers["409"]["headers"], call
+
+
 def test_a_list_of_cloud_events_has_an_example_of_its_own(document: Mapping[str, Any]) -> None:
     content = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
 

@@ -15,9 +15,12 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from features.catalogue import FEATURES
 from features.decisions import Decision
+from features.log import MIGRATIONS
 from serving.advisor import Advisor
 from serving.watch import Courier
 from serving.webhooks import (
@@ -433,6 +436,23 @@ def test_what_matured_while_others_listened_is_told_to_a_webhook_that_comes_late
     everybody = advisor.webhooks.add(receiver.url, topics=[Topic.MATURED], organization=None, now=now)
     assert (advisor.mature(), advisor.mature()) == (2, 0)
     assert everybody.webhook_id in {one.webhook_id for one in advisor.webhooks.deliveries()}
+
+
+def test_what_an_earlier_version_told_is_not_told_again(advisor: Advisor, receiver: Any, now: datetime) -> None:
+    decisions = [Decision(f"d-{days}", SEAT, now - timedelta(days=days), "none", {"none": 1.0}) for days in (57, 60)]
+    advisor.log.record_decisions(decisions)
+    advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with advisor.log.database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0010")
+        connection.exec_driver_sql("INSERT INTO told VALUES ('d-60', 'decision.matured', 1)")
+        command.upgrade(config, "head")
+
+    assert advisor.mature() == 1
+    (told_now,) = advisor.webhooks.deliveries()
+    assert json.loads(told_now.body)["data"]["decision_id"] == "d-57"
 
 
 def test_however_many_decisions_mature_all_are_told_also_those_of_one_instant(
