@@ -288,9 +288,11 @@ class Webhooks:
 
     def due(self, *, now: datetime) -> list[Webhook]:
         """The webhooks for which something waits."""
+        its = _deliveries.c.webhook_id == _webhooks.c.webhook_id
         is_due = (_deliveries.c.state == State.WAITING) & (_deliveries.c.due_at <= to_microseconds(now))
+        waits = sa.select(_deliveries.c.delivery_id).where(its, is_due).exists()  # not counted: there may be many
         with self._database.read() as connection:
-            names = set(connection.execute(sa.select(_deliveries.c.webhook_id).where(is_due).distinct()).scalars())
+            names = set(connection.execute(sa.select(_webhooks.c.webhook_id).where(waits)).scalars())
         return [webhook for webhook in self.all() if webhook.webhook_id in names] if names else []
 
     async def deliver(self, client: httpx.AsyncClient, webhook: Webhook, *, now: datetime) -> list[State]:

@@ -1,4 +1,4 @@
-"""A webhook can be ended by its receiver, and knows how far it was told of matured decisions."""
+"""A webhook can be ended by its receiver, and knows how far it was told of matured decisions; its messages have an index."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,8 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("webhooks", sa.Column("disabled_at", sa.BigInteger()))
     op.add_column("webhooks", sa.Column("matured_until", sa.BigInteger()))
+    op.drop_index("deliveries_in_order", "deliveries")
+    op.create_index("deliveries_by_webhook", "deliveries", ["webhook_id", "state", "due_at"])
     # they were told by decision before, whoever was told: those that are here go on from there
     op.execute(
         "UPDATE webhooks SET matured_until = (SELECT MAX(d.decided_at) FROM decisions d JOIN told t "
@@ -21,5 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("deliveries_by_webhook", "deliveries")
+    op.create_index("deliveries_in_order", "deliveries", ["state", "due_at"])
     op.drop_column("webhooks", "matured_until")
     op.drop_column("webhooks", "disabled_at")
