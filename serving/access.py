@@ -110,8 +110,12 @@ class Gate:
     def flush(self) -> None:
         """Write when keys were last used. For a thread of its own: it waits for the database."""
         used, self._used = self._used, {}
-        if used:
-            self._keys.used(used)
+        try:
+            if used:
+                self._keys.used(used)
+        except SQLAlchemyError:
+            self._used = {**used, **self._used}  # for the next time
+            raise
 
     async def _key(self, key_id: str) -> Key | None:
         """The key of that id, as it was at most SEEN_SECONDS ago; as it was read last, for TRUSTED_SECONDS, while the database

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import OperationalError
 
 from features.keys import Key, Keys, Scope, digest_of, opens, parts
 from serving.access import Gate
@@ -184,6 +185,10 @@ def test_above_its_rate_a_key_is_told_when_to_come_again(advisor: Advisor) -> No
     asyncio.run(gate.admit(f"Bearer {text}"))
 
 
+def _away(_used: object) -> None:
+    raise OperationalError("write", {}, Exception("away"))
+
+
 def test_a_revoked_or_expired_key_opens_nothing_and_its_last_use_is_noted(advisor: Advisor) -> None:
     keys, seconds = Keys(advisor.log.database), [0.0]
     key, text = keys.create(name="k", scopes=[Scope.SCORE], now=advisor.now)
@@ -192,6 +197,10 @@ def test_a_revoked_or_expired_key_opens_nothing_and_its_last_use_is_noted(adviso
     )
     gate = Gate(keys, clock=lambda: advisor.now, monotonic=lambda: seconds[0])
     assert asyncio.run(gate.admit(f"Bearer {text}")).key_id == key.key_id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "used", _away)
+        with pytest.raises(OperationalError):
+            gate.flush()
     gate.flush()
     keys.revoke(key.key_id, now=advisor.now)
     seconds[0] = 2.1
