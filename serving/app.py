@@ -264,7 +264,8 @@ def _add_probes(app: FastAPI, advisor: Advisor) -> None:
 
     @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, tags=["operations"])
     def readyz() -> Response:
-        """Whether the log and the features can be read, and what scores."""
+        """Whether this process can answer, what features come from, and what scores. 503 without the log alone: an online
+        store that is away costs every process the same, and all of them answer from the log."""
         readiness = readiness_of(advisor)
         return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
@@ -310,18 +311,17 @@ def _completed(by_seat: Mapping[str, dict[str, Any]], seats: list[str], advisor:
 
 
 def readiness_of(advisor: Advisor) -> Readiness:
-    """Whether the service can do its work, part by part. The rule is enough of a model."""
+    """Whether the service can do its work, part by part. The rule is enough of a model, the log enough of features."""
     log = "reachable" if advisor.log.is_reachable() else "does not answer"
     features = "readable"
     try:
         advisor.read_features()
     except Exception as error:  # a probe answers whatever happens, and each of Feast's stores raises its own
-        features = f"not readable: {type(error).__name__}"
+        features = f"from the log; the online store is not readable: {type(error).__name__}"
     model = advisor.champion.current
     said = f"{model.label} ({model.scorer.method})" + (f": {advisor.champion.note}" if advisor.champion.note else "")
     effects = ": ".join(part for part in (advisor.effects.current.label, advisor.effects.refusal) if part)
-    is_ready = (log, features) == ("reachable", "readable")
-    return Readiness(ready=is_ready, log=log, features=features, model=said, effects=effects)
+    return Readiness(ready=log == "reachable", log=log, features=features, model=said, effects=effects)
 
 
 def _check_batch(seats: list[str], max_batch: int) -> None:
