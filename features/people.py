@@ -18,7 +18,7 @@ from features.objections import objected
 from features.objections import table as _objections
 from features.postgres import PARTITIONED, drop_months
 from features.store import FeatureStore
-from features.tombstones import bury
+from features.tombstones import bury, erased, erasures
 
 KEPT_LOGS = timedelta(days=183)  # design: logs of decisions and reads are kept for at least six months
 CHUNK = 1_000
@@ -134,6 +134,15 @@ class People:
             _forget_mentions(connection, [*names, *seat_ids])
         offline_rows = store.erase(seat_ids)
         return Erased(len(seat_ids), events, served, decisions, offline_rows)
+
+    def catch_up(self, store: FeatureStore) -> int:
+        """Take out of a store whoever was erased through another process, which had one of its own; how many seats. Safe to
+        repeat, and nothing where nobody was erased.
+        """
+        with self._database.read() as connection:
+            gone = sorted(erased(connection, store.seats_kept())) if erasures(connection) else []
+        store.erase(gone)
+        return len(gone)
 
     def retain(self, *, older_than: timedelta, store: FeatureStore, now: datetime) -> Retained:
         """Take out what happened longer ago than that. Decisions and the audit of reads stay for KEPT_LOGS at least."""

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +72,13 @@ def test_who_watches_waits_for_the_first_seat_and_outlives_an_outage(
     from features.refresh import Refresher
     from rekindle.features import ALIVE, features_push
 
-    answers: list[object] = [ConnectionError("gone"), 2, 0]
+    answers: list[object] = [ConnectionError("gone"), ConnectionError("gone"), 2, 0]
     rests: list[float] = []
 
     def refresh(self: Refresher, **_details: object) -> object:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
-            assert not (tmp_path / ALIVE).exists()
+            assert (tmp_path / ALIVE).exists() == (len(rests) > 0)
             raise answer
         return answer
 
@@ -90,9 +92,25 @@ def test_who_watches_waits_for_the_first_seat_and_outlives_an_outage(
     monkeypatch.setattr("time.sleep", rest)
     with pytest.raises(KeyboardInterrupt):
         features_push(watch=True)
-    assert len(rests) == 2
+    assert len(rests) == 3
     assert (tmp_path / ALIVE).exists()
     assert "the seats wait: ConnectionError" in capsys.readouterr().err
+
+
+def test_who_pushes_tells_webhooks_what_begins(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It takes the same claims as a service, so nobody else would look at the seats."""
+    from rekindle.features import features_push
+    from serving.webhooks import Topic
+
+    shutil.copytree(home, tmp_path / "home")
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path / "home"))
+    state = open_state()
+    state.webhooks.add("http://127.0.0.1:9/", topics=[Topic.AT_RISK], organization=None, now=datetime.now(UTC))
+    looked: list[int] = []
+    monkeypatch.setattr("serving.watch.Watch.look", lambda _watch, features: looked.append(features.height))
+    (seat, *_) = state.log.seats().column("seat_id").to_pylist()
+    features_push(seats=[seat])
+    assert sum(looked) >= 1
 
 
 def test_a_run_of_features_without_the_cluster_is_said_in_one_sentence(home: Path, tmp_path: Path) -> None:
