@@ -194,8 +194,8 @@ def _dask(*arguments: str) -> "subprocess.Popen[str]":
 
 
 @pytest.fixture
-def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The address of a scheduler with two workers, processes of their own; and the scheduler."""
+def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str]", "list[subprocess.Popen[str]]"]]:
+    """The address of a scheduler with two workers, processes of their own; the scheduler, and the workers."""
     file = tmp_path / "scheduler.json"
     scheduler = _dask("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     workers = [
@@ -209,14 +209,14 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
         time.sleep(0.1)
     import json
 
-    yield json.loads(file.read_text())["address"], scheduler
+    yield json.loads(file.read_text())["address"], scheduler, workers
     for process in (*workers, scheduler):
         process.kill()
         process.wait()
 
 
 def test_a_running_cluster_gives_the_bits_of_one_process(world, running_cluster, tmp_path):
-    address, _ = running_cluster
+    address, _, _ = running_cluster
     with open_cluster(address) as remote:
         remote.client.wait_for_workers(2, timeout="60s")
         assert (remote.workers, remote.is_local) == (2, False)
@@ -227,7 +227,7 @@ def test_a_running_cluster_gives_the_bits_of_one_process(world, running_cluster,
 def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     world, cluster, running_cluster, tmp_path, monkeypatch, capfd
 ):
-    address, scheduler = running_cluster
+    address, scheduler, _ = running_cluster
     monkeypatch.setattr("features.cluster.CONNECT", "4s")
     out = str(tmp_path / "out")
     earlier = build_on(cluster, world.inputs, out, until=world.until - timedelta(days=7), block_seats=40)
@@ -246,6 +246,24 @@ def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     again = build_on(cluster, world.inputs, out, until=world.until, block_seats=10)
     assert 0 < again.facts["computed_blocks"] < len(again.blocks) == 24
     assert_same_bits(pl.concat(read_blocks(out)), world.single)
+
+
+def test_a_cluster_whose_workers_are_all_gone_is_said_and_not_waited_for(world, running_cluster, tmp_path, monkeypatch):
+    """The scheduler is another's: what is set here reaches it not, and it would wait."""
+    address, _, workers = running_cluster
+    monkeypatch.setattr("features.cluster.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("features.cluster.ALONE_SECONDS", 1.0)
+
+    def stop_workers(rows: int) -> None:
+        for worker in workers:
+            worker.kill()
+
+    with (
+        open_cluster(address) as remote,
+        pytest.raises(ClusterLost, match="no worker for 1 s; finished blocks are kept"),
+    ):
+        build_on(remote, world.inputs, str(tmp_path / "out"), until=world.until, block_seats=10, progress=stop_workers)
+    assert list((tmp_path / "out").glob("*/block-*.parquet"))
 
 
 def test_nobody_at_the_address_is_said_in_one_sentence(monkeypatch):
