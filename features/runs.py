@@ -125,7 +125,8 @@ class Run:
             if name == self.fingerprint or not FOLDER.fullmatch(name) or not _is_ours(fs, name, path):
                 continue
             if (before is not None and name == before.fingerprint) or _is_given_up(fs, path):
-                fs.rm(path, recursive=True)
+                with suppress(FileNotFoundError):  # another run finishes at the same time
+                    fs.rm(path, recursive=True)
         return manifest
 
 
@@ -194,9 +195,11 @@ def _write_block(file: Any, table: pa.Table) -> None:  # file: open to be writte
 def _entries(fs: Any, root: str) -> dict[str, str]:  # fs: fsspec's, which has no types
     """By name, what lies at the address."""
     fs.invalidate_cache()
-    if not fs.exists(root):
+    try:
+        paths = [str(path).rstrip("/") for path in fs.ls(root, detail=False)]
+    except FileNotFoundError:
         return {}
-    found = {str(path).rstrip("/").rsplit("/", 1)[-1]: str(path).rstrip("/") for path in fs.ls(root, detail=False)}
+    found = {path.rsplit("/", 1)[-1]: path for path in paths}
     return {name: path for name, path in found.items() if path != str(root).rstrip("/")}
 
 
@@ -208,8 +211,12 @@ def _is_ours(fs: Any, name: str, path: str) -> bool:
 
 
 def _is_given_up(fs: Any, path: str) -> bool:
-    last = max((fs.modified(file) for file in _entries(fs, path).values()), default=datetime.min.replace(tzinfo=UTC))
-    return bool(datetime.now(UTC) - last.astimezone(UTC) > GIVEN_UP)
+    now = datetime.now(UTC)
+    try:
+        last = max((fs.modified(file) for file in _entries(fs, path).values()), default=now)
+    except FileNotFoundError:  # a block that became whole just now: somebody is at work
+        return False
+    return bool(now - last > GIVEN_UP)
 
 
 def write_whole(address: str, body: Any) -> int:  # body: callable that writes to an open binary file

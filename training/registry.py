@@ -308,7 +308,9 @@ def forget_unknown(home: Path, person_ids: Collection[str]) -> int:
                 kept = of_known(reference, person_ids)
                 if kept.height < reference.height:
                     kept.write_parquet(path)
-                    client.log_model_artifact(version.model_id, path, f"artifacts/{REFERENCE_ARTIFACT}")
+                    client.log_model_artifact(
+                        version.source.removeprefix("models:/"), path, f"artifacts/{REFERENCE_ARTIFACT}"
+                    )
                     gone += reference.height - kept.height
     return gone
 
