@@ -28,7 +28,7 @@ from features.log import EventLog
 from features.observed import looked_at
 from features.peers import Depth, Parts, Peers, count_peers, days_needed, depth_of
 from features.roster import Roster
-from features.runs import Block, Manifest, Run, keep_rows, unfinished
+from features.runs import GIVEN_UP, Block, Manifest, Run, keep_rows, unfinished
 from features.sources import Source
 from features.tables import latest_seats
 from features.tombstones import PERSONAL
@@ -85,13 +85,15 @@ class Inputs:
     def gone_on_with(
         log: EventLog, url: str | None, tools: Mapping[str, ToolProfile], out: str, *, now: datetime
     ) -> "Inputs":
-        """Those that a run at the address `out` began with and did not finish, where the log still knows the same of their
-        moment; else the log as it is known now.
+        """Those that a run at the address `out` began with in the last day and did not finish, where the log still knows the
+        same of their moment; else the log as it is known now.
         """
         for known in unfinished(out).values():
             if "moment" not in known:
                 continue
             moment, sources = datetime.fromisoformat(known["moment"]), list(map(source_of, known["sources"]))
+            if now - moment > GIVEN_UP:  # what came since is worth more than its blocks
+                continue
             found = Inputs.of_log(log, url, tools, moment=moment, sources=sources)
             if found.version == known["version"]:
                 return found

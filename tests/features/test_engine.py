@@ -345,6 +345,8 @@ def test_what_was_known_and_came_in_late_is_said_and_begins_another_run(own_log,
     Run(out, features.engine.fingerprint(inputs, until=until, with_labels=False, block_seats=100)).begin(inputs.known)
     assert began(own_log, out, now=MOMENT + timedelta(days=1))[0].known == inputs.known
     assert inputs.is_as_before(own_log.log)
+    late = MOMENT + timedelta(days=1, seconds=1)
+    assert began(own_log, out, now=late)[0].known["moment"] == late.isoformat()
     told(own_log, "acme/backfill", available_at=START + timedelta(days=9))
     assert not inputs.is_as_before(own_log.log)
     later, _ = began(own_log, out, now=MOMENT + timedelta(days=1))
