@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import dask
 import pyarrow as pa
-from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, wait
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
@@ -23,7 +23,7 @@ WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (d
 ATTEMPTS = 6  # our choice: a block that Dask gave up so often (after 4 workers each, its allowed-failures) kills them
 AHEAD = 2  # blocks a worker has in hand or waiting, so that none is idle and the scheduler holds few
 CONNECT, GONE = "20s", "60s"
-LOOK_SECONDS, ALONE_SECONDS = 5.0, 120.0  # our choice: how often workers are counted; how long a cluster may have none
+LOOK_SECONDS, ALONE_SECONDS = 20.0, 120.0  # our choice: how often workers are counted; how long a cluster may have none
 KIB = 1024
 STATUS = Path("/proc/self/status")
 
@@ -93,8 +93,7 @@ class Cluster:
     def _result(self, work: Callable[[Item], Result], packed: "_Packed", future: Future) -> Result:
         for attempt in range(ATTEMPTS):
             try:
-                self._wait(future)
-                result: Result = future.result()
+                result: Result = self._awaited(future)
             except (KilledWorker, NoValidWorkerError, NoWorkerError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise MemoryError(
@@ -107,24 +106,24 @@ class Cluster:
                 return result
         raise AssertionError("the last attempt returns or raises")
 
-    def _wait(self, future: Future) -> None:
-        """Until it is done or failed. A scheduler without workers would wait without end: it may be of another's making, so
-        that nothing can be set there.
+    def _awaited(self, future: Future) -> Any:
+        """The result of the future. A scheduler without workers would wait without end, also for a result that one of them
+        took with it: it may be of another's making, so that nothing can be set there.
         """
         seen = time.monotonic()
         while True:
             try:
-                wait(future, timeout=LOOK_SECONDS)
+                return future.result(timeout=LOOK_SECONDS)
             except TimeoutError:
-                if self.workers:
-                    seen = time.monotonic()
-                elif time.monotonic() - seen > ALONE_SECONDS:
-                    raise ClusterLost(
-                        f"the cluster has had no worker for {ALONE_SECONDS:.0f} s; finished blocks are kept: start workers, "
-                        "and run the same command again"
-                    ) from None
-            else:
-                return
+                if future.status == "error":  # the work's own
+                    raise
+            if self.workers:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > ALONE_SECONDS:
+                raise ClusterLost(
+                    f"the cluster has had no worker for {ALONE_SECONDS:.0f} s; finished blocks are kept: start workers, and "
+                    "run the same command again"
+                )
 
     def _lost(self, error: BaseException) -> ClusterLost:
         return ClusterLost(

@@ -200,7 +200,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
     scheduler = _dask("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     workers = [
         _dask("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard",
-              "--death-timeout", "20", "--local-directory", str(tmp_path))
+              "--death-timeout", "120", "--local-directory", str(tmp_path))
         for _ in range(2)
     ]  # fmt: skip
     for _ in range(300):
@@ -218,7 +218,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
 def test_a_running_cluster_gives_the_bits_of_one_process(world, running_cluster, tmp_path):
     address, _, _ = running_cluster
     with open_cluster(address) as remote:
-        remote.client.wait_for_workers(2, timeout="60s")
+        remote.client.wait_for_workers(2, timeout="120s")
         assert (remote.workers, remote.is_local) == (2, False)
         build_on(remote, world.inputs, str(tmp_path / "out"), until=world.until, block_seats=50)
     assert_same_bits(pl.concat(read_blocks(str(tmp_path / "out"))), world.single)
@@ -251,19 +251,19 @@ def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
 def test_a_cluster_whose_workers_are_all_gone_is_said_and_not_waited_for(world, running_cluster, tmp_path, monkeypatch):
     """The scheduler is another's: what is set here reaches it not, and it would wait."""
     address, _, workers = running_cluster
-    monkeypatch.setattr("features.cluster.LOOK_SECONDS", 0.2)
-    monkeypatch.setattr("features.cluster.ALONE_SECONDS", 1.0)
+    out = str(tmp_path / "out")
+    monkeypatch.setattr("features.cluster.LOOK_SECONDS", 0.5)
 
     def stop_workers(rows: int) -> None:
+        monkeypatch.setattr("features.cluster.ALONE_SECONDS", 1.0)
         for worker in workers:
             worker.kill()
 
-    with (
-        open_cluster(address) as remote,
-        pytest.raises(ClusterLost, match="no worker for 1 s; finished blocks are kept"),
-    ):
-        build_on(remote, world.inputs, str(tmp_path / "out"), until=world.until, block_seats=10, progress=stop_workers)
-    assert list((tmp_path / "out").glob("*/block-*.parquet"))
+    with open_cluster(address) as remote:
+        remote.client.wait_for_workers(2, timeout="120s")
+        with pytest.raises(ClusterLost, match="no worker for 1 s; finished blocks are kept"):
+            build_on(remote, world.inputs, out, until=world.until, block_seats=10, progress=stop_workers)
+    assert list(Path(out).glob("*/block-*.parquet"))
 
 
 def test_nobody_at_the_address_is_said_in_one_sentence(monkeypatch):
