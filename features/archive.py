@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 import fsspec.core
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
@@ -37,11 +39,13 @@ from features.tables import ROSTER_SCHEMA
 MANIFEST = "manifest.json"
 DATABASE_VARIABLE = "REKINDLE_DATABASE"
 FILE_ROWS = 200_000  # our choice, measured: small enough that what a file says of its groups is read in no time
+NEVER_PUBLISHED = timedelta(days=1)  # our choice: whoever wrote a file so long ago does not write the archive any more
 GROUP_ROWS = 10_000  # our choice: of so many rows a block of seats reads few that it does not want
 TEXTS = ("seat_id", "kind", "source", "workflow", "category")
 READ_AS_CODES = TEXTS[1:]  # not the seat: groups of rows are not left out by a column that is read as a dictionary
 
-_events = sa.table("events", *(sa.column(name) for name in ("occurred_at", "available_at")))
+HASH_BITS = 0x7FFFFFFF
+_events = sa.table("events", sa.column("occurred_at"), sa.column("event_id"))
 
 
 def _silent(rows: int) -> None:
@@ -64,11 +68,12 @@ class EventReader(Protocol):
 
 @dataclass(frozen=True)
 class LogReader:
-    """Reads from the log. url: SQLAlchemy's, of a file that every worker sees; None: each worker's own REKINDLE_DATABASE,
-    so that no password travels with a task.
+    """Reads from the log what was available at the moment. url: SQLAlchemy's, of a file that every worker sees; None: each
+    worker's own REKINDLE_DATABASE, so that no password travels with a task.
     """
 
     url: str | None
+    moment: datetime
 
     def events(
         self,
@@ -79,9 +84,12 @@ class LogReader:
         columns: Sequence[str],
     ) -> pa.Table:
         """The events of the seats."""
-        return _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
-            seat_ids, since=since, kinds=kinds, columns=columns
+        read = dict.fromkeys((*columns, "available_at"))
+        table = _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
+            seat_ids, since=since, kinds=kinds, columns=tuple(read)
         )
+        available = table.column("available_at")
+        return table.filter(pc.less_equal(available, pa.scalar(self.moment, available.type))).select(list(columns))
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +122,12 @@ class Archive:
     files: tuple[DayFile, ...]
     roster_file: str
     sources: tuple[Source, ...]
+    replaced: tuple[str, ...] = ()  # files of the archive before, for those who opened that
+
+    @property
+    def named(self) -> set[str]:
+        """The files that it is made of."""
+        return {*(file.file for file in self.files), self.roster_file}
 
     @staticmethod
     def open(address: str) -> "Archive":
@@ -182,17 +196,22 @@ def write_archive(
 ) -> Archive:
     """Bring the address up to what the log holds of the days that were over at `until`; returns what is there then.
 
-    Days that are there as the log has them are left alone: a day with late or erased events is written anew. Readers of the
-    archive of before keep what they opened until the next run, which takes away the files that nobody names any more.
+    Days that are there as the log has them are left alone: a day with late or erased events is written anew, and one that
+    lacks a file. Readers of the archive of before keep what they opened until the next run (`publish`).
     """
-    before = {day: list(files) for day, files in groupby(_before(address), lambda file: file.day)}
+    found = _opened_or_none(address)
+    before = {day: list(files) for day, files in groupby(found.files if found else (), lambda file: file.day)}
+    fs, root = fsspec.core.url_to_fs(address.rstrip("/"))
+    fs.invalidate_cache()
+    stored = {str(path) for path in fs.glob(f"{root}/events/*/*.parquet")}
     over = until.astimezone(UTC).date()
     there: list[DayFile] = []
     for day, mark in _days(log):
         if day >= over:
             continue
         files = before.get(day, [])
-        if {file.mark for file in files} != {mark}:
+        is_whole = all(f"{root}/{file.file}" in stored for file in files)
+        if {file.mark for file in files} != {mark} or not is_whole:
             files = _write_day(log, address, day, mark)
         there += files
         progress(sum(file.rows for file in files))
@@ -205,15 +224,22 @@ def write_archive(
 
 
 def publish(archive: Archive) -> Archive:
-    """Make this what the address holds, and take away files that it does not name."""
+    """Make this what the address holds. The files that it replaces stay until the next time, for who reads them now; those
+    that were replaced the time before go, and those of a run that never came so far, once they are a day old.
+    """
     fs, root = fsspec.core.url_to_fs(archive.address.rstrip("/"))
-    body = json.dumps(_document(archive)).encode()
+    before = _opened_or_none(archive.address)
+    ended = set(before.replaced) - archive.named if before else set()
+    published = replace(archive, replaced=tuple(sorted(before.named - archive.named if before else ())))
+    body = json.dumps({**_document(published), "replaced": published.replaced}).encode()
     write_whole(f"{archive.address.rstrip('/')}/{MANIFEST}", lambda file: file.write(body))
-    named = {f"{root}/{name}" for name in (*(file.file for file in archive.files), archive.roster_file)}
+    kept = {f"{root}/{name}" for name in (*published.named, *published.replaced)}
     for path in (*fs.glob(f"{root}/events/*/*.parquet"), *fs.glob(f"{root}/roster-*.parquet")):
-        if str(path) not in named:
+        if str(path) in kept:
+            continue
+        if str(path).removeprefix(f"{root}/") in ended or datetime.now(UTC) - fs.modified(path) > NEVER_PUBLISHED:
             fs.rm(path)
-    return archive
+    return published
 
 
 def write_day(address: str, day: date, mark: str, events: pa.Table) -> list[DayFile]:
@@ -242,24 +268,68 @@ def _write_day(log: EventLog, address: str, day: date, mark: str) -> list[DayFil
 
 
 def _days(log: EventLog) -> Iterator[tuple[date, str]]:
-    """Every day with events, and a mark of what the log holds of it."""
-    instants = sa.func.sum(_events.c.available_at % 1_000_003)
+    """Every day with events, and a mark of which ones the log holds of it."""
     with log.database.read() as connection:
         day: sa.ColumnElement[int] = sa.literal_column(f"occurred_at / {MICROSECONDS_PER_DAY}")
-        query = sa.select(day.label("day"), sa.func.count(), instants).select_from(_events).group_by(day).order_by(day)
+        hashes = sa.func.sum(_hash_of_id(connection))
+        query = sa.select(day.label("day"), sa.func.count(), hashes).select_from(_events).group_by(day).order_by(day)
         for number, count, mixed in connection.execute(query).all():
             yield from_microseconds(int(number) * MICROSECONDS_PER_DAY).date(), f"{count}-{mixed}"
 
 
-def _before(address: str) -> Iterable[DayFile]:
+def _hash_of_id(connection: sa.Connection) -> sa.ColumnElement[int]:
+    """31 bits of an event's id, whose sum over a day fits into SQLite's integers."""
+    if connection.dialect.name == "postgresql":
+        return sa.func.hashtextextended(_events.c.event_id, 0).op("&")(HASH_BITS)
+    driver: Any = connection.connection.dbapi_connection  # sqlite3's own; it has no hash of its own
+    driver.create_function("hash_of_id", 1, _crc, deterministic=True)
+    return sa.func.hash_of_id(_events.c.event_id)
+
+
+def _crc(text: str) -> int:
+    return zlib.crc32(text.encode()) & HASH_BITS
+
+
+def _opened_or_none(address: str) -> Archive | None:
+    fs, path = fsspec.core.url_to_fs(f"{address.rstrip('/')}/{MANIFEST}")
+    if not fs.exists(path):
+        return None
     try:
-        return Archive.open(address).files
-    except ValueError:
-        return ()
+        return Archive.open(address)
+    except ValueError:  # of an earlier version: written anew
+        return None
 
 
 def _read_field(item: pa.Field) -> pa.Field:
     return item.with_type(pa.dictionary(pa.int32(), pa.string())) if item.name in READ_AS_CODES else item
+
+
+def source_document(source: Source) -> dict[str, Any]:
+    """A source as JSON."""
+    return {
+        "organization": source.organization,
+        "tool": source.tool,
+        "source": source.source,
+        "lag": source.lag // MICROSECOND,
+        "first_available_at": to_microseconds(source.first_available_at),
+        "watermark": to_microseconds(source.watermark),
+        "lags": [[to_microseconds(at), lag // MICROSECOND] for at, lag in source.known_lags],
+        "kinds": [[to_microseconds(at), str(kind)] for at, kind in source.known_kinds],
+    }
+
+
+def source_of(document: Mapping[str, Any]) -> Source:
+    """The source that `source_document` wrote."""
+    return Source(
+        document["organization"],
+        document["tool"],
+        document["source"],
+        timedelta(microseconds=document["lag"]),
+        from_microseconds(document["first_available_at"]),
+        from_microseconds(document["watermark"]),
+        tuple((from_microseconds(at), timedelta(microseconds=lag)) for at, lag in document.get("lags", ())),
+        tuple((from_microseconds(at), Kind(kind)) for at, kind in document["kinds"]) if "kinds" in document else None,
+    )
 
 
 def _document(archive: Archive) -> dict[str, Any]:
@@ -268,19 +338,7 @@ def _document(archive: Archive) -> dict[str, Any]:
         "files": [
             [file.day.isoformat(), file.file, file.rows, file.mark, file.first, file.last] for file in archive.files
         ],
-        "sources": [
-            {
-                "organization": source.organization,
-                "tool": source.tool,
-                "source": source.source,
-                "lag": source.lag // MICROSECOND,
-                "first_available_at": to_microseconds(source.first_available_at),
-                "watermark": to_microseconds(source.watermark),
-                "lags": [[to_microseconds(at), lag // MICROSECOND] for at, lag in source.known_lags],
-                "kinds": [[to_microseconds(at), str(kind)] for at, kind in source.known_kinds],
-            }
-            for source in archive.sources
-        ],
+        "sources": [source_document(source) for source in archive.sources],
     }
 
 
@@ -291,19 +349,6 @@ def _of_document(address: str, document: Mapping[str, Any]) -> Archive:
         address,
         tuple(DayFile(date.fromisoformat(day), *rest) for day, *rest in document["files"]),
         document["roster"],
-        tuple(
-            Source(
-                source["organization"],
-                source["tool"],
-                source["source"],
-                timedelta(microseconds=source["lag"]),
-                from_microseconds(source["first_available_at"]),
-                from_microseconds(source["watermark"]),
-                tuple((from_microseconds(at), timedelta(microseconds=lag)) for at, lag in source.get("lags", ())),
-                tuple((from_microseconds(at), Kind(kind)) for at, kind in source["kinds"])
-                if "kinds" in source
-                else None,
-            )
-            for source in document["sources"]
-        ),
+        tuple(source_of(source) for source in document["sources"]),
+        tuple(document.get("replaced", ())),
     )

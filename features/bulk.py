@@ -77,6 +77,7 @@ def score_on(
     pieces, version = _pieces(source)
     model = pickle.dumps(scorer)
     run = Run(out, hashlib.sha256(b" ".join((version.encode(), hashlib.sha256(model).digest()))).hexdigest()[:24])
+    run.begin({"source": source})
     found = {number: block for number, block in run.done().items() if number < len(pieces)}
     missing = [number for number in range(len(pieces)) if number not in found]
     tasks = (_Scoring(number, *pieces[number], model, run) for number in missing)

@@ -4,6 +4,7 @@ import logging
 import pickle
 import resource
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 WORKER_MEMORY = "2GiB"  # of a local worker; blocks of 10 000 seats need less (docs/scaling.md)
-ATTEMPTS = 6  # our choice: a block whose workers died so often kills them
+ATTEMPTS = 6  # our choice: a block that Dask gave up so often (after 4 workers each, its allowed-failures) kills them
 AHEAD = 2  # blocks a worker has in hand or waiting, so that none is idle and the scheduler holds few
 CONNECT, GONE = "20s", "60s"
+LOOK_SECONDS, ALONE_SECONDS = 20.0, 120.0  # our choice: how often workers are counted; how long a cluster may have none
 KIB = 1024
 STATUS = Path("/proc/self/status")
 
@@ -30,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class ClusterLost(ValueError):
-    """The scheduler does not answer any more; what was finished is kept."""
+    """The scheduler does not answer any more, or has no workers; what was finished is kept."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Cluster:
         """`map(work, items)` on the workers, in order, a few items ahead of who reads. work: importable there.
 
         A worker may die at any moment: its blocks are done again elsewhere, so `work` must be repeatable. Raises
-        ClusterLost when the scheduler is gone, MemoryError for a block that killed every worker that took it, and what
+        ClusterLost when the scheduler is gone or all workers are, MemoryError for a block that killed every worker that took it, and what
         `work` raises.
         """
         waiting = deque[tuple[_Packed, Future]]()
@@ -71,6 +73,13 @@ class Cluster:
             for _, future in waiting:
                 future.release()
 
+    def memory_limits(self) -> dict[str, int]:
+        """By worker's address, the bytes that it is given; 0 where nobody bounds it."""
+        return {
+            address: int(worker["memory_limit"])
+            for address, worker in self.client.scheduler_info(n_workers=-1)["workers"].items()
+        }
+
     def peak_mebibytes(self) -> dict[str, float]:
         """By worker, the most memory that its process has held so far, MiB."""
         found: dict[str, float] = self.client.run(peak_mebibytes)
@@ -84,17 +93,37 @@ class Cluster:
     def _result(self, work: Callable[[Item], Result], packed: "_Packed", future: Future) -> Result:
         for attempt in range(ATTEMPTS):
             try:
-                result: Result = future.result()
+                result: Result = self._awaited(future)
             except (KilledWorker, NoValidWorkerError, NoWorkerError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise MemoryError(
-                        f"a block ended its worker {ATTEMPTS} times over: give workers more memory, or take smaller blocks"
+                        f"a block ended every worker that took it, {ATTEMPTS} times over what Dask allows: give workers more "
+                        "memory, or take smaller blocks"
                     ) from error
                 future = self._submit(work, packed)
             else:
                 future.release()
                 return result
         raise AssertionError("the last attempt returns or raises")
+
+    def _awaited(self, future: Future) -> Any:
+        """The result of the future. A scheduler without workers would wait without end, also for a result that one of them
+        took with it: it may be of another's making, so that nothing can be set there.
+        """
+        seen = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                if future.status == "error":  # the work's own
+                    raise
+            if self.workers:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > ALONE_SECONDS:
+                raise ClusterLost(
+                    f"the cluster has had no worker for {ALONE_SECONDS:.0f} s; finished blocks are kept: start workers, and "
+                    "run the same command again"
+                )
 
     def _lost(self, error: BaseException) -> ClusterLost:
         return ClusterLost(

@@ -6,15 +6,16 @@ events, and writes its own output, so nothing of it is in one worker's memory al
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.archive import Archive, EventReader, LogReader
+from features.archive import Archive, EventReader, LogReader, source_document, source_of
 from features.catalogue import catalogue_hash
 from features.cluster import Cluster
 from features.coding import CODED_COLUMNS
@@ -27,9 +28,10 @@ from features.log import EventLog
 from features.observed import looked_at
 from features.peers import Depth, Parts, Peers, count_peers, days_needed, depth_of
 from features.roster import Roster
-from features.runs import Block, Manifest, Run
+from features.runs import GIVEN_UP, Block, Manifest, Run, keep_rows, unfinished
 from features.sources import Source
 from features.tables import latest_seats
+from features.tombstones import PERSONAL
 from features.tools import ToolProfile
 
 # our choice of a block's most: about 1 GiB with all three, half of what a worker is given (docs/scaling.md)
@@ -40,7 +42,9 @@ LABEL_NAMES = ("silent_after_days", "known_days", "observable_days", "ended")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What features are made of. version: changes with any of it; events: how many there are."""
+    """What features are made of. version: changes with any of it; events: how many there are; known: of a log, by which the
+    same inputs can be had again after others came in.
+    """
 
     reader: EventReader
     roster: pa.Table
@@ -48,20 +52,88 @@ class Inputs:
     tools: Mapping[str, ToolProfile]
     version: str
     events: int = 0
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of_log(log: EventLog, url: str | None, tools: Mapping[str, ToolProfile]) -> "Inputs":
-        """The log as it is. url: by which the workers reach it (LogReader)."""
-        roster, sources = log.roster(), log.sources()
-        mark = hashlib.sha256(pl.DataFrame(pl.from_arrow(roster)).hash_rows(seed=1).to_numpy().tobytes())
-        events = log.event_count()
+    def of_log(
+        log: EventLog,
+        url: str | None,
+        tools: Mapping[str, ToolProfile],
+        *,
+        moment: datetime,
+        sources: Sequence[Source] | None = None,
+    ) -> "Inputs":
+        """The log as it was known at the moment. url: by which the workers reach it (LogReader); sources: those of that
+        moment, today's by default.
+        """
+        every = log.roster()
+        known_at = every.column("known_at")
+        roster = every.filter(pc.less_equal(known_at, pa.scalar(moment, known_at.type)))
+        sources = log.sources() if sources is None else sources
+        events = log.event_count(available_by=moment)
+        mark = _mark_of(roster)
         mark.update(f"{events} {sources}".encode())
-        return Inputs(LogReader(url), roster, sources, tools, mark.hexdigest()[:16], events)
+        version = mark.hexdigest()[:16]
+        known = {
+            "moment": moment.isoformat(),
+            "version": version,
+            "sources": [source_document(source) for source in sources],
+        }
+        return Inputs(LogReader(url, moment), roster, sources, tools, version, events, known)
 
     @staticmethod
-    def of_archive(archive: Archive, tools: Mapping[str, ToolProfile]) -> "Inputs":
-        """An archive as it was when it was opened."""
-        return Inputs(archive, archive.roster(), archive.sources, tools, archive.version, archive.rows)
+    def gone_on_with(
+        log: EventLog, url: str | None, tools: Mapping[str, ToolProfile], out: str, *, now: datetime
+    ) -> "Inputs":
+        """Those that a run at the address `out` began with in the last day and did not finish, where the log still knows the
+        same of their moment; else the log as it is known now.
+        """
+        for known in unfinished(out).values():
+            if "moment" not in known:
+                continue
+            moment, sources = datetime.fromisoformat(known["moment"]), list(map(source_of, known["sources"]))
+            if now - moment > GIVEN_UP:  # what came since is worth more than its blocks
+                continue
+            found = Inputs.of_log(log, url, tools, moment=moment, sources=sources)
+            if found.version == known["version"]:
+                return found
+        return Inputs.of_log(log, url, tools, moment=now)
+
+    def is_as_before(self, log: EventLog) -> bool:
+        """Whether the log still knows the same of the moment: it does unless something old came in, or somebody went."""
+        moment = datetime.fromisoformat(self.known["moment"])
+        return self.version == Inputs.of_log(log, None, self.tools, moment=moment, sources=self.sources).version
+
+    @staticmethod
+    def of_archive(
+        archive: Archive, tools: Mapping[str, ToolProfile], *, erased: Callable[[Collection[str]], Collection[str]]
+    ) -> "Inputs":
+        """An archive as it was when it was opened, without whom was erased since it was written. erased: those of some
+        identifiers who were.
+        """
+        roster = archive.roster()
+        named = {name for column in PERSONAL for name in pc.unique(roster.column(column)).to_pylist() if name}
+        gone = sorted(erased(named))
+        version = archive.version
+        if gone:
+            roster = _without(roster, gone)
+            version = hashlib.sha256(f"{version} {_mark_of(roster).hexdigest()}".encode()).hexdigest()[:16]
+        return Inputs(archive, roster, archive.sources, tools, version, archive.rows)
+
+
+def _mark_of(roster: pa.Table) -> Any:  # of hashlib, to be gone on with
+    return hashlib.sha256(pl.DataFrame(pl.from_arrow(roster)).hash_rows(seed=1).to_numpy().tobytes())
+
+
+def _without(roster: pa.Table, gone: Sequence[str]) -> pa.Table:
+    """The roster as erasure would have left it."""
+    names = pa.array(gone, pa.string())
+    is_gone = pc.or_(pc.is_in(roster.column("seat_id"), names), pc.is_in(roster.column("person_id"), names))
+    kept = roster.filter(pc.invert(is_gone))
+    manager = kept.column("manager_person_id")
+    at = kept.schema.get_field_index("manager_person_id")
+    bare = pc.if_else(pc.is_in(manager, names), pa.scalar(None, manager.type), manager)
+    return kept.set_column(at, kept.schema.field(at), bare)
 
 
 @dataclass(frozen=True)
@@ -96,6 +168,11 @@ def _silent(rows: int) -> None:
     del rows
 
 
+def _nobody(identifiers: Collection[str]) -> Collection[str]:
+    del identifiers
+    return ()
+
+
 def observe_on(cluster: Cluster, inputs: Inputs, days: Integers, *, block_seats: int = TASK_SEATS) -> Peers:
     """The peers of the midnights `days`: the depth of every block on the workers, the groups counted here."""
     book = Roster.of(inputs.roster)
@@ -127,14 +204,18 @@ def build_on(
     with_labels: bool = False,
     block_seats: int | None = None,
     progress: Callable[[int], None] = _silent,
+    erased: Callable[[Collection[str]], Collection[str]] = _nobody,
 ) -> Manifest:
     """Weekly snapshots of every seat up to `until`, with features (and labels), as blocks at the address `out`.
 
     block_seats: seats of a block, which bound a worker's memory; None: as `seats_of_a_block` says. What an interrupted run
-    with the same inputs and blocks finished is kept. Raises ClusterLost when the scheduler is gone.
+    with the same inputs and blocks finished is kept. erased: those of some seats who were erased; asked at the end, so
+    that who was erased meanwhile is in no complete run. Raises ClusterLost when the scheduler is gone, ValueError where
+    `out` holds what is no run.
     """
     block_seats = block_seats or seats_of_a_block(inputs, until=until)
     run = Run(out, fingerprint(inputs, until=until, with_labels=with_labels, block_seats=block_seats))
+    run.begin(inputs.known)
     book = Roster.of(inputs.roster)
     blocks = _seat_slices(len(book), block_seats)
     found = {number: block for number, block in run.done().items() if number < len(blocks)}
@@ -149,6 +230,9 @@ def build_on(
             progress(block.rows)
     facts = {"catalogue": catalogue_hash(), "until": until.isoformat(), "version": inputs.version,
              "computed_blocks": len(missing)}  # fmt: skip
+    gone = erased(book.seat_ids.to_list())
+    if gone and keep_rows(out, ~pl.col("seat_id").is_in(sorted(gone))):
+        found = {number: block for number, block in run.done().items() if number in found}
     return run.finish(list(found.values()), facts)
 
 

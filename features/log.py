@@ -567,10 +567,13 @@ class EventLog:
                 found.update((row.event_id, row.source) for row in rows)
         return found
 
-    def event_count(self) -> int:
-        """How many events there are."""
+    def event_count(self, *, available_by: datetime | None = None) -> int:
+        """How many events there are, or were available at the instant."""
+        query = sa.select(sa.func.count()).select_from(EVENTS)
+        if available_by is not None:
+            query = query.where(EVENTS.c.available_at <= to_microseconds(available_by))
         with self._connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar_one())
+            return int(connection.execute(query).scalar_one())
 
     def is_reachable(self) -> bool:
         """Whether the log can be read now, and on SQLite written to within PROBE_SECONDS."""

@@ -3,9 +3,11 @@
 import json
 import re
 import secrets
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 
 import sqlalchemy as sa
 
@@ -16,12 +18,26 @@ from features.events import organization_of
 from features.instants import to_microseconds
 from features.objections import objected
 from features.objections import table as _objections
-from features.postgres import PARTITIONED, drop_months
+from features.postgres import (
+    PARTITIONED,
+    Month,
+    drop_month,
+    is_lock_refused,
+    month_start,
+    months_over,
+    partition_name,
+)
 from features.store import FeatureStore
-from features.tombstones import bury
+from features.tombstones import bury, erased, erasures
 
 KEPT_LOGS = timedelta(days=183)  # design: logs of decisions and reads are kept for at least six months
 CHUNK = 1_000
+DELETED_AT_ONCE = 10_000  # our choice: rows of SQLite, some tenths of a second in which nobody else writes
+DROP_ATTEMPTS, DROP_PAUSE_SECONDS = (
+    60,
+    5.0,
+)  # our choice: a month is tried for seven minutes, and most of them nobody waits
+HOUR_MICROSECONDS = 3_600_000_000
 _PART = rb"[A-Za-z0-9_~-]"  # of an identifier: `acme/s-1` is not in `acme/s-10`, but before a full stop
 
 
@@ -31,6 +47,7 @@ def _table(name: str, *columns: str) -> sa.TableClause:
 
 _seats = _table("seats", "seat_id", "person_id", "manager_person_id", "known_at", "removed_at")
 _events = _table("events", "seat_id", "occurred_at")
+_event_keys = _table("event_keys", "occurred_at")
 _decisions = _table("decisions", "decision_id", "seat_id", "target_person_id", "decided_at", "body")
 _served = _table("served", "seat_id", "served_at")
 _touched = _table("touched", "seat_id")
@@ -135,35 +152,92 @@ class People:
         offline_rows = store.erase(seat_ids)
         return Erased(len(seat_ids), events, served, decisions, offline_rows)
 
+    def catch_up(self, store: FeatureStore) -> int:
+        """Take out of a store whoever was erased through another process, which had one of its own; how many seats. Safe to
+        repeat, and nothing where nobody was erased.
+        """
+        with self._database.read() as connection:
+            gone = sorted(erased(connection, store.seats_kept())) if erasures(connection) else []
+        store.erase(gone)
+        return len(gone)
+
     def retain(self, *, older_than: timedelta, store: FeatureStore, now: datetime) -> Retained:
         """Take out what happened longer ago than that. Decisions and the audit of reads stay for KEPT_LOGS at least."""
         if older_than < timedelta(days=1):
             raise ValueError(f"older-than: expected at least one day, came {older_than}")
-        before = to_microseconds(now - older_than)
-        logs_before = to_microseconds(now - max(older_than, KEPT_LOGS))
-        with self._database.write() as connection:
-            _overwrite_what_is_deleted(connection)
+        since = now - older_than
+        logs_since = now - max(older_than, KEPT_LOGS)
+        months = {
+            table: self._drop_months(table, before=since) for table in PARTITIONED
+        }  # the rest of a month is deleted
+        counts = {
+            "events": months["events"] + self._delete_older(_events, "occurred_at", since),
+            "served": months["served"] + self._delete_older(_served, "served_at", since),
+            "decisions": self._delete_older(_decisions, "decided_at", logs_since),
+            "reads": self._delete_older(_audit, "at", logs_since),
+            "set_aside": self._delete_older(_set_aside, "at", since),
+        }
+        if self._is_postgres:
+            self._delete_older(_event_keys, "occurred_at", month_start(since))
+        self._delete_older(_answers, "begun_at", now - timedelta(days=1))
+        self._delete_older(_deliveries, "created_at", since)
+        return Retained(**counts, offline_rows=store.retain(since=since))
 
-            def older(table: sa.TableClause, column: str, instant: int) -> int:
-                return int(connection.execute(sa.delete(table).where(table.c[column] < instant)).rowcount)
+    @property
+    def _is_postgres(self) -> bool:
+        with self._database.read() as connection:
+            return bool(connection.dialect.name == "postgresql")
 
-            months = self._drop_months(connection, before=now - older_than)  # the rest of a month is deleted
-            counts = {
-                "events": months["events"] + older(_events, "occurred_at", before),
-                "served": months["served"] + older(_served, "served_at", before),
-                "decisions": older(_decisions, "decided_at", logs_before),
-                "reads": older(_audit, "at", logs_before),
-                "set_aside": older(_set_aside, "at", before),
-            }
-            older(_answers, "begun_at", to_microseconds(now - timedelta(days=1)))
-            older(_deliveries, "created_at", before)
-        return Retained(**counts, offline_rows=store.retain(since=now - older_than))
+    def _drop_months(self, table: str, *, before: datetime) -> int:
+        """Drop PostgreSQL's whole months before the instant, each by itself; how many rows went with them."""
+        if not self._is_postgres:
+            return 0
+        with self._database.read() as connection:
+            months = months_over(connection, table, before=before)
+        return sum(self._drop_month(table, month) for month in months)
 
-    def _drop_months(self, connection: sa.Connection, *, before: datetime) -> dict[str, int]:
-        """By table, the rows of PostgreSQL's whole months before the instant, which go with their partitions."""
-        if connection.dialect.name != "postgresql":
-            return dict.fromkeys(PARTITIONED, 0)
-        return {table: drop_months(connection, table, before=before) for table in PARTITIONED}
+    def _drop_month(self, table: str, month: Month) -> int:
+        for _ in range(DROP_ATTEMPTS):
+            try:
+                with self._database.write() as connection:
+                    return drop_month(connection, table, month)
+            except sa.exc.DBAPIError as error:
+                if not is_lock_refused(error):
+                    raise
+            time.sleep(DROP_PAUSE_SECONDS)
+        raise ValueError(
+            f"somebody reads {table} without a pause, so {partition_name(table, month)} could not be dropped in "
+            f"{DROP_ATTEMPTS} attempts: look for a transaction that stays open, and run the same command again"
+        )
+
+    def _delete_older(self, table: sa.TableClause, column: str, instant: datetime) -> int:
+        """Delete the rows from before the instant, few at once and each time in a transaction of its own, so that others
+        can write in between; how many.
+        """
+        is_older = table.c[column] < to_microseconds(instant)
+        if self._is_postgres:
+            conditions: Iterator[sa.ColumnElement[bool]] = iter(self._hours(table.c[column], is_older))
+        else:
+            rowid: sa.ColumnElement[int] = sa.literal_column("rowid")
+            few = sa.select(rowid).select_from(table).where(is_older).limit(DELETED_AT_ONCE)
+            conditions = repeat(rowid.in_(few))
+        rows = 0
+        for condition in conditions:
+            with self._database.write() as connection:
+                _overwrite_what_is_deleted(connection)
+                gone = int(connection.execute(sa.delete(table).where(condition)).rowcount)
+            if not gone and not self._is_postgres:
+                break
+            rows += gone
+        return rows
+
+    def _hours(self, column: sa.ColumnElement[int], is_older: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
+        """The hours with rows that are older: PostgreSQL finds those of a span of time without reading the table."""
+        hour = sa.cast(column, sa.BigInteger()) // sa.literal(HOUR_MICROSECONDS, sa.BigInteger())
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(hour.label("hour")).where(is_older).distinct()).scalars()
+            begins = sorted(int(one) * HOUR_MICROSECONDS for one in found)
+        return [sa.and_(is_older, column >= at, column < at + HOUR_MICROSECONDS) for at in begins]
 
 
 def _overwrite_what_is_deleted(connection: sa.Connection) -> None:

@@ -20,6 +20,8 @@ from features.instants import EPOCH, to_microseconds
 
 PARTITIONED = {"events": "occurred_at", "served": "served_at"}  # the tables that grow with use, and their instants
 MONTHS_LOCK = 0x52454B494E444D4F  # "REKINDMO": who makes or drops a month is alone
+LOCK_WAIT = "2s"  # our choice: so long callers may be held up by a month that is dropped
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code of the error
 KEYED = "rekindle.keyed"  # set in a transaction that fills event_keys itself
 BLOCK_BYTES = 16 << 20  # a line of COPY is never so long
 Month = tuple[int, int]
@@ -132,22 +134,31 @@ def add_months(connection: sa.Connection, table: str, months: Iterable[Month]) -
         connection.exec_driver_sql(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})")
 
 
-def drop_months(connection: sa.Connection, table: str, *, before: datetime) -> int:
-    """Drop the partitions that end at or before the instant; how many rows went with them. What is older but shares its
-    month with what stays is left to a DELETE.
+def months_over(connection: sa.Connection, table: str, *, before: datetime) -> list[Month]:
+    """The months with a partition that end at or before the instant. What is older but shares its month with what stays is
+    left to a DELETE.
     """
+    return [month for month in months_there(connection, table) if bounds(month)[1] <= to_microseconds(before)]
+
+
+def drop_month(connection: sa.Connection, table: str, month: Month) -> int:
+    """Drop a month's partition; how many rows went with it. For a transaction of its own: it waits for everybody who uses
+    the table and holds everybody up who comes after, so it waits LOCK_WAIT at most, and `is_lock_refused` tells its error.
+    """
+    name = partition_name(table, month)
+    if connection.execute(sa.select(sa.func.to_regclass(name))).scalar() is None:
+        return 0  # somebody else did it
+    rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MONTHS_LOCK)))
-    rows = 0
-    for month in months_there(connection, table):
-        _, high = bounds(month)
-        if high <= to_microseconds(before):
-            name = partition_name(table, month)
-            rows += int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
-            connection.exec_driver_sql(f"ALTER TABLE {table} DETACH PARTITION {name}")
-            connection.exec_driver_sql(f"DROP TABLE {name}")
-    if table == "events":
-        connection.exec_driver_sql(f"DELETE FROM event_keys WHERE occurred_at < {_month_start(before)}")
+    connection.exec_driver_sql(f"ALTER TABLE {table} DETACH PARTITION {name}")
+    connection.exec_driver_sql(f"DROP TABLE {name}")
     return rows
+
+
+def is_lock_refused(error: sa.exc.DBAPIError) -> bool:
+    """Whether a lock was not had within the time that it was waited for."""
+    return getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def months_there(connection: sa.Connection, table: str) -> list[Month]:
@@ -177,10 +188,10 @@ def following(month: Month) -> Month:
     return (month[0], month[1] + 1) if month[1] < 12 else (month[0] + 1, 1)
 
 
-def _month_start(before: datetime) -> int:
+def month_start(before: datetime) -> datetime:
     """Everything before it lies in months that are over: the keys of those alone may go with their partitions."""
     at = before.astimezone(UTC)
-    return to_microseconds(max(at.replace(day=1, hour=0, minute=0, second=0, microsecond=0), EPOCH))
+    return max(at.replace(day=1, hour=0, minute=0, second=0, microsecond=0), EPOCH)
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:

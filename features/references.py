@@ -28,11 +28,18 @@ def team_of(organization: str, team: str | None, seat_id: str) -> str:
     return digest(f"{organization}/{team}" if team else seat_id)
 
 
+def of_known(reference: pl.DataFrame, person_ids: Iterable[str]) -> pl.DataFrame:
+    """The snapshots of these persons alone."""
+    if PERSON not in reference.columns:  # of an early build
+        return reference
+    return reference.filter(pl.col(PERSON).is_in([digest(person_id) for person_id in person_ids]))
+
+
 def forget(home: Path, person_ids: Iterable[str]) -> int:
     """Take the persons' snapshots out of every reference below the state folder; how many snapshots went.
 
     Each file is replaced whole. What the monitors wrote holds no person (groups of fewer than ten are never shown apart),
-    so nothing is to be taken out there. References of a tracking server elsewhere are not reached.
+    so nothing is to be taken out there. References of a tracking server elsewhere: training.registry.forget_unknown.
     """
     wanted = [digest(person_id) for person_id in person_ids]
     gone = 0

@@ -3,10 +3,11 @@
 import functools
 import io
 import os
-import shutil
 import sqlite3
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, redirect_stdout
+from contextlib import ExitStack, closing, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -47,11 +48,13 @@ from features.definitions import (
 )
 from features.instants import EPOCH, from_microseconds
 from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
+from features.runs import keep_rows
 from features.tools import ToolProfile, load_tools
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
 BLOCKS_FOLDER = "blocks"
-SNAPSHOTS, PARTIAL = "snapshots.parquet", "snapshots.partial"
+SNAPSHOTS = "snapshots.parquet"
+LEFT_OVER_SECONDS = 86_400
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
 REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
@@ -94,6 +97,11 @@ def _named(method: Callable[Concatenate["FeatureStore", P], R]) -> Callable[Conc
             ) from error
 
     return named
+
+
+def _partial() -> str:
+    """The name of a file that is being written: of one writer alone, for a build and an erasure may meet."""
+    return f"{uuid.uuid4().hex}.partial"
 
 
 class CatalogueMismatch(ValueError):
@@ -151,27 +159,38 @@ class FeatureStore:
 
     @_named
     def write_offline(self, blocks: Iterable[pl.DataFrame]) -> int:
-        """Replace the offline snapshots by the blocks, one Parquet file a group, all or none; returns how many rows.
+        """Replace the offline snapshots by the blocks, one Parquet file a group; returns how many rows. Nothing is replaced
+        before all are written; each file then is in one step, one after the other.
 
         blocks: `seat_id`, `as_of` and FEATURES. The created timestamp is `as_of`: a row was known then, not today.
         """
-        rows = 0
-        with ExitStack() as files:
+        self._drop_left_over()
+        rows, partial = 0, _partial()
+        with ExitStack() as written:
             writers: dict[Path, pq.ParquetWriter] = {}
-            for block in blocks:
-                rows += block.height
-                for folder, frame in self._views(block):
-                    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-                    if folder not in writers:
-                        folder.mkdir(parents=True, exist_ok=True)
-                        texts = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-                        writers[folder] = files.enter_context(
-                            pq.ParquetWriter(folder / PARTIAL, table.schema, use_dictionary=texts)
-                        )
-                    writers[folder].write_table(table)
-        for folder in writers:
-            (folder / PARTIAL).replace(folder / SNAPSHOTS)
+            with ExitStack() as files:
+                for block in blocks:
+                    rows += block.height
+                    for folder, frame in self._views(block):
+                        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+                        if folder not in writers:
+                            folder.mkdir(parents=True, exist_ok=True)
+                            written.callback((folder / partial).unlink, missing_ok=True)
+                            texts = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+                            writers[folder] = files.enter_context(
+                                pq.ParquetWriter(folder / partial, table.schema, use_dictionary=texts)
+                            )
+                        writers[folder].write_table(table)
+            for folder in writers:
+                (folder / partial).replace(folder / SNAPSHOTS)
         return rows
+
+    def _drop_left_over(self) -> None:
+        """Files of a build that was killed before they were whole: another one may be at work, so a day is waited."""
+        for path in self.home.glob(f"{OFFLINE_FOLDER}/*/*.partial"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
+                    path.unlink()
 
     def _views(self, block: pl.DataFrame) -> Iterator[tuple[Path, pl.DataFrame]]:
         keyed = block.with_columns(pl.col("as_of").alias("created_at"))
@@ -262,18 +281,28 @@ class FeatureStore:
         if not seat_ids:
             return 0
         self._erase_online(seat_ids)
-        self._drop_blocks()
-        return self._keep_offline(~pl.col("seat_id").is_in(list(seat_ids)))
+        return self._keep(~pl.col("seat_id").is_in(list(seat_ids)))
 
     @_named
     def retain(self, *, since: datetime) -> int:
         """Take out the offline rows of snapshots before `since`; returns how many."""
-        self._drop_blocks()
-        return self._keep_offline(pl.col("as_of") >= since)
+        return self._keep(pl.col("as_of") >= since)
 
-    def _drop_blocks(self) -> None:
-        """What a cluster computed (features.runs) names seats too, and can be computed again."""
-        shutil.rmtree(self.home / BLOCKS_FOLDER, ignore_errors=True)
+    @_named
+    def seats_kept(self) -> set[str]:
+        """The seats that offline features, and blocks that a cluster made of them, are of in this folder."""
+        blocks = self.home.glob(f"{BLOCKS_FOLDER}/*/*/block-*.parquet")
+        found: set[str] = set()
+        for path in (*self.home.glob(f"{OFFLINE_FOLDER}/*/{SNAPSHOTS}"), *blocks):
+            with suppress(FileNotFoundError):  # of a run that another one replaced just now
+                found.update(pl.scan_parquet(path).select("seat_id").unique().collect()["seat_id"])
+        return found
+
+    def _keep(self, condition: pl.Expr) -> int:
+        """Keep those rows alone, offline and in blocks (features.runs); how many offline rows went."""
+        for address in self.home.glob(f"{BLOCKS_FOLDER}/*"):
+            keep_rows(str(address), condition)
+        return self._keep_offline(condition)
 
     def _erase_online(self, seat_ids: Sequence[str]) -> None:
         """Feast has no deletion by entity: a row without a catalogue is none to `_read`, on every online store."""
@@ -303,11 +332,13 @@ class FeatureStore:
 
     def _keep_offline(self, condition: pl.Expr) -> int:
         """Rewrite every offline file with the rows that are to stay, each whole or not at all; returns how many went."""
+        self._drop_left_over()
         gone = 0
         for path in sorted(self.home.glob(f"{OFFLINE_FOLDER}/*/{SNAPSHOTS}")):  # those of earlier catalogues, too
             file = pq.ParquetFile(path)
             removed = 0
-            with pq.ParquetWriter(path.with_name(PARTIAL), file.schema_arrow) as writer:
+            kept = path.with_name(_partial())
+            with pq.ParquetWriter(kept, file.schema_arrow) as writer:
                 for batch in file.iter_batches():
                     table = pa.Table.from_batches([batch])
                     keys = pl.DataFrame(pl.from_arrow(table.select(["seat_id", "as_of"])))
@@ -315,9 +346,9 @@ class FeatureStore:
                     removed += int((~stays).sum())
                     writer.write_table(table.filter(pa.array(stays.to_list(), pa.bool_())))
             if removed:
-                path.with_name(PARTIAL).replace(path)
+                kept.replace(path)
             else:
-                path.with_name(PARTIAL).unlink()
+                kept.unlink()
             gone += removed
         return gone
 

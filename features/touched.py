@@ -125,8 +125,8 @@ class TouchedSeats:
         return Claim(claim.tokens, until)
 
     def finish(self, claim: Claim, *, later: Mapping[str, datetime] | None = None) -> None:
-        """Take off the marks of the claim. A seat touched meanwhile, or due again `later`, keeps its mark until then; one that
-        another has claimed since stays the other's.
+        """Take off the marks of the claim. A seat touched meanwhile, or due again `later`, keeps its mark until then. One
+        that another claimed since, because the claim ran out, was refreshed all the same: its mark goes, its claim stays.
         """
         due = later or {}
         held = [{"seat": seat, "held": token} for seat, token in claim.tokens.items()]

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rekindle.state import State, complete_until, known_seats
-from rekindle.terminal import progress_bar
+from rekindle.terminal import err, progress_bar, utc_now
 
 if TYPE_CHECKING:
     from features.cluster import Cluster
     from features.runs import Manifest
 
-BLOCKS_FOLDER = "blocks"  # features.store takes it away when somebody is erased
+BLOCKS_FOLDER = "blocks"  # features.store takes out of it whoever is erased
+CHANGED = (
+    "Events or seats that were known before this run began came into the log, or left it, while it ran: some blocks may have "
+    "seen them and others not. Run the same command again, or build from an archive (--events), which stays as it is."
+)
 
 
 class Engine(StrEnum):
@@ -55,14 +59,26 @@ def blocks_on(
     from features.archive import Archive
     from features.engine import Inputs, build_on
 
+    url = None if os.environ.get("REKINDLE_DATABASE") else state.log_url
     if events:
-        inputs = Inputs.of_archive(Archive.open(events), state.tools)
+        inputs = Inputs.of_archive(Archive.open(events), state.tools, erased=state.log.erased)
     else:
         known_seats(state)
-        inputs = Inputs.of_log(state.log, None if os.environ.get("REKINDLE_DATABASE") else state.log_url, state.tools)
+        now = max(utc_now(), complete_until(state.log.sources()))
+        inputs = Inputs.gone_on_with(state.log, url, state.tools, out_address, now=now)
     until = complete_until(list(inputs.sources))
     with progress_bar("computing features on the cluster", unit="snapshots") as advance:
-        manifest = build_on(cluster, inputs, out_address, until=until, with_labels=with_labels, progress=advance)
+        manifest = build_on(
+            cluster,
+            inputs,
+            out_address,
+            until=until,
+            with_labels=with_labels,
+            progress=advance,
+            erased=state.log.erased,
+        )
+    if not events and not inputs.is_as_before(state.log):
+        err.print(CHANGED, highlight=False)
     return manifest, round(max(cluster.peak_mebibytes().values(), default=0.0))
 
 

@@ -19,6 +19,7 @@ from rekindle.clusters import (
     check_engine,
     cluster_at,
 )
+from rekindle.people import apply_erasures
 from rekindle.state import State, complete_until, instant_of, known_seats, open_state
 from rekindle.terminal import SHOWN_EVENTS, AsJson, err, out, print_json, progress_bar, say, utc_now
 
@@ -61,6 +62,7 @@ def features_build(
     """Weekly snapshots of every seat, offline, for training; also registers them with Feast."""
     check_engine(engine, address=address, events=events)
     state = open_state()
+    apply_erasures(state)
     if engine is Engine.LOCAL:
         snapshots = build_snapshots(state, threads=threads)
         say({"snapshots": snapshots}, f"{snapshots:,} weekly snapshots are in the offline store.", as_json=as_json)
@@ -72,6 +74,7 @@ def features_build(
         manifest, peak = blocks_on(state, cluster, blocks, events=events, with_labels=False)
     with progress_bar("writing the offline store", unit="snapshots") as advance:
         snapshots = state.store.write_offline(_watched(read_blocks(blocks), advance))
+    apply_erasures(state)  # of those who were erased meanwhile
     document = {"snapshots": snapshots, "blocks": len(manifest.blocks), "computed": manifest.facts["computed_blocks"],
                 "out": blocks, "peak_mib": peak}  # fmt: skip
     say(
@@ -92,6 +95,7 @@ def features_sweep(
 ) -> None:
     """Features of every seat at one moment, to the online store. Nightly: they change also when nothing happens."""
     state = open_state()
+    apply_erasures(state)
     seats = known_seats(state).num_rows
     pushed = sweep_seats(state, instant_of(state, as_of), threads=threads)
     left_out = f"; {seats - pushed:,} have newer ones there, which stay" if pushed < seats else ""
@@ -118,6 +122,9 @@ def features_push(
             if seat not in known:
                 raise ValueError(f"{seat} is not in the roster; `rekindle score` names seats: organization/seat")
         state.log.touch(seats, now=utc_now())
+    if watch or state.webhooks.all():  # whoever takes a claim tells what begins there: nobody else looks at it again
+        state.refresher.pushed = state.watch.look
+    asked_again, poll_seconds = time.monotonic(), state.settings().poll_seconds
     pushed = 0
     with progress_bar("refreshing seats", unit="seats") as advance:
         while True:
@@ -127,12 +134,16 @@ def features_push(
                 if not watch:
                     raise
                 err.print(f"features could not be refreshed, the seats wait: {type(error).__name__}", highlight=False)
+                (state.home / ALIVE).touch()  # who waits for a server that is away is alive
                 time.sleep(REST_SECONDS)
                 continue
             pushed += part
             advance(part)
             if watch:
                 (state.home / ALIVE).touch()
+                if time.monotonic() - asked_again >= poll_seconds:
+                    state.champion.refresh()
+                    asked_again = time.monotonic()
             if not part:
                 if not watch:
                     break
@@ -283,7 +294,7 @@ def build_snapshots(state: State, *, threads: int = 2) -> int:
     )
     with progress_bar("computing features", unit="snapshots") as advance:
         rows = state.store.write_offline(_watched(blocks, advance))
-    state.store.erase(sorted(state.log.erased(seats.column("seat_id").to_pylist())))  # erased meanwhile
+    apply_erasures(state)  # of those who were erased meanwhile
     return rows
 
 
@@ -302,7 +313,7 @@ def sweep_seats(state: State, as_of: datetime, *, threads: int = 2) -> int:
     with progress_bar("refreshing every seat", unit="seats", total=seats) as advance:
         pushed = 0
         if state.webhooks.all():  # silence begins where nothing happens: the sweep sees it, an event cannot
-            state.refresher.pushed = state.watch().look
+            state.refresher.pushed = state.watch.look
         for part in state.refresher.sweep(as_of, threads=threads):
             pushed += part
             advance(part)

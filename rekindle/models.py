@@ -20,6 +20,7 @@ from rekindle.clusters import (
     cluster_at,
 )
 from rekindle.effects import decided_data
+from rekindle.people import apply_erasures, forget_erased
 from rekindle.scores import percent, print_model, score_document, scores_of
 from rekindle.state import State, known_seats, open_state
 from rekindle.terminal import EXIT_REFUSED, SHOWN_FEATURES, AsJson, out, print_json, progress_bar, say, utc_now
@@ -56,6 +57,7 @@ def train_command(
         say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
         return
     check_engine(engine, address=address, events=events)
+    apply_erasures(state)
     if engine is Engine.DASK:
         with cluster_at(address, workers) as cluster:
             data = training_data_on(state, cluster, events=events, share=share)
@@ -63,6 +65,7 @@ def train_command(
     else:
         data = training_data(state, share=share)
         trained = train_models(state, seed=seed, threads=threads, trials=tune, data=data)
+    forget_erased(state)  # also those who were erased while it ran
     if as_json:
         print_json(asdict(trained))
         return

@@ -6,21 +6,43 @@ from typing import Annotated
 
 import typer
 
-from rekindle.state import open_state
+from rekindle.state import State, open_state
 from rekindle.terminal import AsJson, say, utc_now
+
+
+def apply_erasures(state: State) -> int:
+    """Take out of this state folder whoever was erased through another one (a service has its own); how many seats."""
+    from features.people import People
+
+    return People(state.log.database).catch_up(state.store)
+
+
+def forget_erased(state: State) -> int:
+    """Take whoever was erased out of the training snapshots that models keep, here or on a server; how many snapshots."""
+    from training.registry import forget_unknown
+
+    if not state.log.erasures():
+        return 0
+    persons = state.log.roster().column("person_id").unique().to_pylist()
+    return forget_unknown(state.home, persons)
 
 
 def erase_command(person_id: str, as_json: AsJson = False) -> None:
     """Take out everything that names a person (`organization/person`), and keep it out; see docs/people.md."""
     from features.people import People
-    from features.references import forget
 
     state = open_state()
     people = People(state.log.database)
     if not people.is_known(person_id):
         raise ValueError(f"there is no person {person_id!r} in the roster; expected `organization/person`")
     erased = people.erase(person_id, store=state.store, now=utc_now())
-    forgotten = forget(state.home, [person_id])
+    try:
+        forgotten = forget_erased(state)
+    except ValueError as error:
+        raise ValueError(
+            f"{person_id} was erased, but not from the training snapshots that models keep: {error}; "
+            "`rekindle retain` and `rekindle train` try it again"
+        ) from None
     sentence = (
         f"Erased {erased.seats} seats, {erased.events:,} events, {erased.served:,} served scores, "
         f"{erased.offline_rows:,} offline rows; {erased.decisions:,} decisions no longer say whose they are; "
@@ -37,6 +59,8 @@ def retain_command(
     from features.people import People
 
     state = open_state()
+    apply_erasures(state)
+    forget_erased(state)
     retained = People(state.log.database).retain(
         older_than=timedelta(days=older_than), store=state.store, now=utc_now()
     )

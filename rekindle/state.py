@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from features.store import FeatureStore
     from features.tools import ToolProfile
     from serving.advisor import Advisor
+    from serving.model import Champion
     from serving.settings import Settings
     from serving.watch import Watch
     from serving.webhooks import Webhooks
@@ -93,15 +94,22 @@ class State:
 
         return Webhooks(self.log.database, key=self.pseudonym_key())
 
-    def watch(self) -> "Watch":
-        """What tells webhooks of seats whose features changed."""
+    @cached_property
+    def champion(self) -> "Champion":
+        """The risk model that serves, as of when it was first asked for or last refreshed."""
         from serving.meters import Meters
         from serving.model import Champion
-        from serving.watch import Watch
 
         champion = Champion(self.home, Meters())
         champion.refresh()
-        return Watch(self.webhooks, self.log.database, champion, at_risk_from=self.settings().at_risk_threshold)
+        return champion
+
+    @cached_property
+    def watch(self) -> "Watch":
+        """What tells webhooks of seats whose features changed."""
+        from serving.watch import Watch
+
+        return Watch(self.webhooks, self.log.database, self.champion, at_risk_from=self.settings().at_risk_threshold)
 
     def pseudonym_key(self) -> bytes:
         """The key of the pseudonyms."""

@@ -310,7 +310,8 @@ def _add_probes(app: FastAPI, advisor: Advisor, probes: Groups[None, Readiness])
 
     @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, tags=["operations"])
     async def readyz() -> Response:
-        """Whether the log takes what is written, the features can be read, and what scores."""
+        """Whether this process can answer, what features come from, and what scores. 503 without the log alone: an online
+        store that is away costs every process the same, and all of them answer from the log."""
         asked = probes.ask(None)
         await asyncio.wait({asked}, timeout=READY_SECONDS)
         readiness = asked.result() if asked.done() else _not_known(advisor)
@@ -366,7 +367,8 @@ class Works(Protocol):
 
 
 def readiness_of(advisor: Advisor, writers: Mapping[str, Works]) -> Readiness:
-    """Whether the service can do its work, part by part. The rule is enough of a model. writers: by what they write."""
+    """Whether the service can do its work, part by part. The rule is enough of a model, the log enough of
+    features. writers: by what they write."""
     log = "reachable" if advisor.log.is_reachable() else "does not answer"
     dead = [name for name, writer in writers.items() if not writer.is_working]
     writing = f"ended: {', '.join(dead)}" if dead else "working"
@@ -374,8 +376,8 @@ def readiness_of(advisor: Advisor, writers: Mapping[str, Works]) -> Readiness:
     try:
         advisor.read_features()
     except Exception as error:  # a probe answers whatever happens, and each of Feast's stores raises its own
-        features = f"not readable: {type(error).__name__}"
-    is_ready = (log, features, writing) == ("reachable", "readable", "working")
+        features = f"from the log; the online store is not readable: {type(error).__name__}"
+    is_ready = (log, writing) == ("reachable", "working")
     return Readiness(ready=is_ready, log=log, features=features, writers=writing, **_what_serves(advisor))
 
 

@@ -35,8 +35,8 @@ DEGRADATIONS = (
     ),
     Degradation(
         "the online store",
-        "the same; `/readyz` says 503 until the store answers again, so that a balancer may prefer another instance",
-        f'`degraded: ["{FEATURES_FROM_LOG}"]`',
+        "the same, from every instance: `/readyz` stays 200 and says it in its body",
+        f'`degraded: ["{FEATURES_FROM_LOG}"]`; `features` of `/readyz`',
         f'`rekindle_degraded{{how="{FEATURES_FROM_LOG}"}}`',
     ),
     Degradation(

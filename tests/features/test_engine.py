@@ -1,5 +1,6 @@
 """Features on a cluster equal those of one process to the bit, whatever dies on the way."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -26,7 +27,7 @@ from features.compute import compute_blocks, pack, seat_blocks
 from features.connectors.rollout_model import Rollout
 from features.connectors.simulated import open_simulated
 from features.engine import Inputs, build_on, observe_on, seats_of_a_block, split_labels
-from features.events import MICROSECONDS_PER_DAY
+from features.events import MICROSECONDS_PER_DAY, Batch, Event, events_table, seats_table
 from features.instants import to_microseconds
 from features.labels import label_snapshots, weekly_snapshots
 from features.log import EventLog
@@ -39,6 +40,10 @@ from features.tools import load_tools
 TOOLS = load_tools()
 START, DAYS = datetime(2026, 1, 5, tzinfo=UTC), 70
 SEATS = 240
+
+
+def nobody(identifiers):
+    return frozenset()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
     )
     yield SimpleNamespace(
         log=log, url=url, folder=folder, archive=archive, until=until, days=days, peers=peers, single=pl.concat(blocks),
-        inputs=Inputs.of_log(log, url, TOOLS), archived=Inputs.of_archive(archive, TOOLS),
+        inputs=Inputs.of_log(log, url, TOOLS, moment=START + timedelta(days=DAYS)),
+        archived=Inputs.of_archive(archive, TOOLS, erased=nobody),
     )  # fmt: skip
     log.close()
 
@@ -134,7 +140,7 @@ def test_archive_and_output_may_lie_at_any_address(world):
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as local,
         Client(local) as client,
     ):
-        inputs = Inputs.of_archive(Archive.open("memory://archive"), TOOLS)
+        inputs = Inputs.of_archive(Archive.open("memory://archive"), TOOLS, erased=nobody)
         build_on(Cluster(client, is_local=True), inputs, "memory://out", until=world.until, block_seats=99)
     assert archive.rows == sum(file.rows for file in world.archive.files)
     assert_same_bits(pl.concat(read_blocks("memory://out")), world.single)
@@ -156,25 +162,30 @@ def test_a_training_set_is_features_with_the_labels_of_one_process(world, cluste
 
 def test_a_run_whose_workers_are_killed_at_random_finishes_and_is_right(world, tmp_path):
     killed: list[int] = []
+    at_work: list[int] = []  # blocks that were there when each was killed
     done = threading.Event()
     choice = random.Random(4)
 
-    def kill(nannies):
-        while not done.wait(choice.uniform(0.1, 0.5)) and len(killed) < 4:
-            alive = [nanny.pid for nanny in nannies.values() if nanny.pid and nanny.status.name == "running"]
-            if alive:
+    def kill(own):
+        while len(killed) < 4 and not done.wait(choice.uniform(0.05, 0.3)):
+            written = len(list(tmp_path.glob("*/block-*.parquet")))
+            busy = [address for address, tasks in own.client.processing().items() if tasks]
+            nannies = own.client.cluster.workers.values()
+            alive = [nanny.pid for nanny in nannies if nanny.worker_address in busy and nanny.pid]
+            if alive and written > 2 * len(killed):  # some are written between one death and the next
                 killed.append(choice.choice(alive))
+                at_work.append(written)
                 os.kill(killed[-1], signal.SIGKILL)
 
     with open_cluster(workers=2) as own:
-        killer = threading.Thread(target=kill, args=(own.client.cluster.workers,))
+        killer = threading.Thread(target=kill, args=(own,))
         killer.start()
-        build_on(own, world.inputs, str(tmp_path), until=world.until, block_seats=12)
+        build_on(own, world.inputs, str(tmp_path), until=world.until, block_seats=6)
         done.set()
         killer.join()
-    assert len(killed) >= 3
+    assert len(killed) == 4
+    assert 0 < at_work[0] < at_work[-1] < SEATS // 6
     assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
-    assert not list(tmp_path.rglob("*.partial")) or current(str(tmp_path)) is not None
 
 
 def _dask(*arguments: str) -> "subprocess.Popen[str]":
@@ -183,13 +194,13 @@ def _dask(*arguments: str) -> "subprocess.Popen[str]":
 
 
 @pytest.fixture
-def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The address of a scheduler with two workers, processes of their own; and the scheduler."""
+def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str]", "list[subprocess.Popen[str]]"]]:
+    """The address of a scheduler with two workers, processes of their own; the scheduler, and the workers."""
     file = tmp_path / "scheduler.json"
     scheduler = _dask("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     workers = [
         _dask("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard",
-              "--death-timeout", "20", "--local-directory", str(tmp_path))
+              "--death-timeout", "120", "--local-directory", str(tmp_path))
         for _ in range(2)
     ]  # fmt: skip
     for _ in range(300):
@@ -198,16 +209,25 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[str
         time.sleep(0.1)
     import json
 
-    yield json.loads(file.read_text())["address"], scheduler
+    yield json.loads(file.read_text())["address"], scheduler, workers
     for process in (*workers, scheduler):
         process.kill()
         process.wait()
 
 
+def test_a_running_cluster_gives_the_bits_of_one_process(world, running_cluster, tmp_path):
+    address, _, _ = running_cluster
+    with open_cluster(address) as remote:
+        remote.client.wait_for_workers(2, timeout="120s")
+        assert (remote.workers, remote.is_local) == (2, False)
+        build_on(remote, world.inputs, str(tmp_path / "out"), until=world.until, block_seats=50)
+    assert_same_bits(pl.concat(read_blocks(str(tmp_path / "out"))), world.single)
+
+
 def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     world, cluster, running_cluster, tmp_path, monkeypatch, capfd
 ):
-    address, scheduler = running_cluster
+    address, scheduler, _ = running_cluster
     monkeypatch.setattr("features.cluster.CONNECT", "4s")
     out = str(tmp_path / "out")
     earlier = build_on(cluster, world.inputs, out, until=world.until - timedelta(days=7), block_seats=40)
@@ -228,6 +248,24 @@ def test_a_lost_scheduler_leaves_the_last_output_and_a_run_that_goes_on(
     assert_same_bits(pl.concat(read_blocks(out)), world.single)
 
 
+def test_a_cluster_whose_workers_are_all_gone_is_said_and_not_waited_for(world, running_cluster, tmp_path, monkeypatch):
+    """The scheduler is another's: what is set here reaches it not, and it would wait."""
+    address, _, workers = running_cluster
+    out = str(tmp_path / "out")
+    monkeypatch.setattr("features.cluster.LOOK_SECONDS", 0.5)
+
+    def stop_workers(rows: int) -> None:
+        monkeypatch.setattr("features.cluster.ALONE_SECONDS", 1.0)
+        for worker in workers:
+            worker.kill()
+
+    with open_cluster(address) as remote:
+        remote.client.wait_for_workers(2, timeout="120s")
+        with pytest.raises(ClusterLost, match="no worker for 1 s; finished blocks are kept"):
+            build_on(remote, world.inputs, out, until=world.until, block_seats=10, progress=stop_workers)
+    assert list(Path(out).glob("*/block-*.parquet"))
+
+
 def test_nobody_at_the_address_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setattr("features.cluster.CONNECT", "1s")
     opening = open_cluster("tcp://127.0.0.1:9")
@@ -242,6 +280,118 @@ def test_what_a_stopped_run_finished_is_not_computed_again(world, cluster, tmp_p
     again = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=60)
     assert (first.facts["computed_blocks"], again.facts["computed_blocks"]) == (4, 1)
     assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
+
+
+# --- a log that goes on ------------------------------------------------------------------------------------------------
+
+
+MOMENT = START + timedelta(days=DAYS)
+
+
+@pytest.fixture
+def own_log(database_url, world):
+    """The rollout in a log of this test alone, and its address."""
+    log = EventLog(database_url)
+    log.append(Batch(world.log.seats(), world.log.events()), now=START)
+    yield SimpleNamespace(log=log, url=database_url)
+    log.close()
+
+
+def told(own_log, name, *, available_at, occurred_at=None):
+    seat = own_log.log.seats().column("seat_id")[0].as_py()
+    one = Event(event_id=name, seat_id=seat, kind="session", source="api", occurred_at=occurred_at or available_at,
+                available_at=available_at)  # fmt: skip
+    own_log.log.append(Batch(seats_table([]), events_table([one])), now=available_at)
+
+
+def began(own_log, out, *, now):
+    inputs = Inputs.gone_on_with(own_log.log, own_log.url, TOOLS, out, now=now)
+    return inputs, max(source.watermark for source in inputs.sources) + timedelta(microseconds=1)
+
+
+def build_alone(url, out):
+    """A caller with a worker of its own, to be killed."""
+    own = SimpleNamespace(log=EventLog(url), url=url)
+    inputs, until = began(own, out, now=MOMENT)
+    with open_cluster(workers=1) as opened:
+        build_on(opened, inputs, out, until=until, with_labels=True, block_seats=8)
+
+
+def test_a_killed_run_is_gone_on_with_though_events_came_in_and_is_of_its_moment(cluster, own_log, tmp_path):
+    at_once, out = str(tmp_path / "at_once"), str(tmp_path / "killed")
+    inputs, until = began(own_log, at_once, now=MOMENT)
+    expected = build_on(cluster, inputs, at_once, until=until, with_labels=True, block_seats=8)
+    caller = multiprocessing.get_context("spawn").Process(target=build_alone, args=(own_log.url, out))
+    caller.start()
+    while len(list(Path(out).glob("*/block-*.parquet"))) < 3:
+        time.sleep(0.05)
+        assert caller.is_alive()
+    caller.kill()
+    caller.join()
+    assert current(out) is None
+
+    told(own_log, "acme/after", available_at=MOMENT + timedelta(hours=5))
+    again, same_until = began(own_log, out, now=MOMENT + timedelta(days=1))
+    found = build_on(cluster, again, out, until=same_until, with_labels=True, block_seats=8)
+    assert (same_until, found.fingerprint) == (until, expected.fingerprint)
+    assert 0 < found.facts["computed_blocks"] < len(found.blocks)
+    assert again.is_as_before(own_log.log)
+    assert pl.concat(read_blocks(out)).equals(pl.concat(read_blocks(at_once)))
+
+
+def test_what_was_known_and_came_in_late_is_said_and_begins_another_run(own_log, tmp_path):
+    out = str(tmp_path / "out")
+    inputs, until = began(own_log, out, now=MOMENT)
+    Run(out, features.engine.fingerprint(inputs, until=until, with_labels=False, block_seats=100)).begin(inputs.known)
+    assert began(own_log, out, now=MOMENT + timedelta(days=1))[0].known == inputs.known
+    assert inputs.is_as_before(own_log.log)
+    late = MOMENT + timedelta(days=1, seconds=1)
+    assert began(own_log, out, now=late)[0].known["moment"] == late.isoformat()
+    told(own_log, "acme/backfill", available_at=START + timedelta(days=9))
+    assert not inputs.is_as_before(own_log.log)
+    later, _ = began(own_log, out, now=MOMENT + timedelta(days=1))
+    assert later.known["moment"] == (MOMENT + timedelta(days=1)).isoformat()
+
+
+def test_workers_read_what_was_available_at_the_moment(own_log):
+    seat = own_log.log.seats().column("seat_id")[0].as_py()
+    reader = Inputs.of_log(own_log.log, own_log.url, TOOLS, moment=MOMENT).reader
+    before = reader.events([seat], columns=["kind"])
+    told(own_log, "acme/after", available_at=MOMENT + timedelta(hours=5), occurred_at=START + timedelta(days=9))
+    assert before.column_names == ["kind"]
+    assert reader.events([seat], columns=["kind"]).num_rows == before.num_rows > 0
+    assert own_log.log.events([seat]).num_rows == before.num_rows + 1
+
+
+# --- who is erased -----------------------------------------------------------------------------------------------------
+
+
+def test_whoever_is_erased_while_a_run_goes_on_is_in_none_of_its_blocks(world, cluster, tmp_path):
+    gone = world.log.seats().column("seat_id")[5].as_py()
+    asked = []
+
+    def erased(seat_ids):
+        asked.append(len(seat_ids))
+        return {gone}
+
+    found = build_on(cluster, world.inputs, str(tmp_path), until=world.until, block_seats=60, erased=erased)
+    rows = pl.concat(read_blocks(str(tmp_path)))
+    assert asked == [SEATS]
+    assert_same_bits(rows, world.single.filter(pl.col("seat_id") != gone))
+    assert found.rows == rows.height < world.single.height
+
+
+def test_an_archive_from_before_an_erasure_gives_nothing_of_the_erased(world, cluster, tmp_path):
+    roster = pl.DataFrame(pl.from_arrow(world.log.roster()))
+    manager = roster["manager_person_id"].drop_nulls()[0]
+    gone = {manager, *roster.filter(pl.col("person_id") == manager)["seat_id"]}
+    inputs = Inputs.of_archive(world.archive, TOOLS, erased=gone.intersection)
+    left = pl.DataFrame(pl.from_arrow(inputs.roster))
+    assert inputs.version != world.archived.version
+    assert not gone & {*left["seat_id"], *left["person_id"], *left["manager_person_id"]}
+    assert left.height == roster.filter(~pl.col("seat_id").is_in(gone)).height < roster.height
+    build_on(cluster, inputs, str(tmp_path), until=world.until, block_seats=60)
+    assert not gone & set(pl.concat(read_blocks(str(tmp_path)))["seat_id"])
 
 
 def test_a_run_on_other_data_takes_nothing_of_the_one_before(world, cluster, tmp_path):

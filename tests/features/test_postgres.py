@@ -3,20 +3,25 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+import features.people
 from features.events import EVENT_SCHEMA, SEAT_SCHEMA, Batch, Event, Seat, events_table, seats_table
 from features.instants import to_microseconds
 from features.log import EventLog
-from features.postgres import bounds, drop_months, following, months_of, months_there, read_by_copy
+from features.people import People
+from features.postgres import bounds, following, months_of, months_there, read_by_copy
 from features.touched import CLAIM
 
 NOW = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
+NO_STORE = Mock(retain=Mock(return_value=0))
 
 
 @pytest.fixture
@@ -113,12 +118,58 @@ def test_rows_that_came_before_their_month_was_made_move_into_it(log):
 
 def test_retention_drops_whole_months_and_lets_their_ids_go(log):
     append(log, [event(1, NOW - 70 * DAY), event(2, NOW - 40 * DAY), event(3)], [seat()])
+    found = People(log.database).retain(older_than=10 * DAY, store=NO_STORE, now=NOW)
+    assert found.events == 2
     with log._write() as connection:
-        assert drop_months(connection, "events", before=NOW - 10 * DAY) == 2
-        assert (2026, 3) not in months_there(connection, "events")
+        assert not {(2026, 2), (2026, 3)} & set(months_there(connection, "events"))
     assert log.events().column("event_id").to_pylist() == ["acme/e3"]
     assert ask(log, "SELECT count(*) FROM event_keys") == 1
     assert append(log, [event(4, NOW - 40 * DAY)]).accepted == 1
+
+
+def test_a_month_that_is_read_holds_up_neither_callers_nor_the_rest_of_retention(log, postgres_url, monkeypatch):
+    """Who waits for a lock stands before everybody who comes later: retention waits shortly, lets them through, comes again."""
+    monkeypatch.setattr("features.postgres.LOCK_WAIT", "100ms")
+    monkeypatch.setattr("features.people.DROP_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("features.people.DROP_ATTEMPTS", 1_000)
+    append(log, [event(1, NOW - 70 * DAY), event(2, NOW - 12 * DAY), event(3, NOW - DAY)], [seat()])
+    other = EventLog(postgres_url)
+    waits = threading.Event()
+    drop = features.people.drop_month
+
+    def watched(*arguments):
+        try:
+            return drop(*arguments)
+        except sa.exc.OperationalError:
+            waits.set()
+            raise
+
+    monkeypatch.setattr("features.people.drop_month", watched)
+    retention = ThreadPoolExecutor(1)
+    with other._engine.connect() as reader, reader.begin():
+        reader.exec_driver_sql("SELECT count(*) FROM events").scalar()
+        found = retention.submit(People(log.database).retain, older_than=10 * DAY, store=NO_STORE, now=NOW)
+        assert waits.wait(60)
+        with other._engine.connect() as caller, caller.begin():
+            caller.exec_driver_sql("SET LOCAL lock_timeout = '20s'")
+            assert caller.exec_driver_sql("SELECT count(*) FROM events").scalar() == 3
+            caller.exec_driver_sql("DELETE FROM touched")
+        assert not found.done()
+    assert found.result(60).events == 2
+    assert log.events().column("event_id").to_pylist() == ["acme/e3"]
+    retention.shutdown()
+    other.close()
+
+
+def test_a_month_that_is_never_free_is_said(log, postgres_url, monkeypatch):
+    monkeypatch.setattr("features.postgres.LOCK_WAIT", "50ms")
+    monkeypatch.setattr("features.people.DROP_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("features.people.DROP_ATTEMPTS", 2)
+    append(log, [event(1, NOW - 70 * DAY)], [seat()])
+    with log._engine.connect() as reader, reader.begin():
+        reader.exec_driver_sql("SELECT count(*) FROM events").scalar()
+        with pytest.raises(ValueError, match="events_y2026m02 could not be dropped in 2 attempts"):
+            People(log.database).retain(older_than=10 * DAY, store=NO_STORE, now=NOW)
 
 
 def test_a_deleted_event_lets_its_id_go(log):

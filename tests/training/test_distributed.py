@@ -13,7 +13,7 @@ import training.risk
 from features.catalogue import CATEGORIES
 from features.cluster import open_cluster
 from features.scorer import INPUTS, Method
-from training.distributed import DISTRIBUTED_ROWS, grow_on
+from training.distributed import DISTRIBUTED_ROWS, WorkersTooSmall, grow_on
 from training.risk import TREE_PARAMETERS, fit
 
 NAMES = {feature.name for feature in CATEGORIES}
@@ -72,6 +72,53 @@ def test_trees_are_grown_anew_where_a_worker_is_killed(rows, monkeypatch):
         )
     assert len(attempts) == 2
     assert found.num_trees() == 20
+
+
+def test_rows_go_to_the_workers_in_small_pieces_evenly(cluster, rows, monkeypatch):
+    monkeypatch.setattr(training.distributed, "PIECE_ROWS", 700)
+    sent = []
+    scatter = cluster.client.scatter
+
+    def watched(piece, *, workers, **options):
+        sent.append((workers[0], piece.dtype, len(piece)))
+        return scatter(piece, workers=workers, **options)
+
+    monkeypatch.setattr(cluster.client, "scatter", watched)
+    inputs, event, weight = rows
+    grow_on(cluster, inputs, event, weight, parameters={**TREE_PARAMETERS, "seed": 7, "num_threads": 1}, trees=3)
+    held = {worker: sum(size for at, _, size in sent if at == worker) for worker, _, _ in sent}
+    assert {dtype for _, dtype, _ in sent} == {np.dtype(np.float32)}
+    assert max(size for _, _, size in sent) == 700
+    assert list(held.values()) == [9_000, 9_000]  # three thousand inputs, events and weights each
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "gib", "sentence"),
+    [
+        (
+            5_000_001,
+            2,
+            2,
+            "takes 7.2 GiB on each of 2 workers, and they are given 2.0: start 9 of them, or give each more",
+        ),
+        (5_000_001, 9, 0.25, "and they are given 0.2: give each more; `--share`"),
+    ],
+)
+def test_workers_that_are_too_small_are_told_what_is_needed(rows, workers, gib, sentence):
+    with pytest.raises(WorkersTooSmall, match="growing trees of 5,000,001 rows") as raised:
+        training.distributed._check_room(rows, workers=workers, limit=int(gib * 2**30))
+    assert sentence in str(raised.value)
+
+
+def test_as_many_workers_as_were_asked_for_are_enough():
+    training.distributed._check_room(5_000_001, workers=9, limit=2 << 30)
+
+
+def test_nothing_is_sent_to_workers_that_are_too_small(cluster, rows, monkeypatch):
+    monkeypatch.setattr(training.distributed, "ROW_BYTES", 1_000_000)
+    monkeypatch.setattr(cluster.client, "scatter", lambda *_pieces, **_options: pytest.fail("sent"))
+    with pytest.raises(WorkersTooSmall, match=r"on each of 2 workers, and they are given 2\.0: start 4 of them"):
+        grow_on(cluster, *rows, parameters={**TREE_PARAMETERS, "seed": 7, "num_threads": 1}, trees=3)
 
 
 @pytest.mark.parametrize(("limit", "spread"), [(DISTRIBUTED_ROWS, 0), (1_000, 1)])

@@ -11,6 +11,7 @@ import pytest
 
 from features.compute import FEATURE_DTYPES
 from features.effects import REGISTERED_EFFECTS, expert_model
+from features.references import PERSON, REFERENCE_FILE, digest
 from features.scorer import CHAMPION, REFERENCE_ARTIFACT, REGISTERED_MODEL, SCORER_ARTIFACT, Method, Scorer
 from training import registry
 
@@ -191,3 +192,19 @@ def test_trials_are_runs_below_the_run(tmp_path):
     experiment = client.get_experiment_by_name(registry.EXPERIMENT).experiment_id
     below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{registered.run_id}'")
     assert sorted(run.info.run_name for run in below) == ["trial 0", "trial 1", "trial 2"]
+
+
+def test_whoever_the_roster_knows_no_more_leaves_the_reference_of_every_version(tmp_path):
+    people = ["acme/ann", "acme/bo", "acme/ann"]
+    reference = pl.DataFrame({PERSON: [digest(person) for person in people], "risk_28": [0.1, 0.2, 0.3]})
+    assert registry.forget_unknown(tmp_path, people) == 0  # no model is there
+    for note in ("first", "second"):
+        registry.register(tmp_path, replace(RULE, note=note), reference=reference, params={}, metrics={}, tags={},
+                          documents={}, plots={})  # fmt: skip
+    registry.promote(tmp_path, "1")
+    assert registry.forget_unknown(tmp_path, people) == 0
+    assert registry.forget_unknown(tmp_path, ["acme/bo", "acme/cy"]) == 4
+    kept = pl.read_parquet(registry.champion_folder(tmp_path) / REFERENCE_ARTIFACT / REFERENCE_FILE)
+    assert kept.equals(reference[1:2])
+    assert registry.load_champion(tmp_path)[0].note == "first"
+    assert registry.forget_unknown(tmp_path, ["acme/bo", "acme/cy"]) == 0
