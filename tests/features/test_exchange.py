@@ -145,6 +145,7 @@ def test_a_zero_propensity_in_open_bandit_columns_is_refused_naming_the_arm():
             "line 1: unknown intervention 'massage'; there are none",
         ),
         (lambda text: text.replace("0.05", "0.5"), "line 1: decision d-1: probabilities must be positive and sum to 1"),
+        (lambda text: text.replace("0.05", "NaN", 1), "line 1: decision d-1: probabilities must be positive"),
         (lambda text: text.replace("0.05", "-0.05"), "line 1: decision d-1: probabilities must be positive"),
         (lambda text: text[:-1], "line 1: not JSON"),
         (lambda _: "[]", "line 1: expected an object with `rekindle`"),
