@@ -236,7 +236,10 @@ def _read(
             document, kept = parse(item)
             strange = sorted({*document["probabilities"], document["intervention"]} - set(known))
             if strange:
-                raise ValueError(f"unknown intervention {', '.join(map(repr, strange))}; there are {', '.join(known)}")
+                raise ValueError(
+                    f"unknown intervention {', '.join(map(repr, strange))}; there are {', '.join(known)}; one that was "
+                    f"retired must be named: --retired {strange[0]}"
+                )
             if not document["probabilities"].get(document["intervention"], 0.0) > 0:
                 unsupported[document["intervention"]] += 1
                 first.setdefault(document["intervention"], place)

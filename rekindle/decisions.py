@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rekindle.ingest import check_files
 from rekindle.state import open_state
-from rekindle.terminal import AsJson, out, print_json, progress_bar, utc_now
+from rekindle.terminal import AsJson, err, out, print_json, progress_bar, utc_now
 
 decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=True)
 
@@ -42,7 +42,12 @@ def decisions_export(
 
     state = open_state()
     first, last = (None if day is None else day.replace(tzinfo=UTC) for day in (since, until))
-    decisions = state.log.decisions(since=first, until=last)
+    logged = state.log.decisions(since=first, until=last)
+    rostered = set(state.log.seats({one.seat_id for one in logged}).column("seat_id").to_pylist())
+    decisions = [one for one in logged if one.seat_id in rostered]
+    if len(decisions) < len(logged):
+        left_out = len(logged) - len(decisions)
+        err.print(f"{left_out:,} decisions of seats that are not in the roster any more are left out.", highlight=False)
     if not decisions:
         raise ValueError("there is no decision in the log (of these days)")
     with progress_bar("judging outcomes", show=to is not None):
@@ -67,6 +72,10 @@ def decisions_import(
     path: Path,
     file_format: AsFormat,
     horizon: Horizon = 28,
+    retired: Annotated[
+        list[str] | None,
+        typer.Option(help="An intervention of the file that the catalogue does not have any more; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decisions that `decisions export` wrote, checked for support: a probability of zero is refused naming the arms."""
@@ -77,7 +86,8 @@ def decisions_import(
     state = open_state()
     check_files([path])
     own = state.home / "interventions.yaml"
-    known = [intervention.id for intervention in load_interventions(own if own.exists() else SHIPPED)]
+    offered = [intervention.id for intervention in load_interventions(own if own.exists() else SHIPPED)]
+    known = [*offered, *(name for name in retired or [] if name not in offered)]
     with path.open(encoding="utf-8", newline="") as file:
         try:
             told = (read_vw if file_format is Format.VW else read_obp)(file, known)

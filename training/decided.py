@@ -1,34 +1,37 @@
 """Matured decisions as arrays: what was known, what could have been chosen and how likely, what was, what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features.catalogue import NUMERIC, catalogue_hash
-from features.compute import SNAPSHOT_SCHEMA, pack
+from features.compute import pack
 from features.decisions import NONE, Decision, Stage
 from features.effects import Seen, answered_modes, answers, prior_of, seen
 from features.events import MICROSECONDS_PER_DAY, Kind
+from features.feedback import reaction_id
 from features.instants import to_microseconds
 from features.interventions import Intervention
-from features.labels import abandoned_by, label_snapshots
-from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Scorer
-from features.sources import Source
+from features.log import EventLog
+from features.outcomes import read_outcomes
+from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from features.tools import ToolProfile
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
+FeaturesOf = Callable[[list[str], list[datetime]], pl.DataFrame]  # of seats at instants, one row each, in their order
 
 FOLDS = 5
 REACTION_DAYS = 28  # our choice: after it a reaction is hardly to that intervention any more
+_OWNER = ("seat_id", "team", "organization")
 _ANSWERED = (str(Stage.SEEN), str(Stage.ACCEPTED), str(Stage.DISMISSED))
 
 
@@ -68,7 +71,7 @@ class DecisionData:
                 f"decision of seat {self.seat[row]}: {self.arms[self.arm[row]]} was chosen with a logged probability of "
                 f"{given[row]:g}; expected above zero"
             )
-        if len(self.arm) and np.abs(self.propensity.sum(axis=1) - 1).max() > 1e-6:
+        if not (np.abs(self.propensity.sum(axis=1) - 1) <= 1e-6).all():  # so that NaN is refused, too
             raise ValueError("propensity: expected rows that sum to 1")
 
     def __len__(self) -> int:
@@ -123,23 +126,34 @@ def build_decisions(
     *,
     accepted: Mapping[str, float] = MappingProxyType({}),
 ) -> Decided:
-    """The decisions that were made on today's features.
+    """The decisions that can teach: made on today's features, of seats in the roster, of interventions of the catalogue.
 
     outcomes: decision_id to kept at 28 days (1, 0; NaN or absent: not known yet). seats: SEAT_SCHEMA. accepted: decision_id to
-    whether it was taken up (`accepted_of`). Raises ValueError
-    for an outcome of an unknown decision, an outcome that is neither, a decision on an unknown seat or intervention.
+    whether it was taken up (`accepted_of`). Raises ValueError for an outcome of an unknown decision, and one that is neither.
+
+    A retired intervention: what chose it is left out. Where it could merely have been chosen, the others keep their shares of
+    what it leaves: given that it was not drawn they were drawn by just these, so the decisions that stay are a fair
+    experiment among today's interventions. They speak of the moments at which one of these was drawn.
     """
     ordered = [*(item for item in catalogue if item.id == NONE), *(item for item in catalogue if item.id != NONE)]
     _check_outcomes(outcomes, {decision.decision_id for decision in decisions})
-    chosen = [decision for decision in decisions if decision.features and decision.catalogue_hash == catalogue_hash()]
-    with_risk = [decision for decision in chosen if str(PRODUCT_HORIZON_DAYS) in decision.risk]
-    left_out = {
-        "without features, or on those of another catalogue": len(decisions) - len(chosen),
-        "without a risk at the product horizon": len(chosen) - len(with_risk),
-    }
-    data = _arrays(with_risk, outcomes, accepted, seats, ordered)
-    held = np.array([decision.holdout for decision in with_risk], bool)
-    policies = np.array([decision.policy for decision in with_risk], dtype=str)
+    roster = {row["seat_id"]: row for row in pl.DataFrame(pl.from_arrow(seats.select(_OWNER))).to_dicts()}
+    offered = {item.id for item in catalogue}
+    stays, left_out = list(decisions), {}
+    for why, is_usable in (
+        ("of seats that are not in the roster any more", lambda one: one.seat_id in roster),
+        (
+            "without features, or on those of another catalogue",
+            lambda one: one.features and one.catalogue_hash == catalogue_hash(),
+        ),
+        ("without a risk at the product horizon", lambda one: str(PRODUCT_HORIZON_DAYS) in one.risk),
+        ("that chose an intervention which is not in the catalogue any more", lambda one: one.intervention in offered),
+    ):
+        before, stays = len(stays), [one for one in stays if is_usable(one)]
+        left_out[why] = before - len(stays)
+    data = _arrays(stays, outcomes, accepted, roster, ordered)
+    held = np.array([decision.holdout for decision in stays], bool)
+    policies = np.array([decision.policy for decision in stays], dtype=str)
     return Decided(data.take(~held), data.take(held), policies[~held], {k: v for k, v in left_out.items() if v})
 
 
@@ -199,38 +213,69 @@ def completed(decisions: Sequence[Decision], features: pl.DataFrame, scorer: Sco
     return found
 
 
-def outcomes_of(
-    decisions: Sequence[Decision],
+def read_decided(
+    log: EventLog,
     *,
-    events: pa.Table,
-    seats: pa.Table,
-    sources: Sequence[Source],
     tools: Mapping[str, ToolProfile],
-) -> dict[str, float]:
-    """By decision_id, 1 where no silence had begun 28 days after it, 0 where one had, NaN where not known yet.
+    catalogue: Sequence[Intervention],
+    features_of: FeaturesOf | None = None,
+) -> Decided:
+    """All decisions of the log with what came of them: the one reading from which effects are learned, proven and watched.
 
-    By the code of the labels, but seen past later interventions: an effect is that of the decision with whatever followed from
-    it. Guided events are no meaningful use.
+    features_of: computes the features of decisions that were logged without any (imported ones), which are left out else.
     """
-    if not decisions:
-        return {}
-    undisturbed = events.filter(pc.not_equal(events["kind"], str(Kind.INTERVENTION)))
-    snapshots = pl.DataFrame(
-        {"seat_id": [one.seat_id for one in decisions], "as_of": [one.decided_at for one in decisions]},
-        schema=SNAPSHOT_SCHEMA,
-    )
-    labels = label_snapshots(snapshots, events=undisturbed, seats=seats, sources=sources, tools=tools)
-    kept = 1 - abandoned_by(labels, PRODUCT_HORIZON_DAYS)
-    return dict(zip((one.decision_id for one in decisions), kept.tolist(), strict=True))
+    decisions = log.decisions()
+    seats = log.seats({one.seat_id for one in decisions})
+    known = set(seats.column("seat_id").to_pylist())
+    mine = [one for one in decisions if one.seat_id in known]
+    outcomes = read_outcomes(log, mine, tools, horizon_days=PRODUCT_HORIZON_DAYS)
+    accepted = accepted_of(mine, log.events(known, kinds=[Kind.REACTION]))
+    bare = [(one.seat_id, one.decided_at) for one in mine if not one.features]
+    if bare and features_of is not None:
+        mine = completed(mine, features_of([seat for seat, _ in bare], [at for _, at in bare]), Scorer(Method.RULE))
+    gone = [one for one in decisions if one.seat_id not in known]
+    return build_decisions([*mine, *gone], outcomes, seats, catalogue, accepted=accepted)
 
 
 def accepted_of(decisions: Sequence[Decision], events: pa.Table) -> dict[str, float]:
     """By decision_id, 1 where the person accepted what was offered, 0 where it was seen or dismissed and not accepted.
 
-    A reaction belongs to the seat's last intervention before it, at most REACTION_DAYS ago; decisions without one are left out.
+    A reaction belongs to the decision that its event id names (`reaction_id`), one that names none of these to the seat's last
+    intervention before it, at most REACTION_DAYS ago. Decisions without one are left out.
     """
+    named = {reaction_id(one, Stage(stage)): one.decision_id for one in decisions for stage in _ANSWERED}
     acted = [one for one in decisions if one.intervention != NONE]
-    offers = pl.DataFrame(
+    reactions = (
+        pl.DataFrame(pl.from_arrow(events.select(["event_id", "seat_id", "occurred_at", "kind", "category"])))
+        .filter((pl.col("kind") == str(Kind.REACTION)) & pl.col("category").is_in(_ANSWERED))
+        .with_columns(named=pl.col("event_id").replace_strict(named, default=None, return_dtype=pl.String))
+    )
+    by_time = (
+        reactions.filter(pl.col("named").is_null())
+        .select("seat_id", "category", at=pl.col("occurred_at").cast(pl.Int64))
+        .sort("at")
+        .join_asof(
+            _offers(acted),
+            on="at",
+            by="seat_id",
+            tolerance=REACTION_DAYS * MICROSECONDS_PER_DAY,
+            check_sortedness=False,
+        )
+        .drop_nulls("decision_id")
+    )
+    by_name = reactions.select("category", decision_id="named").filter(
+        pl.col("decision_id").is_in([one.decision_id for one in acted])
+    )
+    told = (
+        pl.concat([by_name, by_time.select("category", "decision_id")])
+        .group_by("decision_id")
+        .agg(accepted=(pl.col("category") == str(Stage.ACCEPTED)).any())
+    )
+    return dict(zip(told["decision_id"], told["accepted"].cast(pl.Float64), strict=True))
+
+
+def _offers(acted: Sequence[Decision]) -> pl.DataFrame:
+    return pl.DataFrame(
         {
             "seat_id": [one.seat_id for one in acted],
             "at": [to_microseconds(one.decided_at) for one in acted],
@@ -238,19 +283,6 @@ def accepted_of(decisions: Sequence[Decision], events: pa.Table) -> dict[str, fl
         },
         schema={"seat_id": pl.String, "at": pl.Int64, "decision_id": pl.String},
     ).sort("at")
-    reactions = pl.DataFrame(pl.from_arrow(events.select(["seat_id", "occurred_at", "kind", "category"])))
-    told = (
-        reactions.filter((pl.col("kind") == str(Kind.REACTION)) & pl.col("category").is_in(_ANSWERED))
-        .select("seat_id", "category", at=pl.col("occurred_at").cast(pl.Int64))
-        .sort("at")
-        .join_asof(
-            offers, on="at", by="seat_id", tolerance=REACTION_DAYS * MICROSECONDS_PER_DAY, check_sortedness=False
-        )
-        .drop_nulls("decision_id")
-        .group_by("decision_id")
-        .agg(accepted=(pl.col("category") == str(Stage.ACCEPTED)).any())
-    )
-    return dict(zip(told["decision_id"], told["accepted"].cast(pl.Float64), strict=True))
 
 
 def _check_outcomes(outcomes: Mapping[str, float], known: set[str]) -> None:
@@ -265,22 +297,16 @@ def _arrays(
     decisions: Sequence[Decision],
     outcomes: Mapping[str, float],
     accepted: Mapping[str, float],
-    seats: pa.Table,
+    roster: Mapping[str, Mapping[str, str | None]],
     catalogue: Sequence[Intervention],
 ) -> DecisionData:
     place = {intervention.id: position for position, intervention in enumerate(catalogue)}
-    wanted = ("seat_id", "team", "organization")
-    roster = {row["seat_id"]: row for row in pl.DataFrame(pl.from_arrow(seats.select(wanted))).to_dicts()}
     propensity = np.zeros((len(decisions), len(catalogue)))
     for row, decision in enumerate(decisions):
-        if decision.seat_id not in roster:
-            raise ValueError(f"decision {decision.decision_id}: seat {decision.seat_id!r} is not in the roster")
-        for name, chance in decision.probabilities.items():
-            if name not in place:
-                raise ValueError(
-                    f"decision {decision.decision_id}: intervention {name!r} is not in the catalogue ({', '.join(place)})"
-                )
-            propensity[row, place[name]] = chance
+        offered = {name: chance for name, chance in decision.probabilities.items() if name in place}
+        share = 1.0 if len(offered) == len(decision.probabilities) else sum(offered.values())  # 1.0: exactly as logged
+        for name, chance in offered.items():
+            propensity[row, place[name]] = chance / share
     vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), len(NUMERIC))
     risk = np.array([decision.risk[str(PRODUCT_HORIZON_DAYS)] for decision in decisions], np.float64)
     owners = [roster[decision.seat_id] for decision in decisions]
