@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
+HOLDOUT_DAYS = "holdout_days"  # of the terms: the length of the holdout's epoch
 
 
 class Stage(StrEnum):

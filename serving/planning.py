@@ -289,7 +289,6 @@ def _decisions(advisor: Advisor, proposal: Proposal, drawn: Drawn, day: date) ->
     by_id = {intervention.id: intervention for intervention in proposal.catalogue}
     costs = {intervention.id: intervention.cost for intervention in proposal.catalogue}
     policy = policy_name(proposal.catalogue, terms, effects_model=proposal.told_by, rule=PLAN_POLICY)
-    numbers = {"epsilon": terms.epsilon, "seat_value": terms.seat_value, "harm_bound": terms.harm_bound}
     found = []
     for row, option in enumerate(proposal.options):
         score, marginals = option.score, drawn.marginals[row].tolist()
@@ -320,7 +319,7 @@ def _decisions(advisor: Advisor, proposal: Proposal, drawn: Drawn, day: date) ->
                 effects={arm: effect.mean for arm, effect in option.effects.items()},
                 deviations={arm: effect.deviation for arm, effect in option.effects.items()},
                 costs=costs,
-                terms=numbers,
+                terms=terms.numbers(),
                 guardrails={**option.guardrails, **withdrawn},
                 effects_model=proposal.told_by,
                 key_id=advisor.key_id,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 import numpy as np
@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from features.catalogue import NUMERIC, catalogue_hash
 from features.compute import pack
-from features.decisions import NONE, Decision, Stage
+from features.decisions import HOLDOUT_DAYS, NONE, Decision, Stage
 from features.effects import Seen, answered_modes, answers, prior_of, seen
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.feedback import reaction_id
+from features.holdout import EPOCH_DAYS, epoch_end
 from features.instants import to_microseconds
 from features.interventions import Intervention
 from features.log import EventLog
@@ -30,6 +31,9 @@ Texts = npt.NDArray[np.str_]
 FeaturesOf = Callable[[list[str], list[datetime]], pl.DataFrame]  # of seats at instants, one row each, in their order
 
 FOLDS = 5
+TRIAL_HORIZON_DAYS = (
+    14  # with the silence of 28 days after it 42 of an epoch's 56; what ends at 28 days would run into the next
+)
 REACTION_DAYS = 28  # our choice: after it a reaction is hardly to that intervention any more
 _OWNER = ("seat_id", "team", "organization")
 _ANSWERED = (str(Stage.SEEN), str(Stage.ACCEPTED), str(Stage.DISMISSED))
@@ -105,17 +109,31 @@ class DecisionData:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Seats as they entered an epoch of the holdout, by what their team was drawn for: decided about, or left alone.
+
+    Each seat once in an epoch, at its first decision, before which nothing was decided about it in this epoch: what is known of
+    it then cannot come of the draw. kept: at TRIAL_HORIZON_DAYS, over before the epoch is and teams are drawn anew. What was
+    chosen for a seat is not told: it is the team that was drawn.
+    """
+
+    decided: DecisionData
+    held: DecisionData
+
+
+@dataclass(frozen=True)
 class Decided:
     """The log as it teaches and as it proves.
 
-    learning: outside the holdout; holdout: whole teams left alone, the control for the proof. policy: (len(learning),) that
-    made each. left_out: why and how many decisions could not be used.
+    learning: outside the holdout; holdout: whole teams left alone. policy: (len(learning),) that made each. left_out: why and
+    how many decisions could not be used. trial: the two compared.
     """
 
     learning: DecisionData
     holdout: DecisionData
     policy: Texts
     left_out: Mapping[str, int]
+    trial: Trial
 
 
 def build_decisions(
@@ -125,11 +143,13 @@ def build_decisions(
     catalogue: Sequence[Intervention],
     *,
     accepted: Mapping[str, float] = MappingProxyType({}),
+    entered: Mapping[str, float] = MappingProxyType({}),
 ) -> Decided:
     """The decisions that can teach: made on today's features, of seats in the roster, of interventions of the catalogue.
 
     outcomes: decision_id to kept at 28 days (1, 0; NaN or absent: not known yet). seats: SEAT_SCHEMA. accepted: decision_id to
-    whether it was taken up (`accepted_of`). Raises ValueError for an outcome of an unknown decision, and one that is neither.
+    whether it was taken up (`accepted_of`). entered: of the decisions at which seats entered the trial (`entries`), kept at
+    TRIAL_HORIZON_DAYS. Raises ValueError for an outcome of an unknown decision, and one that is neither.
 
     A retired intervention: what chose it is left out. Where it could merely have been chosen, the others keep their shares of
     what it leaves: given that it was not drawn they were drawn by just these, so the decisions that stay are a fair
@@ -139,22 +159,48 @@ def build_decisions(
     _check_outcomes(outcomes, {decision.decision_id for decision in decisions})
     roster = {row["seat_id"]: row for row in pl.DataFrame(pl.from_arrow(seats.select(_OWNER))).to_dicts()}
     offered = {item.id for item in catalogue}
-    stays, left_out = list(decisions), {}
-    for why, is_usable in (
-        ("of seats that are not in the roster any more", lambda one: one.seat_id in roster),
-        (
-            "without features, or on those of another catalogue",
-            lambda one: one.features and one.catalogue_hash == catalogue_hash(),
-        ),
-        ("without a risk at the product horizon", lambda one: str(PRODUCT_HORIZON_DAYS) in one.risk),
-        ("that chose an intervention which is not in the catalogue any more", lambda one: one.intervention in offered),
-    ):
-        before, stays = len(stays), [one for one in stays if is_usable(one)]
-        left_out[why] = before - len(stays)
+    owned = [one for one in decisions if one.seat_id in roster]
+    known = [one for one in owned if one.features and one.catalogue_hash == catalogue_hash()]
+    with_risk = [one for one in known if str(PRODUCT_HORIZON_DAYS) in one.risk]
+    stays = [one for one in with_risk if one.intervention in offered]
+    left_out = {
+        "of seats that are not in the roster any more": len(decisions) - len(owned),
+        "without features, or on those of another catalogue": len(owned) - len(known),
+        "without a risk at the product horizon": len(known) - len(with_risk),
+        "that chose an intervention which is not in the catalogue any more": len(with_risk) - len(stays),
+    }
     data = _arrays(stays, outcomes, accepted, roster, ordered)
     held = np.array([decision.holdout for decision in stays], bool)
     policies = np.array([decision.policy for decision in stays], dtype=str)
-    return Decided(data.take(~held), data.take(held), policies[~held], {k: v for k, v in left_out.items() if v})
+    told = {why: count for why, count in left_out.items() if count}
+    trial = _trial([one for one in with_risk if one.decision_id in entered], entered, roster, ordered)
+    return Decided(data.take(~held), data.take(held), policies[~held], told, trial)
+
+
+def entries(decisions: Sequence[Decision], silence: Mapping[str, timedelta]) -> list[Decision]:
+    """The decisions at which seats entered the trial: the first of each seat in each epoch of the holdout, where it is early
+    enough that what came of it is over before the epoch is. Which they are does not depend on what was drawn for the team.
+
+    silence: by seat, W of its tool.
+    """
+    first: dict[tuple[str, datetime], Decision] = {}
+    for one in sorted(decisions, key=lambda made: made.decided_at):
+        until = epoch_end(one.decided_at, one.terms.get(HOLDOUT_DAYS, EPOCH_DAYS))
+        first.setdefault((one.seat_id, until), one)
+    horizon = timedelta(days=TRIAL_HORIZON_DAYS)
+    return [one for (seat, until), one in first.items() if one.decided_at + horizon + silence[seat] <= until]
+
+
+def _trial(
+    entered: Sequence[Decision],
+    kept: Mapping[str, float],
+    roster: Mapping[str, Mapping[str, str | None]],
+    catalogue: Sequence[Intervention],
+) -> Trial:
+    untold = [replace(one, intervention=NONE, probabilities={NONE: 1.0}) for one in entered]
+    data = _arrays(untold, kept, {}, roster, catalogue)
+    held = np.array([one.holdout for one in entered], bool)
+    return Trial(data.take(~held), data.take(held))
 
 
 def joined(parts: Sequence[DecisionData]) -> DecisionData:
@@ -234,7 +280,10 @@ def read_decided(
     if bare and features_of is not None:
         mine = completed(mine, features_of([seat for seat, _ in bare], [at for _, at in bare]), Scorer(Method.RULE))
     gone = [one for one in decisions if one.seat_id not in known]
-    return build_decisions([*mine, *gone], outcomes, seats, catalogue, accepted=accepted)
+    tool_of = dict(zip(*(seats.column(name).to_pylist() for name in ("seat_id", "tool")), strict=True))
+    silence = {seat: timedelta(days=tools[tool].silence_days) for seat, tool in tool_of.items()}
+    entered = read_outcomes(log, entries(mine, silence), tools, horizon_days=TRIAL_HORIZON_DAYS)
+    return build_decisions([*mine, *gone], outcomes, seats, catalogue, accepted=accepted, entered=entered)
 
 
 def accepted_of(decisions: Sequence[Decision], events: pa.Table) -> dict[str, float]:

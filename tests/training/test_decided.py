@@ -19,7 +19,7 @@ from features.scorer import Method, Scorer
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
-from training.decided import accepted_of, build_decisions, completed, joined
+from training.decided import accepted_of, build_decisions, completed, entries, joined
 from training.offpolicy import weights
 
 AT = datetime(2026, 3, 2, 6, tzinfo=UTC)
@@ -126,6 +126,47 @@ def test_values_are_unbiased_where_an_intervention_was_retired() -> None:
             worth += chance * float(weights(data, everyone)[0][0]) * kept[chosen]
 
     assert worth / stays == pytest.approx(kept["refresher"])
+
+
+EPOCH = datetime(2026, 2, 12, tzinfo=UTC)  # an epoch begins, of 56 days and of 112
+
+
+def on(day, **changes):
+    return decision(day, decided_at=EPOCH + timedelta(days=day), **changes)
+
+
+@pytest.mark.parametrize(
+    ("days", "silence", "entered"),
+    [
+        ([3, 5, 59, 63], 28, [3, 59]),  # once in each epoch
+        ([0, 14], 28, [0]),
+        ([14], 28, [14]),  # 14 + 28 days later the epoch is just over
+        ([15], 28, []),
+        ([15, 60], 28, [60]),
+        ([20], 21, [20]),
+        ([-1], 28, []),
+    ],
+)
+def test_a_seat_enters_the_trial_once_in_an_epoch_where_what_came_is_over_before_it_is(days, silence, entered) -> None:
+    found = entries([on(day) for day in reversed(days)], {"acme/s-1": timedelta(days=silence)})
+
+    assert [one.decision_id for one in found] == [f"d-{day}" for day in entered]
+
+
+def test_an_epoch_is_as_long_as_was_logged_with_the_decision() -> None:
+    long = [on(day, terms={"holdout_days": 112.0}) for day in (50, 60)]
+
+    assert [one.decision_id for one in entries(long, {"acme/s-1": timedelta(days=28)})] == ["d-50"]
+
+
+def test_the_trial_knows_nothing_of_what_was_chosen() -> None:
+    retired = on(3, probabilities={"none": 0.5, "singing": 0.5}, intervention="singing")
+    held = on(1, holdout=True, intervention="none", probabilities={"none": 1.0})
+
+    trial = build_decisions([retired, held, on(9)], {}, seats(), CATALOGUE, entered={"d-3": 1.0, "d-1": 0.0}).trial
+
+    assert (trial.decided.kept.tolist(), trial.held.kept.tolist()) == ([1.0], [0.0])
+    assert trial.decided.propensity.tolist() == trial.held.propensity.tolist()
 
 
 def test_an_empty_log_is_empty_data() -> None:
