@@ -16,6 +16,7 @@ from training.decided import DecisionData
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 Policy = Callable[[DecisionData], Floats]  # (n, K) probabilities, rows sum to 1
 
 LARGE_WEIGHT = (
@@ -23,8 +24,10 @@ LARGE_WEIGHT = (
 )
 SWITCH_AT = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 MISMATCH_P = 0.001  # our choice, as is usual for checks that run again and again: once in a thousand by chance
+COMMON = 50  # times that an arm should have been drawn, and left; our choice: there chi-squared is right to once in a thousand
 FEWEST_TEAMS = 5  # our choice: below it no interval is worth showing
 _TINY = 1e-9
+_NEVER = 1e-12  # chance below which a count is not looked at
 
 
 class Estimator(StrEnum):
@@ -259,18 +262,52 @@ class Mismatch:
 
 
 def sample_ratio_mismatch(data: DecisionData) -> Mismatch:
-    """Chi-squared test that the chosen arms were drawn with the logged probabilities (censored decisions too).
+    """Whether the chosen arms were drawn with the logged probabilities (censored decisions too).
 
-    The draws are independent given their probabilities, so counts have mean sum p and covariance sum (diag p - p p').
+    Draws are independent given their probabilities, so counts have mean sum p and covariance sum (diag p - p p'): a chi-squared
+    test of the common arms, the rare ones as one. Each rare arm by itself has an exact test, for there chi-squared calls
+    chance a mismatch several times too often. The p-value is the least of them times their number (Bonferroni).
     """
     if not len(data):
         return Mismatch(1.0, dict.fromkeys(data.arms, 0.0))
-    difference = data.counts() - data.propensity.sum(axis=0)
-    covariance = np.diag(data.propensity.sum(axis=0)) - data.propensity.T @ data.propensity
+    counts, expected = data.counts(), data.propensity.sum(axis=0)
+    rare = np.flatnonzero(np.minimum(expected, len(data) - expected) < COMMON)
+    tests = [_exact(data.propensity[:, arm], int(counts[arm])) for arm in rare.tolist() if expected[arm] > 0]
+    groups = [[arm] for arm in np.argsort(-expected).tolist() if arm not in rare]
+    if rare.size and expected[rare].sum() >= COMMON:
+        groups.append(rare.tolist())
+    elif groups:
+        groups[-1] += rare.tolist()
+    if len(groups) > 1:
+        tests.append(_chi_squared(data, [np.array(group) for group in groups]))
+    gaps = dict(zip(data.arms, ((counts - expected) / len(data)).tolist(), strict=True))
+    return Mismatch(min(1.0, len(tests) * min(tests, default=1.0)), gaps)
+
+
+def _chi_squared(data: DecisionData, groups: Sequence[Integers]) -> float:
+    """p-value of the counts of groups of arms, of which each decision has one."""
+    chances = np.column_stack([data.propensity[:, group].sum(axis=1) for group in groups])
+    chosen = np.column_stack([np.isin(data.arm, group) for group in groups])
+    difference = (chosen - chances).sum(axis=0)
+    covariance = np.diag(chances.sum(axis=0)) - chances.T @ chances
     rank = int(np.linalg.matrix_rank(covariance, tol=1e-9 * len(data), hermitian=True))
     statistic = float(difference @ np.linalg.pinv(covariance, rcond=1e-9, hermitian=True) @ difference)
-    gaps = dict(zip(data.arms, (difference / len(data)).tolist(), strict=True))
-    return Mismatch(float(stats.chi2.sf(statistic, rank)) if rank else 1.0, gaps)
+    return float(stats.chi2.sf(statistic, rank)) if rank else 1.0
+
+
+def _exact(chances: Floats, count: int) -> float:
+    """Two-sided p-value of how often one arm was chosen, which is a sum of independent draws (Poisson binomial)."""
+    known, repeats = np.unique(chances[chances > 0], return_counts=True)
+    law = np.ones(1)
+    for chance, times in zip(known.tolist(), repeats.tolist(), strict=True):
+        if times == 1:
+            part = np.array([1 - chance, chance])
+        else:
+            most = int(stats.binom.ppf(1 - _NEVER, times, chance))
+            part = stats.binom.pmf(np.arange(most + 1), times, chance)
+        law = np.convolve(law, part)
+        law = law[: int(np.flatnonzero(law > _NEVER)[-1]) + 1]
+    return float(min(1.0, 2 * min(law[: count + 1].sum(), law[count:].sum())))
 
 
 @dataclass(frozen=True)
@@ -282,12 +319,21 @@ class Verdict:
     gain: Value | None = None
 
 
-def promotion(data: DecisionData, candidate: Floats, incumbent: Floats, outcome_model: Floats) -> Verdict:
+def promotion(
+    data: DecisionData,
+    candidate: Floats,
+    incumbent: Floats,
+    outcome_model: Floats,
+    *,
+    drawn: DecisionData | None = None,
+) -> Verdict:
     """The gate: the lower bound of the DR gain over the incumbent lies above zero, and the draws are as logged.
 
-    data: matured decisions that taught neither policy, or outcome models and policies cross-fitted by team.
+    data: matured decisions that taught neither policy, or outcome models and policies cross-fitted by team. drawn: all
+    decisions, those too of which it is not known what came: where seats leave more often under one arm, the matured alone
+    would look as if they had been drawn otherwise.
     """
-    mismatch = sample_ratio_mismatch(data)
+    mismatch = sample_ratio_mismatch(data if drawn is None else drawn)
     if mismatch.is_mismatched:
         arm = max(mismatch.gap, key=lambda name: abs(mismatch.gap[name]))
         return Verdict(
