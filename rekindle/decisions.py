@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from rich.table import Table
 from rekindle.ingest import check_files
 from rekindle.state import open_state
 from rekindle.terminal import AsJson, err, out, print_json, progress_bar, utc_now
+
+if TYPE_CHECKING:
+    from features.exchange import Told
 
 decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=True)
 
@@ -52,7 +55,7 @@ def decisions_export(
         raise ValueError("there is no decision in the log (of these days)")
     with progress_bar("judging outcomes", show=to is not None):
         outcomes = read_outcomes(state.log, decisions, state.tools, horizon_days=horizon)
-    told = [Told(decision, outcomes[decision.decision_id]) for decision in decisions]
+    told = [Told(decision, outcomes[decision.decision_id], horizon) for decision in decisions]
     write = write_vw if file_format is Format.VW else write_obp
     if to is None:
         write(told, sys.stdout)
@@ -71,7 +74,9 @@ def decisions_export(
 def decisions_import(
     path: Path,
     file_format: AsFormat,
-    horizon: Horizon = 28,
+    horizon: Annotated[
+        int | None, typer.Option(help="Outcomes at so many days, of a file that does not say: 14 or 28.")
+    ] = None,
     retired: Annotated[
         list[str] | None,
         typer.Option(help="An intervention of the file that the catalogue does not have any more; repeatable."),
@@ -103,7 +108,7 @@ def decisions_import(
             )
     now = utc_now()
     outcomes = [
-        Outcome(item.decision.decision_id, horizon, item.kept == 1, "import", now)
+        Outcome(item.decision.decision_id, _horizon_of(item, horizon, path), item.kept == 1, "import", now)
         for item in told
         if item.kept == item.kept
     ]
@@ -122,3 +127,13 @@ def decisions_import(
         table.add_row(arm.arm, f"{arm.eligible:,}", f"{arm.chosen:,}", least)
     out.print(table)
     out.print(f"{new:,} new decisions, {len(told) - new:,} known already, {reported:,} new outcomes.", highlight=False)
+
+
+def _horizon_of(told: "Told", asked: int | None, path: Path) -> int:
+    """After how many days the outcome was. Raises ValueError where nobody says, or the file says otherwise than was asked."""
+    horizon = told.horizon_days or asked
+    if horizon is None:
+        raise ValueError(f"{path}: {told.place}: it is not said after how many days the outcome was: add --horizon")
+    if asked not in (None, horizon):
+        raise ValueError(f"{path}: {told.place}: horizon_days: the outcome is that at {horizon} days, not at {asked}")
+    return horizon
