@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
+LIKELY_HARM = "likelier to harm than"  # begins the reason of a guardrail: the bound alone ruled the intervention out
 HOLDOUT_DAYS = "holdout_days"  # of the terms: the length of the holdout's epoch
 
 

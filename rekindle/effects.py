@@ -13,6 +13,7 @@ from rekindle.terminal import AsJson, out, print_json, progress_bar, utc_now
 
 if TYPE_CHECKING:
     from training.decided import Decided
+    from training.learn import Worth
 
 
 def learn_command(
@@ -27,9 +28,7 @@ def learn_command(
     state = open_state()
     decided = decided_data(state)
     with progress_bar("learning effects"):
-        learned = learn(
-            state.home, decided.learning, seat_value=state.settings().terms.seat_value, seed=seed, threads=threads
-        )
+        learned = learn(state.home, decided.learning, worth=worth_of(state), seed=seed, threads=threads)
     if as_json:
         print_json({**asdict(learned), "left_out": decided.left_out})
         return
@@ -58,12 +57,12 @@ def prove_command(
 
     state = open_state()
     decided = decided_data(state)
-    seat_value, arms = state.settings().terms.seat_value, decided.learning.arms
+    worth, arms = worth_of(state), decided.learning.arms
     experts, learned = expert_model(arms), incumbent_effects(state.home, arms)
-    policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen).mean, seat_value)}
+    policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen), worth)}
     learned_until = {}
     if learned.decisions and any(learned.weights):
-        policies[LEARNED] = lambda of: choose(of, learned.effects(of.seen).mean, seat_value)
+        policies[LEARNED] = lambda of: choose(of, learned.effects(of.seen), worth)
         learned_until[LEARNED] = datetime.fromisoformat(learned.trained_until)
     with progress_bar("valuing policies"):
         proof = prove(decided, policies, learned_until=learned_until, seed=seed)
@@ -82,6 +81,14 @@ def prove_command(
     for why, count in proof.left_out.items():
         out.print(f"Left out: {count:,} decisions {why}.", highlight=False)
     out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def worth_of(state: State) -> "Worth":
+    """By what the service decides."""
+    from training.learn import Worth
+
+    terms = state.settings().terms
+    return Worth(terms.seat_value, terms.harm_bound)
 
 
 def decided_data(state: State) -> "Decided":

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import catalogue_hash
-from features.decisions import HOLDOUT_DAYS, NONE, Decision
+from features.decisions import HOLDOUT_DAYS, LIKELY_HARM, NONE, Decision
 from features.estimates import EffectEstimate, Estimates
 from features.holdout import epoch_end, epoch_number
 from features.interventions import Intervention
@@ -260,7 +260,7 @@ def _limit(intervention: Intervention, facts: Facts, *, seat_id: str, target: st
 def _harm(effect: EffectEstimate, terms: Terms) -> str | None:
     """Whom contact would probably harm is not explored on, either."""
     if effect.chance_of_harm > terms.harm_bound:
-        return f"likelier to harm than {terms.harm_bound:.0%}: {effect.chance_of_harm:.1%}"
+        return f"{LIKELY_HARM} {terms.harm_bound:.0%}: {effect.chance_of_harm:.1%}"
     return None
 
 

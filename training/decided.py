@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from features.catalogue import NUMERIC, catalogue_hash
 from features.compute import pack
-from features.decisions import HOLDOUT_DAYS, NONE, Decision, Stage
+from features.decisions import HOLDOUT_DAYS, LIKELY_HARM, NONE, Decision, Stage
 from features.effects import Seen, answered_modes, answers, prior_of, seen
 from features.events import MICROSECONDS_PER_DAY, Kind
 from features.feedback import reaction_id
@@ -48,6 +48,8 @@ class DecisionData:
     as_of: (n,) microseconds of the decision; cost: (K,) money per use; answers: (K, modes) expert effect by failure mode;
     prior: prior_of(...) the interventions; modes: names of the columns of answers, empty where not known; accepted: (n,) 1
     where the person took up the intervention, 0 where not though seen, NaN where it is not known; None: of no decision.
+    feared: (n, K) what the harm bound alone ruled out, by the effects that were believed then: another policy, which believes
+    others, might choose it; None: nothing.
     """
 
     arms: tuple[str, ...]
@@ -64,6 +66,7 @@ class DecisionData:
     prior: str = ""
     modes: tuple[str, ...] = ()
     accepted: Floats | None = None
+    feared: Booleans | None = None
 
     def __post_init__(self) -> None:
         if not self.arms or self.arms[0] != NONE:
@@ -90,9 +93,8 @@ class DecisionData:
         """The chosen decisions."""
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen, np.int64)
         names = ("arm", "propensity", "kept", "team", "organization", "seat", "as_of")
-        accepted = None if self.accepted is None else self.accepted[rows]
-        columns = {name: getattr(self, name)[rows] for name in names}
-        return replace(self, seen=self.seen.take(rows), accepted=accepted, **columns)
+        known = (*names, *(name for name in ("accepted", "feared") if getattr(self, name) is not None))
+        return replace(self, seen=self.seen.take(rows), **{name: getattr(self, name)[rows] for name in known})
 
     def matured(self) -> "DecisionData":
         """Those of which it is known what came."""
@@ -227,6 +229,7 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
         prior=parts[0].prior,
         modes=parts[0].modes,
         accepted=_joined_accepted(parts),
+        feared=_joined_feared(parts),
     )
 
 
@@ -234,6 +237,14 @@ def _joined_accepted(parts: Sequence[DecisionData]) -> Floats | None:
     if all(part.accepted is None for part in parts):
         return None
     return np.concatenate([np.full(len(part), np.nan) if part.accepted is None else part.accepted for part in parts])
+
+
+def _joined_feared(parts: Sequence[DecisionData]) -> Booleans | None:
+    if all(part.feared is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros(part.propensity.shape, bool) if part.feared is None else part.feared for part in parts]
+    )
 
 
 def completed(decisions: Sequence[Decision], features: pl.DataFrame, scorer: Scorer) -> list[Decision]:
@@ -351,11 +362,15 @@ def _arrays(
 ) -> DecisionData:
     place = {intervention.id: position for position, intervention in enumerate(catalogue)}
     propensity = np.zeros((len(decisions), len(catalogue)))
+    feared = np.zeros(propensity.shape, bool)
     for row, decision in enumerate(decisions):
         offered = {name: chance for name, chance in decision.probabilities.items() if name in place}
         share = 1.0 if len(offered) == len(decision.probabilities) else sum(offered.values())  # 1.0: exactly as logged
         for name, chance in offered.items():
             propensity[row, place[name]] = chance / share
+        for name, reason in decision.guardrails.items():
+            if name in place and reason.startswith(LIKELY_HARM):
+                feared[row, place[name]] = True
     vectors = np.array([decision.features for decision in decisions], np.float64).reshape(len(decisions), len(NUMERIC))
     risk = np.array([decision.risk[str(PRODUCT_HORIZON_DAYS)] for decision in decisions], np.float64)
     owners = [roster[decision.seat_id] for decision in decisions]
@@ -374,4 +389,5 @@ def _arrays(
         prior=prior_of(catalogue),
         modes=tuple(str(mode) for mode in answered_modes(catalogue)),
         accepted=np.array([accepted.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
+        feared=feared,
     )

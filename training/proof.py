@@ -27,6 +27,7 @@ from training.offpolicy import (
     sample_ratio_mismatch,
     support,
     value,
+    within_support,
 )
 from training.outcome import fit_kept, outcome_model
 
@@ -55,6 +56,7 @@ class Proved:
     """What one policy is worth. Gains are licences kept, per decision.
 
     against_none, against_incumbent: by DR from the randomised decisions; None where the log cannot tell, and `why` says so.
+    left_alone: a sentence on the few decisions where it wants what the log never could have chosen, empty for none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Proved:
     money_per_decision: float
     cost_per_kept: Cost | None
     why: str = ""
+    left_alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,15 +196,16 @@ def _proved(
             why = f"no decision made after it learned ({since.date()}) has matured, so nothing can judge it fairly"
             return Proved(name, None, None, None, float("nan"), None, why)
         data, q = data.take(later), q[later]
-    target = policy(data)
+    target, left_alone = within_support(data, policy(data))
     money = float((target @ data.cost).mean())
     try:
         found = value(data, target, q)
         against_none = gain(data, target, leave_alone(data), q)
-        against_incumbent = gain(data, target, incumbent(data), q)
+        against_incumbent = gain(data, target, within_support(data, incumbent(data))[0], q)
     except NoSupport as error:
         return Proved(name, None, None, None, money, None, str(error))
-    return Proved(name, found, against_none, against_incumbent, money, cost_per_kept(money, against_none))
+    cost = cost_per_kept(money, against_none)
+    return Proved(name, found, against_none, against_incumbent, money, cost, left_alone=left_alone)
 
 
 def cost_per_kept(money: float, kept: Value) -> Cost | None:

@@ -70,6 +70,7 @@ def page(proof: Proof, *, title: str) -> str:
             "licences kept per 1 000 by policy",
         ),
         *(f"<p><b>{escape(one.name)}</b> cannot be valued: {escape(one.why)}.</p>" for one in proof.policies if one.why),
+        *(f"<p><b>{escape(one.name)}</b>: {escape(one.left_alone)}.</p>" for one in proof.policies if one.left_alone),
         "<h2>By the policy that decided</h2>",
         "<p>What each policy decided, in the decisions that were its own.</p>",
         _segment_table("policy", [one for one in proof.segments if one.kind == POLICY]),

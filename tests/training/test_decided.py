@@ -101,6 +101,17 @@ def test_decisions_of_seats_that_are_gone_are_left_out_and_counted() -> None:
     assert found.left_out == {"of seats that are not in the roster any more": 1}
 
 
+def test_what_the_harm_bound_alone_ruled_out_is_known_apart() -> None:
+    reasons = {"coach_call": "likelier to harm than 50%: 61.0%", "peer_champion": "no champion is known"}
+
+    data = build_decisions([decision(guardrails=reasons), decision(2)], {}, seats(), CATALOGUE).learning
+
+    assert [data.arms[arm] for arm in np.flatnonzero(data.feared[0])] == ["coach_call"]
+    assert not data.feared[1].any()
+    assert joined([replace(data, feared=None), data.take(np.array([0]))]).feared.sum() == 1
+    assert joined([replace(data, feared=None)] * 2).feared is None
+
+
 def test_what_chose_a_retired_intervention_is_left_out_and_what_could_have_keeps_its_odds() -> None:
     chances = {"none": 0.2, "refresher": 0.1, "singing": 0.7}
     sang = decision(2, probabilities=chances, intervention="singing")

@@ -15,6 +15,7 @@ from training.offpolicy import (
     FEWEST_TEAMS,
     Estimator,
     NoSupport,
+    alpha_of_try,
     explore,
     gain,
     greedy,
@@ -25,6 +26,7 @@ from training.offpolicy import (
     support,
     switch_threshold,
     value,
+    within_support,
 )
 
 ARMS = ("none", "in_context_guidance", "peer_champion")  # of decision_data
@@ -293,6 +295,29 @@ def test_a_policy_that_is_no_better_is_rarely_promoted(decision_data) -> None:
         passed += promotion(data, some, others, np.full((300, 3), 0.5)).is_passed
 
     assert passed <= 9  # 2.5 % of 120 is 3; 9 is three standard errors above
+
+
+def test_all_tries_together_err_once_in_twenty_at_most() -> None:
+    one_sided = [alpha_of_try(number) / 2 for number in range(1, 5_000)]
+
+    assert alpha_of_try(1) == 0.05
+    assert sum(one_sided) < 0.05
+    assert sum(one_sided) == pytest.approx(0.05, abs=2e-5)
+
+
+def test_few_decisions_beyond_the_log_are_counted_as_left_alone_and_many_are_refused(decision_data) -> None:
+    propensity = np.tile([0.7, 0.2, 0.1], (400, 1))
+    propensity[:20] = [0.8, 0.2, 0.0]
+    data = decision_data(n=400, propensity=propensity)
+    everyone = np.tile([0.0, 0.0, 1.0], (400, 1))
+
+    spared, told = within_support(data, everyone)
+
+    assert spared[:20].tolist() == [[1, 0, 0]] * 20
+    assert spared[20:].tolist() == [[0, 0, 1]] * 380
+    assert told.startswith("in 5.0% of the decisions it would choose peer_champion where the log never could")
+    assert within_support(data.take(np.arange(150)), everyone[:150])[0].tolist() == everyone[:150].tolist()
+    assert within_support(data, data.propensity)[1] == ""
 
 
 def test_gain_of_a_policy_over_itself_is_nothing(decision_data) -> None:
