@@ -35,7 +35,7 @@ TRIAL_HORIZON_DAYS = (
     14  # with the silence of 28 days after it 42 of an epoch's 56; what ends at 28 days would run into the next
 )
 REACTION_DAYS = 28  # our choice: after it a reaction is hardly to that intervention any more
-_OWNER = ("seat_id", "team", "organization")
+_OWNER = ("seat_id", "person_id", "team", "organization")
 _ANSWERED = (str(Stage.SEEN), str(Stage.ACCEPTED), str(Stage.DISMISSED))
 
 
@@ -49,7 +49,7 @@ class DecisionData:
     prior: prior_of(...) the interventions; modes: names of the columns of answers, empty where not known; accepted: (n,) 1
     where the person took up the intervention, 0 where not though seen, NaN where it is not known; None: of no decision.
     feared: (n, K) what the harm bound alone ruled out, by the effects that were believed then: another policy, which believes
-    others, might choose it; None: nothing.
+    others, might choose it; None: nothing. person: (n,) who holds the seat, None: every seat has its own.
     """
 
     arms: tuple[str, ...]
@@ -67,6 +67,7 @@ class DecisionData:
     modes: tuple[str, ...] = ()
     accepted: Floats | None = None
     feared: Booleans | None = None
+    person: Texts | None = None
 
     def __post_init__(self) -> None:
         if not self.arms or self.arms[0] != NONE:
@@ -93,12 +94,17 @@ class DecisionData:
         """The chosen decisions."""
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen, np.int64)
         names = ("arm", "propensity", "kept", "team", "organization", "seat", "as_of")
-        known = (*names, *(name for name in ("accepted", "feared") if getattr(self, name) is not None))
+        known = (*names, *(name for name in ("accepted", "feared", "person") if getattr(self, name) is not None))
         return replace(self, seen=self.seen.take(rows), **{name: getattr(self, name)[rows] for name in known})
 
     def matured(self) -> "DecisionData":
         """Those of which it is known what came."""
         return self.take(~np.isnan(self.kept))
+
+    @property
+    def people(self) -> Texts:
+        """(n,) the person of each decision."""
+        return self.seat if self.person is None else self.person
 
     def counts(self) -> Integers:
         """(K,) how often each arm was chosen."""
@@ -230,6 +236,7 @@ def joined(parts: Sequence[DecisionData]) -> DecisionData:
         modes=parts[0].modes,
         accepted=_joined_accepted(parts),
         feared=_joined_feared(parts),
+        person=np.concatenate([part.people for part in parts]),
     )
 
 
@@ -390,4 +397,5 @@ def _arrays(
         modes=tuple(str(mode) for mode in answered_modes(catalogue)),
         accepted=np.array([accepted.get(decision.decision_id, np.nan) for decision in decisions], np.float64),
         feared=feared,
+        person=np.array([one["person_id"] for one in owners], dtype=str),
     )

@@ -148,7 +148,7 @@ def prove(
     segments, suppressed = _segments(data, q, made_by=decided.policy[~np.isnan(decided.learning.kept)])
     return Proof(
         decisions=len(data),
-        people=len(np.unique(data.seat)),
+        people=len(np.unique(data.people)),
         teams=len(np.unique(data.team)),
         trial_seats=len(entered),
         trial_teams=len(np.unique(entered.team)),
@@ -265,7 +265,7 @@ def _segments(data: DecisionData, q: Floats, *, made_by: Texts) -> tuple[list[Se
                 kinds[kind] = np.array([row[place[kind]] for row in data.seen.categories], dtype=str)
     for kind, names in kinds.items():
         groups = {name: np.flatnonzero(names == name) for name in np.unique(names[names != ""]).tolist()}
-        people = {name: len(np.unique(data.seat[rows])) for name, rows in groups.items()}
+        people = {name: len(np.unique(data.people[rows])) for name, rows in groups.items()}
         hidden = {name for name, count in people.items() if count < MIN_PEOPLE}
         if len(hidden) == 1 and len(groups) > 1:  # else it could be told from the whole
             hidden.add(min((name for name in groups if name not in hidden), key=people.__getitem__))

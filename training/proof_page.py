@@ -40,7 +40,7 @@ def page(proof: Proof, *, title: str) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         *(f"<p><b>{escape(sentence)}</b></p>" for sentence in verdict(proof)),
-        f"<p>From {proof.decisions:,} matured decisions about {proof.people:,} seats in {proof.teams:,} teams; of {proof.censored:,} "
+        f"<p>From {proof.decisions:,} matured decisions about {proof.people:,} people in {proof.teams:,} teams; of {proof.censored:,} "
         "more it is not known yet what came. Kept: no silence had begun 28 days after the decision. All intervals are 95 %, over teams.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in proof.notes),
         *(f"<p><b>Left out.</b> {count:,} decisions {escape(why)}.</p>" for why, count in proof.left_out.items()),

@@ -59,6 +59,7 @@ def test_a_decision_becomes_a_row() -> None:
     assert data.eligible[0].sum() == 2
     assert data.kept[0] == 1
     assert data.team[0] == "acme/t-1"
+    assert data.people.tolist() == ["acme/p-1"]
     assert data.cost[data.arms.index("coach_call")] == 40
     assert found.policy[0] == "expert-1"
     assert not len(found.holdout)

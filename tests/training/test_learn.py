@@ -9,6 +9,7 @@ from features.effects import REGISTERED_EFFECTS, Effects, Learner, expert_model
 from features.estimates import EffectEstimate
 from serving.policy import best_of
 from training import registry
+from training.effects import fit_effects
 from training.learn import Worth, choose, incumbent_effects, learn, promote_effects
 from training.offpolicy import sample_ratio_mismatch
 
@@ -61,8 +62,9 @@ def test_a_mismatch_of_the_draws_blocks(home, decision_data) -> None:
 def two_versions(home, decision_data):
     """Version 1 learned from the first decisions and serves; version 2 is the same, registered again."""
     data = decision_data(1, n=6000, effect=0.3)
-    assert learn(home, data, worth=WORTH, seed=1).is_promoted
-    model, _ = registry.load_effects(home)
+    model = fit_effects(data, seed=1).model
+    registry.register_effects(home, model, params={}, metrics={}, documents={})
+    registry.promote(home, "1", name=REGISTERED_EFFECTS)
     registry.register_effects(home, model, params={}, metrics={}, documents={})
     return home, data
 

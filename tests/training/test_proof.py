@@ -157,6 +157,16 @@ def test_groups_of_few_people_are_not_shown(make_decided) -> None:
     assert proof.suppressed["role"] == 2
 
 
+def test_people_with_several_seats_count_once(make_decided) -> None:
+    decided = make_decided(n=600, role=lambda row: "lawyer" if row < 2 * MIN_PEOPLE - 2 else "analyst")
+    person = np.where(np.arange(600) < 2 * MIN_PEOPLE - 2, np.arange(600) // 2, np.arange(600)).astype(str)
+
+    proof = prove(replace(decided, learning=replace(decided.learning, person=person)), {})
+
+    assert proof.suppressed["role"] == 2  # MIN_PEOPLE - 1 lawyers hold twice as many seats
+    assert proof.people == len(np.unique(person))
+
+
 def test_a_policy_beyond_the_log_is_said_to_be_so(make_decided) -> None:
     decided = make_decided(n=600)
     mu = decided.learning.propensity.copy()
