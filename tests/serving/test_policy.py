@@ -212,6 +212,26 @@ def test_what_can_be_chosen_is_what_the_rules_leave_and_nothing_else(
 
 
 @LAWS
+@given(catalogue=catalogues(), seed=ids)
+def test_no_more_of_an_intervention_is_given_in_a_day_than_its_capacity(
+    catalogue: tuple[Intervention, ...], seed: str
+) -> None:
+    limit = {item.id: item.capacity_per_day for item in catalogue if item.capacity_per_day is not None}
+    explores = replace(TERMS, epsilon=1.0, harm_bound=1.0)
+    used: dict[str, int] = {}
+    for number in range(25):
+        given = decided(
+            replace(EVERYONE, used_today=dict(used)),
+            catalogue=catalogue,
+            terms=explores,
+            decision_id=f"{seed}-{number}",
+        )
+        used[given.intervention] = used.get(given.intervention, 0) + 1
+
+    assert all(used.get(name, 0) <= most for name, most in limit.items())
+
+
+@LAWS
 @given(told=learned(), facts=facts, terms=terms, decision_id=ids)
 def test_nobody_is_given_what_is_likelier_to_harm_than_the_bound(
     told: tuple[tuple[Intervention, ...], Estimates], facts: Facts, terms: Terms, decision_id: str
