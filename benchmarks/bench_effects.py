@@ -6,6 +6,7 @@
     python benchmarks/bench_effects.py harm
     python benchmarks/bench_effects.py coverage [--repeats 1000]
     python benchmarks/bench_effects.py promotions [--repeats 300]
+    python benchmarks/bench_effects.py nulls [--repeats 60]
     python benchmarks/bench_effects.py plan
 
 Every figure is of simulated data. Share of the possible gain: the true mean effect of the arms that the model picks (greatest
@@ -30,7 +31,7 @@ from scipy import stats
 from features.compute import SNAPSHOT_SCHEMA, compute_features, pack
 from features.connectors.rollout_model import WORRIED
 from features.connectors.simulated import ARMS, Rollout, open_simulated, open_truth
-from features.effects import Seen, answered_modes, answers, seen
+from features.effects import Learner, Seen, answered_modes, answers, expert_model, seen
 from features.expert import PRIOR_DEVIATION, even_risk_slope
 from features.interventions import SHIPPED, FailureMode, load_interventions
 from features.peers import days_needed, observe
@@ -39,6 +40,7 @@ from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 from training.decided import DecisionData, accepted_of, joined
 from training.effects import CANDIDATES, fit_effects, is_borne_out, learn_prior_r, lesson_of
+from training.learn import Worth, choose, judged
 from training.offpolicy import Estimator, explore, greedy, promotion, value
 from training.outcome import around_kept, blank, fit_kept, fit_trees, kept_chance
 from training.plan import round_plan, solve_plan
@@ -445,6 +447,38 @@ def promotions(repeats: int, n: int = 3_000) -> None:
     print(f"promoted {passed} of {repeats} policies that are truly no better ({passed / repeats:.1%})")
 
 
+def nulls(repeats: int, sizes: tuple[int, ...] = (5_000, 7_500)) -> None:
+    """How often the whole of learning, the choice among its candidates and the gate, promotes where no arm does anything.
+
+    Each log is tried at both sizes, as it grows, while nothing is promoted. Nothing costs anything, so all policies are worth the
+    same. Beside it: the same winner judged on the decisions that chose it, at 95 % every time.
+    """
+    worth = Worth(SEAT_VALUE, 0.5)
+    promoted = naive = tried = 0
+    for repeat in range(repeats):
+        grown, _ = small(np.random.default_rng([9, repeat]), sizes[-1])
+        grown = replace(grown, kept=_neutral(grown, repeat), cost=np.zeros(3))
+        is_promoted = is_naive = False
+        for number, size in enumerate(sizes, start=1):
+            data = grown.take(np.arange(size))
+            fit = fit_effects(data, seed=repeat)
+            if fit.model.learner is Learner.EXPERT:
+                continue
+            incumbent = expert_model(data.arms)
+            tried += 1
+            is_promoted |= judged(fit, data, incumbent, worth=worth, number=number, seed=repeat).is_passed
+            told = greedy(fit.told, data.eligible)
+            is_naive |= promotion(
+                data, told, choose(data, incumbent.effects(data.seen), worth), fit.outcome_model
+            ).is_passed
+        promoted, naive = promoted + is_promoted, naive + is_naive
+        print(
+            f"{repeat + 1} logs, {tried} tries at the gate: promoted {promoted} ({promoted / (repeat + 1):.1%}), judged on "
+            f"what chose it {naive} ({naive / (repeat + 1):.1%})",
+            flush=True,
+        )
+
+
 def _hint_where(chosen: npt.NDArray[np.bool_]) -> Floats:
     """The policy that gives the hint where chosen and nothing elsewhere."""
     return np.column_stack([~chosen, chosen, np.zeros(len(chosen))]).astype(np.float64)
@@ -484,7 +518,9 @@ def plans(seats: int = 100_000) -> None:
 
 def _commands() -> Iterator[argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gain", "segments", "ceilings", "harm", "coverage", "promotions", "plan"))
+    parser.add_argument(
+        "what", choices=("gain", "segments", "ceilings", "harm", "coverage", "promotions", "nulls", "plan")
+    )
     parser.add_argument("--worlds", nargs="+", default=["simulator", "strong", "shapes"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50_000, 10_000, 2_000])
     parser.add_argument("--seeds", type=int, help="by default 3, and 10 below 5 000 decisions")
@@ -523,6 +559,8 @@ def main() -> None:
         coverage(asked.repeats)
     elif asked.what == "promotions":
         promotions(min(asked.repeats, 300))
+    elif asked.what == "nulls":
+        nulls(min(asked.repeats, 60))
     else:
         plans()
 

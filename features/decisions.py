@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 NONE = "none"  # the intervention that does nothing: always eligible, and the arm against which effects are measured
+LIKELY_HARM = "likelier to harm than"  # begins the reason of a guardrail: the bound alone ruled the intervention out
+HOLDOUT_DAYS = "holdout_days"  # of the terms: the length of the holdout's epoch
 
 
 class Stage(StrEnum):
@@ -59,8 +61,8 @@ class Decision:
                 f"decision {self.decision_id}: intervention {self.intervention!r} is not among those it has a "
                 f"probability for ({', '.join(self.probabilities)})"
             )
-        total = sum(self.probabilities.values())
-        if abs(total - 1) > 1e-6 or min(self.probabilities.values()) <= 0:
+        is_positive = all(chance > 0 for chance in self.probabilities.values())
+        if not (is_positive and abs(sum(self.probabilities.values()) - 1) <= 1e-6):  # so that NaN is refused, too
             raise ValueError(
                 f"decision {self.decision_id}: probabilities must be positive and sum to 1, came {self.probabilities}"
             )

@@ -12,21 +12,29 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, TextIO
 
 from features.catalogue import CATEGORIES, NUMERIC, catalogue_hash
 from features.decisions import NONE, Decision
 
 _PLAIN = ("seat_id", "intervention", "workflow", "target_person_id", "policy", "model", "catalogue_hash")
+_TOLD_BESIDE = (  # of an Open Bandit row, in one column: what teaches a policy nothing, and replays and proves the decision
+    "expires_at", "effects", "guardrails", "deviations", "costs", "terms", "effects_model", "key_id",
+)  # fmt: skip
+_HORIZON, _REST = "horizon_days", "rekindle"
 _PROBABILITY, _RISK, _FEATURE = "probability_", "risk_", "user_feature_"
 
 
 @dataclass(frozen=True)
 class Told:
-    """A decision with what came of it: 1 kept, 0 not, NaN unknown. place: where in the file."""
+    """A decision with what came of it: 1 kept, 0 not, NaN unknown; horizon_days after it, None where a file does not say.
+    place: where in the file.
+    """
 
     decision: Decision
     kept: float
+    horizon_days: int | None
     place: str = ""
 
 
@@ -42,7 +50,7 @@ class Support:
 
 def write_vw(told: Iterable[Told], out: TextIO) -> int:
     """One JSON object a line; returns how many. Those of unknown outcome and of the holdout are marked not to learn from."""
-    lines = [json.dumps(_vw(item.decision, item.kept), separators=(",", ":")) + "\n" for item in told]
+    lines = [json.dumps(_vw(item), separators=(",", ":")) + "\n" for item in told]
     out.writelines(lines)
     return len(lines)
 
@@ -64,13 +72,13 @@ def write_obp(told: Sequence[Told], out: TextIO) -> int:
     header = [
         "timestamp", "item_id", "position", "click", "propensity_score",
         *(f"{_FEATURE}{n}" for n in range(width)),
-        "decision_id", *_PLAIN, "holdout", "as_of", "numeric_features",
+        "decision_id", *_PLAIN, "holdout", "as_of", "numeric_features", _HORIZON, _REST,
         *(f"{_RISK}{horizon}" for horizon in horizons), *(f"{_PROBABILITY}{arm}" for arm in arms),
     ]  # fmt: skip
     writer = csv.DictWriter(out, header, lineterminator="\n", restval="")
     writer.writeheader()
     for item in told:
-        writer.writerow(_obp(item.decision, item.kept, arms))
+        writer.writerow(_obp(item, arms))
     return len(told)
 
 
@@ -108,7 +116,8 @@ def support(told: Sequence[Told], known: Sequence[str]) -> list[Support]:
     return found
 
 
-def _vw(decision: Decision, kept: float) -> dict[str, Any]:
+def _vw(told: Told) -> dict[str, Any]:
+    decision, kept = told.decision, told.kept
     arms = list(decision.probabilities)
     place = arms.index(decision.intervention)
     order = [place, *(number for number in range(len(arms)) if number != place)]
@@ -128,18 +137,18 @@ def _vw(decision: Decision, kept: float) -> dict[str, Any]:
         "_label_Action": place + 1,
         "_labelIndex": place,
         "_skipLearn": decision.holdout or not is_known,
-        "Timestamp": document["decided_at"],
+        "Timestamp": decision.decided_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "Version": "1",
         "EventId": decision.decision_id,
         "a": [number + 1 for number in order],
         "c": {**context, "_multi": [{"intervention": {"id": arm}} for arm in arms]},
         "p": [decision.probabilities[arms[number]] for number in order],
         "VWState": {"m": decision.policy},
-        "rekindle": {**document, "kept": kept if is_known else None},
+        "rekindle": {**document, "kept": kept if is_known else None, _HORIZON: told.horizon_days},
     }
 
 
-def _of_vw(line: str) -> tuple[dict[str, Any], float]:
+def _of_vw(line: str) -> tuple[dict[str, Any], float, int | None]:
     try:
         event = json.loads(line)
     except json.JSONDecodeError as error:
@@ -153,14 +162,33 @@ def _of_vw(line: str) -> tuple[dict[str, Any], float]:
         )
     chances = {arms[number - 1]: chance for number, chance in zip(event["a"], event["p"], strict=True)}
     document = dict(event["rekindle"])
-    kept = document.pop("kept")
+    kept, horizon = document.pop("kept"), document.pop(_HORIZON, None)
     if kept not in (None, 0, 1):
         raise ValueError(f"kept: expected 0, 1 or null, came {kept!r}")
-    document |= {"probabilities": {arm: chances[arm] for arm in arms}, "intervention": arms[event["_labelIndex"]]}
-    return document, math.nan if kept is None else float(kept)
+    chosen = arms[event["_labelIndex"]]
+    _check_labels(event, chosen, chances[chosen], kept)
+    document |= {"probabilities": {arm: chances[arm] for arm in arms}, "intervention": chosen}
+    return document, math.nan if kept is None else float(kept), horizon
 
 
-def _obp(decision: Decision, kept: float, arms: Sequence[str]) -> dict[str, object]:
+def _check_labels(event: Mapping[str, Any], chosen: str, chance: float, kept: float | None) -> None:
+    """The labels that VW itself reads say the same as the rest: whoever changed either changed what the file means."""
+    if not event["_label_probability"] > 0:
+        raise ValueError(
+            f"_label_probability: {chosen} was chosen with a logged probability of zero, so nothing can be valued"
+        )
+    expected = {
+        "_label_probability": chance,
+        "_label_cost": -kept if kept else 0.0,
+        "_label_Action": event["_labelIndex"] + 1,
+    }
+    for name, value in expected.items():
+        if chance > 0 and not math.isclose(event[name], value, rel_tol=1e-6):
+            raise ValueError(f"{name}: expected {value:g} as the rest of the line says, came {event[name]!r}")
+
+
+def _obp(told: Told, arms: Sequence[str]) -> dict[str, object]:
+    decision, kept = told.decision, told.kept
     values = [*("" if math.isnan(value) else repr(value) for value in decision.features), *decision.categories]
     document = decision.document()
     return {
@@ -175,12 +203,14 @@ def _obp(decision: Decision, kept: float, arms: Sequence[str]) -> dict[str, obje
         "holdout": int(decision.holdout),
         "as_of": document["as_of"],
         "numeric_features": len(decision.features),
+        _HORIZON: "" if told.horizon_days is None else told.horizon_days,
+        _REST: json.dumps({name: document[name] for name in _TOLD_BESIDE}, separators=(",", ":")),
         **{f"{_RISK}{horizon}": repr(value) for horizon, value in decision.risk.items()},
         **{f"{_PROBABILITY}{arm}": repr(decision.probabilities.get(arm, 0.0)) for arm in arms},
     }
 
 
-def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float]:
+def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float, int | None]:
     def numbers(prefix: str) -> dict[str, float]:
         found = {}
         for name, value in row.items():
@@ -202,6 +232,7 @@ def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float]:
     if row["click"] not in ("", "0", "1"):
         raise ValueError(f"click: expected 0, 1 or nothing, came {row['click']!r}")
     document = {
+        **_beside(row.get(_REST) or "{}"),
         "decision_id": row["decision_id"],
         "decided_at": row["timestamp"],
         **{name: row.get(name) or None for name in _PLAIN},
@@ -213,7 +244,18 @@ def _of_obp(row: Mapping[str, str]) -> tuple[dict[str, Any], float]:
         "features": [float(value) if value else None for value in values[:numeric]],
         "categories": values[numeric : numeric + len(CATEGORIES)] if numeric else [],
     }
-    return document, math.nan if row["click"] == "" else float(row["click"])
+    horizon = int(_number(row, _HORIZON)) or None
+    return document, math.nan if row["click"] == "" else float(row["click"]), horizon
+
+
+def _beside(text: str) -> dict[str, Any]:
+    try:
+        beside = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{_REST}: not JSON: {error.msg}") from None
+    if not isinstance(beside, dict) or not beside.keys() <= set(_TOLD_BESIDE):
+        raise ValueError(f"{_REST}: expected an object of {', '.join(_TOLD_BESIDE)}")
+    return beside
 
 
 def _number(row: Mapping[str, str], name: str) -> float:
@@ -225,7 +267,9 @@ def _number(row: Mapping[str, str], name: str) -> float:
 
 
 def _read(
-    items: Iterator[tuple[str, Any]], parse: Callable[[Any], tuple[dict[str, Any], float]], known: Sequence[str]
+    items: Iterator[tuple[str, Any]],
+    parse: Callable[[Any], tuple[dict[str, Any], float, int | None]],
+    known: Sequence[str],
 ) -> list[Told]:
     """The decisions of a file. Every zero propensity is told at once, for it is the arm that is wrong and not the line."""
     told: list[Told] = []
@@ -233,16 +277,19 @@ def _read(
     first: dict[str, str] = {}
     for place, item in items:
         try:
-            document, kept = parse(item)
+            document, kept, horizon = parse(item)
             strange = sorted({*document["probabilities"], document["intervention"]} - set(known))
             if strange:
-                raise ValueError(f"unknown intervention {', '.join(map(repr, strange))}; there are {', '.join(known)}")
+                raise ValueError(
+                    f"unknown intervention {', '.join(map(repr, strange))}; there are {', '.join(known)}; one that was "
+                    f"retired must be named: --retired {strange[0]}"
+                )
             if not document["probabilities"].get(document["intervention"], 0.0) > 0:
                 unsupported[document["intervention"]] += 1
                 first.setdefault(document["intervention"], place)
                 continue
             chances = {arm: chance for arm, chance in document["probabilities"].items() if chance != 0}
-            told.append(Told(Decision.of_document({**document, "probabilities": chances}), kept, place))
+            told.append(Told(Decision.of_document({**document, "probabilities": chances}), kept, horizon, place))
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"{place}: not as the export writes it: {type(error).__name__} {error}") from None
         except ValueError as error:

@@ -55,8 +55,8 @@ def read_outcomes(
 ) -> dict[str, float]:
     """`kept` from the log; what events leave unknown is as it was reported from outside, where it was.
 
-    Our choice: events are judged by one rule for all, so they speak first. Raises ValueError for a horizon that is none of
-    HORIZONS_DAYS.
+    Our choice: events are judged by one rule for all, so they speak first. Of a seat that is not in the roster any more no
+    event is left to speak. Raises ValueError for a horizon that is none of HORIZONS_DAYS.
     """
     if horizon_days not in HORIZONS_DAYS:
         raise ValueError(f"horizon_days: expected one of {', '.join(map(str, HORIZONS_DAYS))}, came {horizon_days}")
@@ -64,11 +64,13 @@ def read_outcomes(
     kinds = {kind for profile in tools.values() for kind in (*profile.meaningful_kinds, *profile.opportunity_kinds)}
     outcomes: dict[str, float] = {}
     for block in _by_seats(decisions):
-        seat_ids = {item.seat_id for item in block}
+        seats = log.seats({item.seat_id for item in block})
+        known = set(seats.column("seat_id").to_pylist())
+        outcomes |= dict.fromkeys((item.decision_id for item in block), float("nan"))
         outcomes |= kept(
-            block,
-            events=log.events(seat_ids, kinds=kinds),
-            seats=log.seats(seat_ids),
+            [item for item in block if item.seat_id in known],
+            events=log.events(known, kinds=kinds),
+            seats=seats,
             sources=sources,
             tools=tools,
             horizon_days=horizon_days,

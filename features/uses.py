@@ -24,6 +24,7 @@ _decisions = sa.table(
     "decisions",
     *(sa.column(name) for name in ("seat_id", "target_person_id", "decided_at", "intervention")),
 )
+_ids = sa.table("decisions", sa.column("decision_id"))
 # Built once: building a statement costs several times what executing it does (docs/benchmarks.md).
 _USES = tuple(
     sa.select(_decisions).where(
@@ -77,6 +78,14 @@ class Deciding:
         ends.
         """
         return self._record(decisions)
+
+    def decided(self, decision_ids: Collection[str]) -> frozenset[str]:
+        """Those of the ids that are in the log."""
+        found: set[str] = set()
+        for chunk in _chunks(decision_ids):
+            query = sa.select(_ids.c.decision_id).where(_ids.c.decision_id.in_(chunk))
+            found.update(self._connection.execute(query).scalars())
+        return frozenset(found)
 
     def erased(self, identifiers: Collection[str]) -> frozenset[str]:
         """Those of the identifiers of persons and seats that were erased."""

@@ -19,7 +19,7 @@ from features.suppression import publishable
 from features.tools import ToolProfile
 from monitoring.sequences import asymptotic, empirical_bernstein
 from monitoring.windows import SERVED_RISK
-from training.decided import DecisionData, build_decisions, outcomes_of
+from training.decided import DecisionData, read_decided
 from training.evaluate import ENOUGH_TO_JUDGE, Estimate, auc, ece, estimate, lift
 from training.judgement import RELIABILITY_BINS, TENURE_BANDS, Bin
 from training.offpolicy import Mismatch, Support, Value, dr_scores, mean_by_team
@@ -256,16 +256,7 @@ def read_policy(
     log: EventLog, *, tools: Mapping[str, ToolProfile], catalogue: Sequence[Intervention]
 ) -> PolicyTruth | None:
     """What the log's decisions were worth; None where no decision outside the holdout has matured."""
-    decisions = [decision for decision in log.decisions() if decision.features]
-    if not decisions:
-        return None
-    seat_ids = sorted({decision.seat_id for decision in decisions})
-    seats = log.seats(seat_ids)
-    known = set(seats.column("seat_id").to_pylist())  # an erased person's decisions no longer say whose they were
-    offered = {intervention.id for intervention in catalogue}
-    decisions = [one for one in decisions if one.seat_id in known and set(one.probabilities) <= offered]
-    outcomes = outcomes_of(decisions, events=log.events(sorted(known)), seats=seats, sources=log.sources(), tools=tools)
-    decided = build_decisions(decisions, outcomes, seats, catalogue)
+    decided = read_decided(log, tools=tools, catalogue=catalogue)
     if not len(decided.learning.matured()):
         return None
     proof = prove(decided, {})

@@ -5,14 +5,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from rekindle.ingest import check_files
 from rekindle.state import open_state
-from rekindle.terminal import AsJson, out, print_json, progress_bar, utc_now
+from rekindle.terminal import AsJson, err, out, print_json, progress_bar, utc_now
+
+if TYPE_CHECKING:
+    from features.exchange import Told
 
 decisions_app = typer.Typer(help="Take decisions out, and in.", no_args_is_help=True)
 
@@ -42,12 +45,17 @@ def decisions_export(
 
     state = open_state()
     first, last = (None if day is None else day.replace(tzinfo=UTC) for day in (since, until))
-    decisions = state.log.decisions(since=first, until=last)
+    logged = state.log.decisions(since=first, until=last)
+    rostered = set(state.log.seats({one.seat_id for one in logged}).column("seat_id").to_pylist())
+    decisions = [one for one in logged if one.seat_id in rostered]
+    if len(decisions) < len(logged):
+        left_out = len(logged) - len(decisions)
+        err.print(f"{left_out:,} decisions of seats that are not in the roster any more are left out.", highlight=False)
     if not decisions:
         raise ValueError("there is no decision in the log (of these days)")
     with progress_bar("judging outcomes", show=to is not None):
         outcomes = read_outcomes(state.log, decisions, state.tools, horizon_days=horizon)
-    told = [Told(decision, outcomes[decision.decision_id]) for decision in decisions]
+    told = [Told(decision, outcomes[decision.decision_id], horizon) for decision in decisions]
     write = write_vw if file_format is Format.VW else write_obp
     if to is None:
         write(told, sys.stdout)
@@ -66,7 +74,13 @@ def decisions_export(
 def decisions_import(
     path: Path,
     file_format: AsFormat,
-    horizon: Horizon = 28,
+    horizon: Annotated[
+        int | None, typer.Option(help="Outcomes at so many days, of a file that does not say: 14 or 28.")
+    ] = None,
+    retired: Annotated[
+        list[str] | None,
+        typer.Option(help="An intervention of the file that the catalogue does not have any more; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decisions that `decisions export` wrote, checked for support: a probability of zero is refused naming the arms."""
@@ -77,7 +91,8 @@ def decisions_import(
     state = open_state()
     check_files([path])
     own = state.home / "interventions.yaml"
-    known = [intervention.id for intervention in load_interventions(own if own.exists() else SHIPPED)]
+    offered = [intervention.id for intervention in load_interventions(own if own.exists() else SHIPPED)]
+    known = [*offered, *(name for name in retired or [] if name not in offered)]
     with path.open(encoding="utf-8", newline="") as file:
         try:
             told = (read_vw if file_format is Format.VW else read_obp)(file, known)
@@ -93,7 +108,7 @@ def decisions_import(
             )
     now = utc_now()
     outcomes = [
-        Outcome(item.decision.decision_id, horizon, item.kept == 1, "import", now)
+        Outcome(item.decision.decision_id, _horizon_of(item, horizon, path), item.kept == 1, "import", now)
         for item in told
         if item.kept == item.kept
     ]
@@ -112,3 +127,13 @@ def decisions_import(
         table.add_row(arm.arm, f"{arm.eligible:,}", f"{arm.chosen:,}", least)
     out.print(table)
     out.print(f"{new:,} new decisions, {len(told) - new:,} known already, {reported:,} new outcomes.", highlight=False)
+
+
+def _horizon_of(told: "Told", asked: int | None, path: Path) -> int:
+    """After how many days the outcome was. Raises ValueError where nobody says, or the file says otherwise than was asked."""
+    horizon = told.horizon_days or asked
+    if horizon is None:
+        raise ValueError(f"{path}: {told.place}: it is not said after how many days the outcome was: add --horizon")
+    if asked not in (None, horizon):
+        raise ValueError(f"{path}: {told.place}: horizon_days: the outcome is that at {horizon} days, not at {asked}")
+    return horizon

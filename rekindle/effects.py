@@ -13,6 +13,7 @@ from rekindle.terminal import AsJson, out, print_json, progress_bar, utc_now
 
 if TYPE_CHECKING:
     from training.decided import Decided
+    from training.learn import Worth
 
 
 def learn_command(
@@ -27,11 +28,9 @@ def learn_command(
     state = open_state()
     decided = decided_data(state)
     with progress_bar("learning effects"):
-        learned = learn(
-            state.home, decided.learning, seat_value=state.settings().terms.seat_value, seed=seed, threads=threads
-        )
+        learned = learn(state.home, decided.learning, worth=worth_of(state), seed=seed, threads=threads)
     if as_json:
-        print_json(asdict(learned))
+        print_json({**asdict(learned), "left_out": decided.left_out})
         return
     table = Table("candidate", "kept of 1 000, more than by the experts' choice", title="On teams it never saw")
     for name, found in learned.values.items():
@@ -42,6 +41,8 @@ def learn_command(
     verb = "Promoted" if learned.is_promoted else "Not promoted"
     out.print(f"{learned.decisions:,} matured decisions in {learned.teams:,} teams: {learned.learner}{where}.")
     out.print(f"{verb}: {learned.why}.", highlight=False)
+    for why, count in decided.left_out.items():
+        out.print(f"Left out: {count:,} decisions {why}.", highlight=False)
 
 
 def prove_command(
@@ -56,12 +57,12 @@ def prove_command(
 
     state = open_state()
     decided = decided_data(state)
-    seat_value, arms = state.settings().terms.seat_value, decided.learning.arms
+    worth, arms = worth_of(state), decided.learning.arms
     experts, learned = expert_model(arms), incumbent_effects(state.home, arms)
-    policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen).mean, seat_value)}
+    policies = {"experts' choice": lambda of: choose(of, experts.effects(of.seen), worth)}
     learned_until = {}
     if learned.decisions and any(learned.weights):
-        policies[LEARNED] = lambda of: choose(of, learned.effects(of.seen).mean, seat_value)
+        policies[LEARNED] = lambda of: choose(of, learned.effects(of.seen), worth)
         learned_until[LEARNED] = datetime.fromisoformat(learned.trained_until)
     with progress_bar("valuing policies"):
         proof = prove(decided, policies, learned_until=learned_until, seed=seed)
@@ -77,23 +78,31 @@ def prove_command(
         out.print(sentence, highlight=False)
     for note in proof.notes:
         out.print(f"Note: {note}.", highlight=False)
+    for why, count in proof.left_out.items():
+        out.print(f"Left out: {count:,} decisions {why}.", highlight=False)
     out.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def worth_of(state: State) -> "Worth":
+    """By what the service decides."""
+    from training.learn import Worth
+
+    terms = state.settings().terms
+    return Worth(terms.seat_value, terms.harm_bound)
 
 
 def decided_data(state: State) -> "Decided":
     """Logged decisions with their features and outcomes, as far as outcomes are known."""
     from features.interventions import SHIPPED, load_interventions
-    from features.scorer import Method, Scorer
-    from training.decided import accepted_of, build_decisions, completed, outcomes_of
+    from training.decided import read_decided
 
-    seats, decisions = known_seats(state), state.log.decisions()
+    known_seats(state)
     own = state.home / "interventions.yaml"
     catalogue = load_interventions(own if own.exists() else SHIPPED)
     with progress_bar("reading decisions and what came of them"):
-        events = state.log.events()
-        outcomes = outcomes_of(decisions, events=events, seats=seats, sources=state.log.sources(), tools=state.tools)
-        bare = [(one.seat_id, one.decided_at) for one in decisions if not one.features]
-        if bare:
-            features = features_of(state, [seat for seat, _ in bare], [at for _, at in bare])
-            decisions = completed(decisions, features, Scorer(Method.RULE))
-        return build_decisions(decisions, outcomes, seats, catalogue, accepted=accepted_of(decisions, events))
+        return read_decided(
+            state.log,
+            tools=state.tools,
+            catalogue=catalogue,
+            features_of=lambda seats, instants: features_of(state, seats, instants),
+        )

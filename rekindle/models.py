@@ -19,7 +19,7 @@ from rekindle.clusters import (
     check_engine,
     cluster_at,
 )
-from rekindle.effects import decided_data
+from rekindle.effects import decided_data, worth_of
 from rekindle.people import apply_erasures, forget_erased
 from rekindle.scores import percent, print_model, score_document, scores_of
 from rekindle.state import State, known_seats, open_state
@@ -238,9 +238,9 @@ def promote_command(
 def _promote_effects(state: State, version: str | None, *, seed: int, as_json: bool) -> None:
     from training.learn import promote_effects
 
-    decided, seat_value = decided_data(state), state.settings().terms.seat_value
+    decided = decided_data(state)
     with progress_bar("applying the gate"):
-        found = promote_effects(state.home, decided.learning, seat_value=seat_value, version=version, seed=seed)
+        found = promote_effects(state.home, decided.learning, worth=worth_of(state), version=version, seed=seed)
     verb = "tells the effects" if found.is_promoted else "was not promoted"
     say(asdict(found), f"Version {found.version} of the effects {verb}: {found.why}.", as_json=as_json)
     if not found.is_promoted:

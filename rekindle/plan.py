@@ -179,7 +179,11 @@ def _print_plan(plan: dict[str, Any], *, day: calendar_date, top: int, is_logged
             highlight=False,
         )
     if plan["left_out"]:
-        out.print(f"{len(plan['left_out']):,} seats left out: others decided for them meanwhile.", highlight=False)
+        out.print(
+            f"{len(plan['left_out']):,} seats left out: meanwhile others decided for them (another run of this plan, too), or "
+            "somebody objected.",
+            highlight=False,
+        )
     for arm, price in plan["prices"].items():
         hour = plan["prices_per_hour"].get(arm)
         more = "" if hour is None else f", one more hour of it {hour:,.2f}"

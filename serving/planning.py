@@ -6,6 +6,7 @@ The program itself and its rounding are training's (training.plan); they come in
 import hashlib
 import hmac
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -73,13 +74,18 @@ class Proposal:
         return tuple(option.score.row.seat_id for option in self.options)
 
     def generator(self, day: date) -> np.random.Generator:
-        """The generator of the day: the same plan is drawn again, and nobody without the key can foresee it."""
-        return generator(self.key, f"plan {self.organization} {day.isoformat()}")
+        """The generator of the day and these seats: the same plan is drawn again, another set of seats by other numbers, and
+        nobody without the key can foresee it.
+        """
+        seats = hashlib.sha256("\n".join(self.seat_ids).encode()).hexdigest()
+        return generator(self.key, f"plan {self.organization} {day.isoformat()} {seats}")
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What of a plan is in the decision log. left_out: seats for which something else was done while it was solved."""
+    """What of a plan is in the decision log. left_out: seats for which something else was decided, or that may not be decided for
+    any more, since it was solved.
+    """
 
     decisions: tuple[Decision, ...]
     already: int
@@ -173,10 +179,10 @@ def log_plan(
 ) -> tuple[Logged, Proposal | None, Drawn | None]:
     """Solve the plan of the day and write its decisions, each seat once a day however often it is called.
 
-    The log is free while the plan is solved. Before a part of it is written, inside the transaction, the uses of its seats
-    and persons are read again: a seat for which they changed is left out whatever was drawn for it, so that what is logged
-    keeps its probabilities; where others took capacity that the plan counts on, the rest is solved again. Raises ValueError for
-    another day than today (UTC), which has its own uses and features.
+    The log is free while the plan is solved. Before a part of it is written, inside the transaction, uses, objections and erasures
+    of its seats and persons are read again: a seat for which they changed is left out whatever was drawn for it; where others
+    took capacity that the plan counts on, the rest is solved and drawn again. Neither asks what was drawn, so what is logged
+    keeps its probabilities. Raises ValueError for another day than today (UTC), which has its own uses and features.
     """
     if day != advisor.now.date():
         raise ValueError(
@@ -224,34 +230,53 @@ def _write(
     """Write the decisions in parts; adds to `made` and `left_out`. False where capacity is no longer what it was."""
     decisions = _decisions(advisor, proposal, drawn, day)
     own: set[Use] = set()
-    planned = dict.fromkeys(proposal.capacity, 0)
-    for decision in decisions:
-        if decision.intervention in planned:
-            planned[decision.intervention] += 1
+    reserved = _reserved(proposal, drawn)
     for start in range(0, len(decisions), RECORDED_AT_ONCE):
         part = decisions[start : start + RECORDED_AT_ONCE]
         options = proposal.options[start : start + RECORDED_AT_ONCE]
         with advisor.log.deciding() as deciding:
             now = advisor.now
-            if not _has_room(deciding, proposal, planned, now=now):
+            if not _has_room(deciding, proposal, reserved, own=own, now=now):
                 return False
-            changed = _changed(deciding, options, own=own, now=now)
+            changed = _changed(deciding, options, own=own, now=now) | _barred(deciding, options)
+            there = deciding.decided([item.decision_id for item in part])  # by another run of the same plan
+            changed |= {item.seat_id for item in part if item.decision_id in there}
             kept = [replace(item, decided_at=now) for item in part if item.seat_id not in changed]
             deciding.record(kept)
         made += kept
         own |= {_use(decision) for decision in kept if decision.intervention != NONE}
         left_out += sorted(changed)
-        for decision in part:
-            if decision.intervention in planned:
-                planned[decision.intervention] -= 1
     return True
 
 
-def _has_room(deciding: Deciding, proposal: Proposal, planned: Mapping[str, int], *, now: datetime) -> bool:
-    """Whether today's capacity still holds what of the plan is not written yet."""
+def _reserved(proposal: Proposal, drawn: Drawn) -> dict[str, int]:
+    """By capped arm, the most uses that the rounding can have drawn: the expected ones, rounded up."""
+    spent = np.ceil(drawn.marginals.sum(axis=0) - 1e-6).astype(int).tolist()
+    return {arm: uses for arm, uses in zip(proposal.arms, spent, strict=True) if arm in proposal.capacity and uses}
+
+
+def _has_room(
+    deciding: Deciding, proposal: Proposal, reserved: Mapping[str, int], *, own: Set[Use], now: datetime
+) -> bool:
+    """Whether today's capacity, less what others used of it, still holds the plan however it may have been drawn: were it asked
+    of what was drawn, plans that drew more would be drawn again more often, and no probability would be as logged.
+    """
     limit = {i.id: i.capacity_per_day for i in proposal.catalogue if i.capacity_per_day is not None}
     used = deciding.used_on_day([proposal.organization], list(limit), now=now)[proposal.organization]
-    return all(used.get(arm, 0) + count <= limit[arm] for arm, count in planned.items() if count)
+    ours = Counter(use.intervention for use in own)
+    return all(used.get(arm, 0) - ours[arm] + count <= limit[arm] for arm, count in reserved.items())
+
+
+def _barred(deciding: Deciding, options: Sequence[Option]) -> set[str]:
+    """The seats of which a person has objected, or was erased, since the guardrails were asked."""
+    persons = {option.score.row.seat_id: _persons(option) for option in options}
+    everybody = {person for own in persons.values() for person in own}
+    gone = deciding.objected(everybody) | deciding.erased({*everybody, *persons})
+    return {
+        option.score.row.seat_id
+        for option in options
+        if gone.intersection((option.score.row.seat_id, *_persons(option))) - option.facts.objected
+    }
 
 
 def _changed(deciding: Deciding, options: Sequence[Option], *, own: Set[Use], now: datetime) -> set[str]:
@@ -289,7 +314,6 @@ def _decisions(advisor: Advisor, proposal: Proposal, drawn: Drawn, day: date) ->
     by_id = {intervention.id: intervention for intervention in proposal.catalogue}
     costs = {intervention.id: intervention.cost for intervention in proposal.catalogue}
     policy = policy_name(proposal.catalogue, terms, effects_model=proposal.told_by, rule=PLAN_POLICY)
-    numbers = {"epsilon": terms.epsilon, "seat_value": terms.seat_value, "harm_bound": terms.harm_bound}
     found = []
     for row, option in enumerate(proposal.options):
         score, marginals = option.score, drawn.marginals[row].tolist()
@@ -320,7 +344,7 @@ def _decisions(advisor: Advisor, proposal: Proposal, drawn: Drawn, day: date) ->
                 effects={arm: effect.mean for arm, effect in option.effects.items()},
                 deviations={arm: effect.deviation for arm, effect in option.effects.items()},
                 costs=costs,
-                terms=numbers,
+                terms=terms.numbers(),
                 guardrails={**option.guardrails, **withdrawn},
                 effects_model=proposal.told_by,
                 key_id=advisor.key_id,

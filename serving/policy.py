@@ -7,15 +7,16 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import catalogue_hash
-from features.decisions import NONE, Decision
+from features.decisions import HOLDOUT_DAYS, LIKELY_HARM, NONE, Decision
 from features.estimates import EffectEstimate, Estimates
+from features.holdout import epoch_end, epoch_number
 from features.interventions import Intervention
 from features.scorer import PRODUCT_HORIZON_DAYS
 from features.uses import Use
@@ -26,7 +27,6 @@ POLICY = "greedy-2"  # the rule by which probabilities are made; another rule, a
 MAX_CONTACTS = 4  # our choice: more than one a week is nagging
 CONTACTS_WITHIN = timedelta(days=28)
 DISMISSAL_REST = timedelta(days=14)  # our choice: who has just said no is left in peace for two weeks
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PRODUCT = str(PRODUCT_HORIZON_DAYS)
 
 
@@ -44,6 +44,15 @@ class Terms:
     holdout_share: float
     holdout_days: int
     expiry: timedelta
+
+    def numbers(self) -> dict[str, float]:
+        """What of the terms is logged with a decision: by what it was made, and when its team is drawn anew."""
+        return {
+            "epsilon": self.epsilon,
+            "seat_value": self.seat_value,
+            "harm_bound": self.harm_bound,
+            HOLDOUT_DAYS: self.holdout_days,
+        }
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ def decide(
         effects=means,
         deviations={name: effect.deviation for name, effect in effects.items()},
         costs=costs,
-        terms={"epsilon": terms.epsilon, "seat_value": terms.seat_value, "harm_bound": terms.harm_bound},
+        terms=terms.numbers(),
         guardrails=guardrails,
         effects_model=effects_model,
         key_id=key_id,
@@ -203,7 +212,7 @@ def removal(
     if intervention.id == NONE:
         return None
     if facts.in_holdout:
-        return f"the team is left alone for comparison until {_holdout_until(now, terms).date()}"
+        return f"the team is left alone for comparison until {epoch_end(now, terms.holdout_days).date()}"
     if facts.has_objected:
         return "the person objected to decisions"
     if facts.wanted is not None and intervention.id not in facts.wanted:
@@ -251,7 +260,7 @@ def _limit(intervention: Intervention, facts: Facts, *, seat_id: str, target: st
 def _harm(effect: EffectEstimate, terms: Terms) -> str | None:
     """Whom contact would probably harm is not explored on, either."""
     if effect.chance_of_harm > terms.harm_bound:
-        return f"likelier to harm than {terms.harm_bound:.0%}: {effect.chance_of_harm:.1%}"
+        return f"{LIKELY_HARM} {terms.harm_bound:.0%}: {effect.chance_of_harm:.1%}"
     return None
 
 
@@ -297,7 +306,7 @@ def generator(key: bytes, decision_id: str) -> np.random.Generator:
 
 def in_holdout(key: bytes, *, organization: str, team: str, now: datetime, terms: Terms) -> bool:
     """Whether the team is left alone in the present epoch of `holdout_days`."""
-    digest = _keyed(key, "holdout", organization, team, str(_holdout_epoch(now, terms)))
+    digest = _keyed(key, "holdout", organization, team, str(epoch_number(now, terms.holdout_days)))
     return int.from_bytes(digest[:8], "big") / 2**64 < terms.holdout_share
 
 
@@ -314,11 +323,3 @@ def policy_name(catalogue: Sequence[Intervention], terms: Terms, *, effects_mode
 
 def _keyed(key: bytes, *parts: str) -> bytes:
     return hmac.new(key, "\x1f".join(parts).encode(), hashlib.sha256).digest()
-
-
-def _holdout_epoch(now: datetime, terms: Terms) -> int:
-    return (now - _EPOCH) // timedelta(days=terms.holdout_days)
-
-
-def _holdout_until(now: datetime, terms: Terms) -> datetime:
-    return _EPOCH + (_holdout_epoch(now, terms) + 1) * timedelta(days=terms.holdout_days)

@@ -88,6 +88,33 @@ def test_what_came_in_is_the_same_and_its_interventions_are_events(home: Path, o
     theirs.close()
 
 
+@pytest.mark.parametrize("file_format", ["vw", "obp"])
+def test_an_outcome_stays_that_of_its_days(home: Path, other: Path, tmp_path: Path, file_format: str) -> None:
+    path = tmp_path / "decisions.out"
+    run(home, "decisions", "export", "--format", file_format, "--horizon", 14, "--out", path)
+
+    refused = run(other, "decisions", "import", path, "--format", file_format, "--horizon", 28)
+    imported = run(other, "decisions", "import", path, "--format", file_format, "--json")
+
+    assert "horizon_days: the outcome is that at 14 days, not at 28" in str(refused.error)
+    assert imported.document["outcomes"] > 50
+    log = EventLog(f"sqlite:///{other / 'log.db'}")
+    told = log.feedback.reported([one.decision_id for one in log.decisions()])
+    assert {horizon for _, horizon in told} == {14}
+    log.close()
+
+
+def test_a_file_that_does_not_say_when_its_outcomes_were_is_refused_until_it_is_said(
+    home: Path, other: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "decisions.jsonl"
+    run(home, "decisions", "export", "--format", "vw", "--out", path)
+    path.write_text(path.read_text().replace('"horizon_days":28', '"horizon_days":null'))
+
+    assert "add --horizon" in str(run(other, "decisions", "import", path, "--format", "vw").error)
+    assert run(other, "decisions", "import", path, "--format", "vw", "--horizon", 28).status == OK
+
+
 def test_a_second_import_where_the_decisions_came_from_adds_no_event(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
     run(home, "decisions", "export", "--format", "vw", "--out", path)

@@ -1,16 +1,24 @@
 """The commands that learn, prove and plan, on one small simulated rollout."""
 
 import json
+import math
+import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import rekindle
 from features.decisions import Decision
+from features.feedback import Outcome
+from features.interventions import SHIPPED
 from features.log import EventLog
+from features.outcomes import read_outcomes
+from features.tools import load_tools
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the command line silences libraries; here they are called without its main
@@ -51,6 +59,73 @@ def test_the_proof_is_written_and_printed(home: Path) -> None:
     assert [one["name"] for one in proof["policies"]] == ["as decided", "experts' choice"]
     assert proof["mismatch"]["p_value"] > 0.001
     assert Path(proof["report"]).read_text().startswith("<!doctype html>")
+
+
+@pytest.fixture
+def own(home: Path, tmp_path: Path) -> Path:
+    """A copy of the state folder that a test may change."""
+    return Path(shutil.copytree(home, tmp_path / "home"))
+
+
+def person_decided_about(home: Path) -> str:
+    log = EventLog(f"sqlite:///{home / 'log.db'}")
+    seat_id = next(one.seat_id for one in log.decisions() if not one.holdout)
+    person: str = log.seats([seat_id]).column("person_id")[0].as_py()
+    log.close()
+    return person
+
+
+def test_a_person_that_was_erased_stops_nothing_and_is_told_of(own: Path, tmp_path: Path) -> None:
+    before = document(own, "learn")["decisions"]
+    assert run(own, "erase", person_decided_about(own)).exit_code == 0
+
+    learned, proof = document(own, "learn"), document(own, "prove")
+
+    assert learned["decisions"] < before
+    assert learned["left_out"] == proof["left_out"]
+    assert proof["left_out"]["of seats that are not in the roster any more"] > 0
+    assert "decisions of seats that are not in the roster any more" in run(own, "learn").stdout.replace("\n", " ")
+    exported = run(own, "decisions", "export", "--format", "vw", "--out", tmp_path / "decisions.jsonl")
+    assert exported.exit_code == 0, exported.exception
+    assert "erased-" not in (tmp_path / "decisions.jsonl").read_text()
+    promoted = run(own, "promote", "--effects")
+    assert "no version of rekindle-effects is registered" in str(promoted.exception)
+
+
+def test_a_retired_intervention_stops_nothing_and_is_told_of(own: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "decisions.jsonl"
+    assert run(own, "decisions", "export", "--format", "vw", "--out", exported).exit_code == 0
+    catalogue = yaml.safe_load(SHIPPED.read_text())
+    catalogue["interventions"] = [one for one in catalogue["interventions"] if one["id"] != "refresher"]
+    (own / "interventions.yaml").write_text(yaml.safe_dump(catalogue))
+
+    proof = document(own, "prove")
+
+    assert proof["left_out"]["that chose an intervention which is not in the catalogue any more"] > 0
+    assert "refresher" not in [row["arm"] for row in proof["support"]]
+    assert document(own, "learn")["decisions"] == proof["decisions"]
+    refused = run(own, "decisions", "import", exported, "--format", "vw")
+    assert "--retired refresher" in str(refused.exception)
+    imported = document(own, "decisions", "import", exported, "--format", "vw", "--retired", "refresher")
+    assert imported["known"] > 0
+
+
+def test_an_outcome_told_from_outside_teaches_where_events_cannot_tell(own: Path) -> None:
+    before = document(own, "prove")
+    log = EventLog(f"sqlite:///{own / 'log.db'}")
+    unknown = [
+        decision_id
+        for decision_id, kept in read_outcomes(log, log.decisions(), load_tools(), horizon_days=28).items()
+        if math.isnan(kept)
+    ]
+    log.feedback.report([Outcome(one, 28, True, "licences", datetime(2026, 6, 1, tzinfo=UTC)) for one in unknown])
+    log.close()
+
+    proof = document(own, "prove")
+
+    assert before["censored"] > 0
+    assert proof["censored"] == 0
+    assert proof["decisions"] > before["decisions"]
 
 
 ASKED = ("plan", "--capacity", "peer_champion=0", "--capacity", "leader_participation=3", "--at-risk-from", "0")

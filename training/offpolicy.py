@@ -16,15 +16,22 @@ from training.decided import DecisionData
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 Policy = Callable[[DecisionData], Floats]  # (n, K) probabilities, rows sum to 1
 
 LARGE_WEIGHT = (
     20.0  # our choice: a decision that speaks for more than so many is reported; nothing is clipped unless asked
 )
 SWITCH_AT = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
+ALPHA_OF_ALL = 0.05  # chance that of all tries against one incumbent any lets through what is truly no better
+MOST_UNSUPPORTED = (
+    0.1  # of decisions; our choice: counted as left alone they take from a gain and hardly turn a verdict
+)
 MISMATCH_P = 0.001  # our choice, as is usual for checks that run again and again: once in a thousand by chance
+COMMON = 50  # times that an arm should have been drawn, and left; our choice: there chi-squared is right to once in a thousand
 FEWEST_TEAMS = 5  # our choice: below it no interval is worth showing
 _TINY = 1e-9
+_NEVER = 1e-12  # chance below which a count is not looked at
 
 
 class Estimator(StrEnum):
@@ -188,12 +195,42 @@ def dr_scores(data: DecisionData, target: Floats, outcome_model: Floats) -> Floa
     return np.asarray((target * outcome_model).sum(axis=1) + weights(data, target)[0] * residual)
 
 
-def gain(data: DecisionData, candidate: Floats, incumbent: Floats, outcome_model: Floats) -> Value:
+def gain(
+    data: DecisionData, candidate: Floats, incumbent: Floats, outcome_model: Floats, *, alpha: float = 0.05
+) -> Value:
     """By how much the candidate's DR value exceeds the incumbent's, paired by decision."""
     for target in (candidate, incumbent):
         check_target(data, target)
     scores = dr_scores(data, candidate, outcome_model) - dr_scores(data, incumbent, outcome_model)
-    return mean_by_team(scores, data.team)
+    return mean_by_team(scores, data.team, alpha=alpha)
+
+
+def alpha_of_try(number: int) -> float:
+    """Of the number-th try against the same incumbent, the chance of its interval to miss: 0.05, 0.017, 0.008, …
+
+    One-sidedly 0.05 / (k (k + 1)), which over all tries there may ever be sums to 0.05 (a union bound, whatever the tries share):
+    so often, at most, is anything promoted that is truly no better, however often one looks. The first try has the usual 95 %.
+    """
+    return 2 * ALPHA_OF_ALL / (number * (number + 1))
+
+
+def within_support(data: DecisionData, target: Floats) -> tuple[Floats, str]:
+    """The policy with `none` in the few decisions where it wants what the log could never have chosen, and a sentence on them.
+
+    Where they are more than MOST_UNSUPPORTED it is as it came: it cannot be valued, and check_target names the arms.
+    """
+    lacking = np.atleast_2d((target > _TINY) & ~data.eligible)
+    rows = np.flatnonzero(lacking.any(axis=1))
+    share = len(rows) / max(len(data), 1)
+    if not len(rows) or share > MOST_UNSUPPORTED:
+        return target, ""
+    arms = ", ".join(data.arms[arm] for arm in np.unique(np.nonzero(lacking)[1]).tolist())
+    spared = target.copy()
+    spared[rows] = np.eye(len(data.arms))[0]
+    return (
+        spared,
+        f"in {share:.1%} of the decisions it would choose {arms} where the log never could: counted as left alone",
+    )
 
 
 def switch_threshold(data: DecisionData, target: Floats, outcome_model: Floats) -> float:
@@ -216,16 +253,17 @@ def _beyond(data: DecisionData, target: Floats, threshold: float) -> Floats:
     return np.asarray(np.where(ratio > threshold, target, 0).sum(axis=1))
 
 
-def mean_by_team(scores: Floats, team: npt.NDArray[np.str_]) -> Value:
-    """The mean of (n,) scores with its 95 % interval: clustered by team, Student's t with G - 1 degrees of freedom.
+def mean_by_team(scores: Floats, team: npt.NDArray[np.str_], *, alpha: float = 0.05) -> Value:
+    """The mean of (n,) scores with its interval: clustered by team, Student's t with G - 1 degrees of freedom.
 
+    alpha: chance, in all, that the truth lies outside.
     Source: cluster-robust variance with the factor G / (G - 1), Cameron and Miller 2015, eq. 11.
     """
     mean = float(scores.mean())
     teams = len(np.unique(team))
     if teams < FEWEST_TEAMS:
         return Value(mean, float("nan"), float("nan"))
-    half = float(stats.t.ppf(0.975, teams - 1)) * np.sqrt(_variance(scores, team))
+    half = float(stats.t.ppf(1 - alpha / 2, teams - 1)) * np.sqrt(_variance(scores, team))
     return Value(mean, mean - half, mean + half)
 
 
@@ -259,18 +297,52 @@ class Mismatch:
 
 
 def sample_ratio_mismatch(data: DecisionData) -> Mismatch:
-    """Chi-squared test that the chosen arms were drawn with the logged probabilities (censored decisions too).
+    """Whether the chosen arms were drawn with the logged probabilities (censored decisions too).
 
-    The draws are independent given their probabilities, so counts have mean sum p and covariance sum (diag p - p p').
+    Draws are independent given their probabilities, so counts have mean sum p and covariance sum (diag p - p p'): a chi-squared
+    test of the common arms, the rare ones as one. Each rare arm by itself has an exact test, for there chi-squared calls
+    chance a mismatch several times too often. The p-value is the least of them times their number (Bonferroni).
     """
     if not len(data):
         return Mismatch(1.0, dict.fromkeys(data.arms, 0.0))
-    difference = data.counts() - data.propensity.sum(axis=0)
-    covariance = np.diag(data.propensity.sum(axis=0)) - data.propensity.T @ data.propensity
+    counts, expected = data.counts(), data.propensity.sum(axis=0)
+    rare = np.flatnonzero(np.minimum(expected, len(data) - expected) < COMMON)
+    tests = [_exact(data.propensity[:, arm], int(counts[arm])) for arm in rare.tolist() if expected[arm] > 0]
+    groups = [[arm] for arm in np.argsort(-expected).tolist() if arm not in rare]
+    if rare.size and expected[rare].sum() >= COMMON:
+        groups.append(rare.tolist())
+    elif groups:
+        groups[-1] += rare.tolist()
+    if len(groups) > 1:
+        tests.append(_chi_squared(data, [np.array(group) for group in groups]))
+    gaps = dict(zip(data.arms, ((counts - expected) / len(data)).tolist(), strict=True))
+    return Mismatch(min(1.0, len(tests) * min(tests, default=1.0)), gaps)
+
+
+def _chi_squared(data: DecisionData, groups: Sequence[Integers]) -> float:
+    """p-value of the counts of groups of arms, of which each decision has one."""
+    chances = np.column_stack([data.propensity[:, group].sum(axis=1) for group in groups])
+    chosen = np.column_stack([np.isin(data.arm, group) for group in groups])
+    difference = (chosen - chances).sum(axis=0)
+    covariance = np.diag(chances.sum(axis=0)) - chances.T @ chances
     rank = int(np.linalg.matrix_rank(covariance, tol=1e-9 * len(data), hermitian=True))
     statistic = float(difference @ np.linalg.pinv(covariance, rcond=1e-9, hermitian=True) @ difference)
-    gaps = dict(zip(data.arms, (difference / len(data)).tolist(), strict=True))
-    return Mismatch(float(stats.chi2.sf(statistic, rank)) if rank else 1.0, gaps)
+    return float(stats.chi2.sf(statistic, rank)) if rank else 1.0
+
+
+def _exact(chances: Floats, count: int) -> float:
+    """Two-sided p-value of how often one arm was chosen, which is a sum of independent draws (Poisson binomial)."""
+    known, repeats = np.unique(chances[chances > 0], return_counts=True)
+    law = np.ones(1)
+    for chance, times in zip(known.tolist(), repeats.tolist(), strict=True):
+        if times == 1:
+            part = np.array([1 - chance, chance])
+        else:
+            most = int(stats.binom.ppf(1 - _NEVER, times, chance))
+            part = stats.binom.pmf(np.arange(most + 1), times, chance)
+        law = np.convolve(law, part)
+        law = law[: int(np.flatnonzero(law > _NEVER)[-1]) + 1]
+    return float(min(1.0, 2 * min(law[: count + 1].sum(), law[count:].sum())))
 
 
 @dataclass(frozen=True)
@@ -282,12 +354,22 @@ class Verdict:
     gain: Value | None = None
 
 
-def promotion(data: DecisionData, candidate: Floats, incumbent: Floats, outcome_model: Floats) -> Verdict:
+def promotion(
+    data: DecisionData,
+    candidate: Floats,
+    incumbent: Floats,
+    outcome_model: Floats,
+    *,
+    drawn: DecisionData | None = None,
+    number: int = 1,
+) -> Verdict:
     """The gate: the lower bound of the DR gain over the incumbent lies above zero, and the draws are as logged.
 
-    data: matured decisions that taught neither policy, or outcome models and policies cross-fitted by team.
+    data: matured decisions that taught neither policy, or outcome models and policies cross-fitted by team. drawn: all
+    decisions, those too of which it is not known what came: where seats leave more often under one arm, the matured alone
+    would look as if they had been drawn otherwise. number: of the try against this incumbent, from 1 (`alpha_of_try`).
     """
-    mismatch = sample_ratio_mismatch(data)
+    mismatch = sample_ratio_mismatch(data if drawn is None else drawn)
     if mismatch.is_mismatched:
         arm = max(mismatch.gap, key=lambda name: abs(mismatch.gap[name]))
         return Verdict(
@@ -295,15 +377,18 @@ def promotion(data: DecisionData, candidate: Floats, incumbent: Floats, outcome_
             f"sample-ratio mismatch (p = {mismatch.p_value:.1e}): {arm} came up {mismatch.gap[arm]:+.1%} against its logged "
             "probabilities, so the log cannot be trusted; find out why before anything is promoted",
         )
+    candidate, left_alone = within_support(data, candidate)
+    level = alpha_of_try(number)
     try:
-        found = gain(data, candidate, incumbent, outcome_model)
+        found = gain(data, candidate, within_support(data, incumbent)[0], outcome_model, alpha=level)
     except NoSupport as error:
         return Verdict(False, str(error))
+    how = "" if number == 1 else f" (try {number} against this incumbent, so the interval is of {1 - level:.2%})"
+    more = f"; {left_alone}" if left_alone else ""
     if not found.low > 0:
-        return Verdict(
-            False, f"it is not surely better than the incumbent: {found} more seats kept per decision", found
-        )
-    return Verdict(True, f"it keeps {found} more seats per decision than the incumbent", found)
+        why = f"it is not surely better than the incumbent: {found} more seats kept per decision{how}{more}"
+        return Verdict(False, why, found)
+    return Verdict(True, f"it keeps {found} more seats per decision than the incumbent{how}{more}", found)
 
 
 def greedy(scores: Floats, eligible: Booleans) -> Floats:

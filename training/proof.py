@@ -11,7 +11,7 @@ from scipy import stats
 
 from features.catalogue import CATEGORIES
 from features.instants import to_microseconds
-from training.decided import Decided, DecisionData, joined
+from training.decided import TRIAL_HORIZON_DAYS, Decided, DecisionData, joined
 from training.judgement import MIN_PEOPLE, finite
 from training.offpolicy import (
     FEWEST_TEAMS,
@@ -27,6 +27,7 @@ from training.offpolicy import (
     sample_ratio_mismatch,
     support,
     value,
+    within_support,
 )
 from training.outcome import fit_kept, outcome_model
 
@@ -55,6 +56,7 @@ class Proved:
     """What one policy is worth. Gains are licences kept, per decision.
 
     against_none, against_incumbent: by DR from the randomised decisions; None where the log cannot tell, and `why` says so.
+    left_alone: a sentence on the few decisions where it wants what the log never could have chosen, empty for none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Proved:
     money_per_decision: float
     cost_per_kept: Cost | None
     why: str = ""
+    left_alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,19 @@ class Segment:
 
 @dataclass(frozen=True)
 class Proof:
-    """The report. holdout: what was decided against whole teams left alone, raw and adjusted for what was known before."""
+    """The report.
+
+    holdout, holdout_raw: difference of the shares kept TRIAL_HORIZON_DAYS after seats entered an epoch, teams decided about
+    less teams left alone, adjusted for what was known when they entered, and raw (training.decided, Trial).
+    trial_seats, holdout_seats: entries of the two, in trial_teams and holdout_teams.
+    """
 
     decisions: int
     people: int
     teams: int
-    holdout_decisions: int
+    trial_seats: int
+    trial_teams: int
+    holdout_seats: int
     holdout_teams: int
     censored: int
     holdout_raw: Value | None
@@ -120,6 +130,7 @@ def prove(
     incumbent is not among the policies.
     """
     data, held = decided.learning.matured(), decided.holdout.matured()
+    entered, left_alone = decided.trial.decided.matured(), decided.trial.held.matured()
     if not len(data):
         waiting = len(decided.learning)
         raise ValueError(
@@ -133,14 +144,16 @@ def prove(
     if incumbent not in named:
         raise ValueError(f"incumbent: expected one of {', '.join(named)}, came {incumbent!r}")
     q = outcome_model(data, seed=seed, threads=threads)
-    raw, adjusted = _against_holdout(data, held, seed=seed, threads=threads)
+    raw, adjusted = _against_holdout(entered, left_alone, seed=seed, threads=threads)
     segments, suppressed = _segments(data, q, made_by=decided.policy[~np.isnan(decided.learning.kept)])
     return Proof(
         decisions=len(data),
-        people=len(np.unique(data.seat)),
+        people=len(np.unique(data.people)),
         teams=len(np.unique(data.team)),
-        holdout_decisions=len(held),
-        holdout_teams=len(np.unique(held.team)),
+        trial_seats=len(entered),
+        trial_teams=len(np.unique(entered.team)),
+        holdout_seats=len(left_alone),
+        holdout_teams=len(np.unique(left_alone.team)),
         censored=len(decided.learning) + len(decided.holdout) - len(data) - len(held),
         holdout_raw=raw,
         holdout=adjusted,
@@ -153,7 +166,7 @@ def prove(
         mismatch=sample_ratio_mismatch(decided.learning),
         support=tuple(support(data, data.propensity)),
         left_out=decided.left_out,
-        notes=tuple(_notes(data, held)),
+        notes=tuple(_notes(data, left_alone)),
     )
 
 
@@ -166,7 +179,8 @@ def _notes(data: DecisionData, held: DecisionData) -> list[str]:
     notes = []
     if len(np.unique(held.team)) < FEWEST_TEAMS:
         notes.append(
-            f"fewer than {FEWEST_TEAMS} teams of the holdout have matured decisions: nothing is said against it"
+            f"fewer than {FEWEST_TEAMS} teams of the holdout have seats of which it is known whether they were kept "
+            f"{TRIAL_HORIZON_DAYS} days after they entered it: nothing is said against it"
         )
     if len(np.unique(data.arm)) < 2:
         notes.append(f"only {data.arms[int(data.arm[0])]} was ever chosen, so nothing can be said of any other step")
@@ -182,15 +196,16 @@ def _proved(
             why = f"no decision made after it learned ({since.date()}) has matured, so nothing can judge it fairly"
             return Proved(name, None, None, None, float("nan"), None, why)
         data, q = data.take(later), q[later]
-    target = policy(data)
+    target, left_alone = within_support(data, policy(data))
     money = float((target @ data.cost).mean())
     try:
         found = value(data, target, q)
         against_none = gain(data, target, leave_alone(data), q)
-        against_incumbent = gain(data, target, incumbent(data), q)
+        against_incumbent = gain(data, target, within_support(data, incumbent(data))[0], q)
     except NoSupport as error:
         return Proved(name, None, None, None, money, None, str(error))
-    return Proved(name, found, against_none, against_incumbent, money, cost_per_kept(money, against_none))
+    cost = cost_per_kept(money, against_none)
+    return Proved(name, found, against_none, against_incumbent, money, cost, left_alone=left_alone)
 
 
 def cost_per_kept(money: float, kept: Value) -> Cost | None:
@@ -204,9 +219,11 @@ def cost_per_kept(money: float, kept: Value) -> Cost | None:
 def _against_holdout(
     data: DecisionData, held: DecisionData, *, seed: int, threads: int
 ) -> tuple[Value | None, Value | None]:
-    """Difference of the means, raw and of kept less what was expected before; Welch's t over teams.
+    """Difference of the means, raw and of kept less what was expected; Welch's t over teams.
 
-    Teams were drawn, so both are unbiased whatever the expectation is worth; it is told by models that never saw the team.
+    data, held: the two parts of a Trial. What is expected is told from what was known when the seat entered, by models that never
+    saw its team; nothing of that can come of what the team was drawn for, so both are unbiased whatever the models are worth.
+    A team that is in both, in different epochs, only widens the interval.
     """
     if min(len(np.unique(data.team)), len(np.unique(held.team))) < FEWEST_TEAMS:
         return None, None
@@ -248,7 +265,7 @@ def _segments(data: DecisionData, q: Floats, *, made_by: Texts) -> tuple[list[Se
                 kinds[kind] = np.array([row[place[kind]] for row in data.seen.categories], dtype=str)
     for kind, names in kinds.items():
         groups = {name: np.flatnonzero(names == name) for name in np.unique(names[names != ""]).tolist()}
-        people = {name: len(np.unique(data.seat[rows])) for name, rows in groups.items()}
+        people = {name: len(np.unique(data.people[rows])) for name, rows in groups.items()}
         hidden = {name for name, count in people.items() if count < MIN_PEOPLE}
         if len(hidden) == 1 and len(groups) > 1:  # else it could be told from the whole
             hidden.add(min((name for name in groups if name not in hidden), key=people.__getitem__))

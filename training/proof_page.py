@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from training.decided import TRIAL_HORIZON_DAYS
 from training.offpolicy import Estimator, Value
 from training.proof import LOGGED, POLICY, Proof, Proved, Segment
 from training.report import STYLE, image, table
@@ -39,19 +40,21 @@ def page(proof: Proof, *, title: str) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         *(f"<p><b>{escape(sentence)}</b></p>" for sentence in verdict(proof)),
-        f"<p>From {proof.decisions:,} matured decisions about {proof.people:,} seats in {proof.teams:,} teams, and "
-        f"{proof.holdout_decisions:,} in {proof.holdout_teams:,} teams that were left alone; of {proof.censored:,} more it is not "
-        "known yet what came. Kept: no silence had begun 28 days after the decision. All intervals are 95 %, over teams.</p>",
+        f"<p>From {proof.decisions:,} matured decisions about {proof.people:,} people in {proof.teams:,} teams; of {proof.censored:,} "
+        "more it is not known yet what came. Kept: no silence had begun 28 days after the decision. All intervals are 95 %, over teams.</p>",
         *(f"<p><b>Note.</b> {escape(note)}.</p>" for note in proof.notes),
         *(f"<p><b>Left out.</b> {count:,} decisions {escape(why)}.</p>" for why, count in proof.left_out.items()),
         "<h2>Against teams left alone</h2>",
-        "<p>Teams drawn by lot get nothing for eight weeks. The second row takes off what was to be expected of the seats from what "
-        "was known before, which makes it more precise; both are fair comparisons.</p>",
+        "<p>Teams drawn by lot get nothing for an epoch of the holdout, usually eight weeks. Each seat is counted once in an epoch, from "
+        f"the first decision about it, where that is early enough: was it kept {TRIAL_HORIZON_DAYS} days later, which is judged before "
+        f"teams are drawn anew? {proof.trial_seats:,} such entries in {proof.trial_teams:,} teams that were decided about, "
+        f"{proof.holdout_seats:,} in {proof.holdout_teams:,} that were left alone. The second row takes off what was to be expected "
+        "of a seat when it was counted in, before anything was done for it in that epoch, which makes it more precise.</p>",
         table(
-            ("licences kept of 1 000, more than in teams left alone", ""),
+            (f"licences kept {TRIAL_HORIZON_DAYS} days later of 1 000, more than in teams left alone", ""),
             [
                 ("difference of the shares kept", per(proof.holdout_raw)),
-                ("the same, less what was expected of the seats before", per(proof.holdout)),
+                ("the same, less what was expected of the seats then", per(proof.holdout)),
             ],
         ),
         "<h2>Policies</h2>",
@@ -63,10 +66,11 @@ def page(proof: Proof, *, title: str) -> str:
             [_policy_row(one) for one in proof.policies],
         ),
         image(
-            _plot([("as decided, against teams left alone", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]),
+            _plot([(f"as decided, against teams left alone, {TRIAL_HORIZON_DAYS} days", proof.holdout), *((one.name, one.against_none) for one in proof.policies)]),
             "licences kept per 1 000 by policy",
         ),
         *(f"<p><b>{escape(one.name)}</b> cannot be valued: {escape(one.why)}.</p>" for one in proof.policies if one.why),
+        *(f"<p><b>{escape(one.name)}</b>: {escape(one.left_alone)}.</p>" for one in proof.policies if one.left_alone),
         "<h2>By the policy that decided</h2>",
         "<p>What each policy decided, in the decisions that were its own.</p>",
         _segment_table("policy", [one for one in proof.segments if one.kind == POLICY]),
@@ -110,7 +114,7 @@ def verdict(proof: Proof) -> list[str]:
     sentences = []
     for found, against in (
         (decided, "doing nothing, by the randomised decisions"),
-        (proof.holdout, "leaving whole teams alone"),
+        (proof.holdout, f"leaving whole teams alone, after {TRIAL_HORIZON_DAYS} days"),
     ):
         if found is not None and not np.isnan(found.low):
             sentences.append(_said(found, against))

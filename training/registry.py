@@ -38,6 +38,7 @@ _NOTHING_TO_ROLL_BACK = {
     REGISTERED_MODEL: "there is no champion, so there is nothing to roll back",
     REGISTERED_EFFECTS: "no learned effects serve, the experts tell them, so there is nothing to roll back",
 }
+PROPOSED = "proposed"  # how often
 PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back_at"
 CODE_PACKAGES = ("features", "training")  # what decides a model's bytes
 
@@ -221,6 +222,25 @@ def champion_version(home: Path, *, name: str = REGISTERED_MODEL) -> str | None:
         return str(_client(home).get_model_version_by_alias(name, CHAMPION).version)
     except MlflowException:
         return None
+
+
+def tries_against_champion(home: Path) -> int:
+    """How often effects were judged against the present champion, or against the experts: each version registered since it,
+    once, and once more for each time it was proposed by hand.
+    """
+    if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
+        return 0
+    champion = int(champion_version(home, name=REGISTERED_EFFECTS) or 0)
+    found = _client(home).search_model_versions(f"name='{REGISTERED_EFFECTS}'")
+    later = [version for version in found if int(version.version) > champion]
+    return sum(1 + int(version.tags.get(PROPOSED, 0)) for version in later)
+
+
+def count_proposal(home: Path, version: str) -> None:
+    """Remember that the version of the effects was judged again."""
+    client = _client(home)
+    before = int(client.get_model_version(REGISTERED_EFFECTS, version).tags.get(PROPOSED, 0))
+    client.set_model_version_tag(REGISTERED_EFFECTS, version, PROPOSED, str(before + 1))
 
 
 def promote(home: Path, version: str, *, name: str = REGISTERED_MODEL) -> None:

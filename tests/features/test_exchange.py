@@ -3,7 +3,7 @@ import io
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +22,9 @@ FULL = Decision(
     target_person_id="acme/p1", policy="greedy-2:expert:abc", model="rule", as_of=NOW,
     features=tuple(math.nan if n % 3 else n / 7 for n in range(len(NUMERIC))), categories=("m365_copilot", "", "it", ""),
     catalogue_hash=catalogue_hash(), risk={"0": 0.1, "28": 0.4}, effects={NONE: 0.0, "refresher": 0.03},
-    guardrails={"guided_start": "given on 2026-05-30; 14 days of cooldown"},
+    guardrails={"guided_start": "given on 2026-05-30; 14 days of cooldown"}, deviations={NONE: 0.0, "refresher": 0.02},
+    costs={NONE: 0.0, "refresher": 4.5}, terms={"epsilon": 0.1, "holdout_days": 56.0}, effects_model="rekindle-effects/3",
+    key_id="0123456789ab", expires_at=NOW + timedelta(hours=72),
 )  # fmt: skip
 PLAIN = Decision("d-2", "acme/s2", NOW, NONE, {NONE: 1.0}, holdout=True)
 
@@ -44,7 +46,7 @@ def told_items(draw):
         risk={"28": draw(st.floats(0, 1))},
         features=(*draw(st.tuples(*[st.floats(allow_infinity=False)] * 3)), *FULL.features[3:]),
     )
-    return Told(decision, draw(st.sampled_from([0.0, 1.0, math.nan])))
+    return Told(decision, draw(st.sampled_from([0.0, 1.0, math.nan])), draw(st.sampled_from([14, 28])))
 
 
 def vw(told):
@@ -74,22 +76,22 @@ def test_what_goes_out_as_dsjson_comes_back_to_the_bit(told):
     back = read_vw(vw(told), ARMS)
 
     assert [plain(item.decision) for item in back] == [plain(item.decision) for item in told]
+    assert [item.horizon_days for item in back] == [item.horizon_days for item in told]
     assert all(same(one.kept, other.kept) for one, other in zip(back, told, strict=True))
 
 
 @LAWS
 @given(st.lists(told_items(), max_size=3))
-def test_what_goes_out_as_open_bandit_columns_comes_back_with_all_that_teaches(told):
+def test_what_goes_out_as_open_bandit_columns_comes_back_to_the_bit(told):
     back = read_obp(obp(told), ARMS)
 
-    for one, other in zip(back, told, strict=True):
-        fields = {"effects": {}, "guardrails": {}}
-        assert plain(one.decision) == plain(replace(other.decision, **fields))
-        assert same(one.kept, other.kept)
+    assert [plain(item.decision) for item in back] == [plain(item.decision) for item in told]
+    assert all(same(one.kept, other.kept) for one, other in zip(back, told, strict=True))
+    assert [item.horizon_days for item in back] == [item.horizon_days for item in told]
 
 
 def test_dsjson_says_what_was_chosen_at_what_cost_and_probability():
-    (line,) = vw([Told(FULL, 1.0)])
+    (line,) = vw([Told(FULL, 1.0, 28)])
     event = json.loads(line)
 
     assert (event["_label_cost"], event["_label_probability"], event["_label_Action"]) == (-1.0, 0.9, 2)
@@ -98,15 +100,32 @@ def test_dsjson_says_what_was_chosen_at_what_cost_and_probability():
     assert event["c"]["numbers"][NUMERIC[3].name] == 3 / 7
     assert event["c"]["groups"] == {CATEGORIES[0].name: "m365_copilot", CATEGORIES[2].name: "it"}
     assert not event["_skipLearn"]
+    assert event["Timestamp"] == "2026-06-01T09:30:00.000017Z"
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "said"),
+    [
+        ("_label_probability", 0, "line 1: _label_probability: refresher was chosen with a logged probability of zero"),
+        ("_label_probability", 0.5, "line 1: _label_probability: expected 0.9 as the rest of the line says, came 0.5"),
+        ("_label_cost", 0, "line 1: _label_cost: expected -1 as the rest of the line says, came 0"),
+        ("_label_Action", 1, "line 1: _label_Action: expected 2 as the rest of the line says, came 1"),
+    ],
+)
+def test_labels_of_dsjson_that_contradict_the_rest_are_refused(label, value, said):
+    (line,) = vw([Told(FULL, 1.0, 28)])
+
+    with pytest.raises(ValueError, match=said):
+        read_vw([json.dumps({**json.loads(line), label: value})], ARMS)
 
 
 @pytest.mark.parametrize(("decision", "kept"), [(PLAIN, 1.0), (FULL, math.nan)], ids=["holdout", "unknown"])
 def test_dsjson_of_the_holdout_or_without_outcome_is_not_to_be_learned_from(decision, kept):
-    assert json.loads(vw([Told(decision, kept)])[0])["_skipLearn"]
+    assert json.loads(vw([Told(decision, kept, 28)])[0])["_skipLearn"]
 
 
 def test_open_bandit_columns_are_those_of_the_data_set():
-    rows = list(csv.DictReader(obp([Told(FULL, 1.0), Told(PLAIN, math.nan)])))
+    rows = list(csv.DictReader(obp([Told(FULL, 1.0, 28), Told(PLAIN, math.nan, 28)])))
 
     assert list(rows[0])[:6] == ["timestamp", "item_id", "position", "click", "propensity_score", "user_feature_0"]
     assert [row["click"] for row in rows] == ["1", ""]
@@ -122,8 +141,8 @@ def with_zero(lines):
 
 def test_a_zero_propensity_is_refused_naming_the_arms():
     others = [replace(FULL, decision_id=f"d-{n}", intervention="coach_call") for n in range(2)]
-    lines = [*vw([Told(PLAIN, 1.0)]), *with_zero(vw([Told(FULL, 1.0)]))]
-    lines += [line for other in others for line in with_zero(vw([Told(other, 0.0)]))]
+    lines = [*vw([Told(PLAIN, 1.0, 28)]), *with_zero(vw([Told(FULL, 1.0, 28)]))]
+    lines += [line for other in others for line in with_zero(vw([Told(other, 0.0, 28)]))]
 
     said = r"probability of zero, .*: coach_call \(2 times, first on line 3\); refresher \(1 times, first on line 2\)"
     with pytest.raises(ValueError, match=said):
@@ -131,7 +150,7 @@ def test_a_zero_propensity_is_refused_naming_the_arms():
 
 
 def test_a_zero_propensity_in_open_bandit_columns_is_refused_naming_the_arm():
-    lines = [line.replace("0.9,", "0.0,").replace(",0.9", ",0.0") for line in obp([Told(FULL, 1.0)])]
+    lines = [line.replace("0.9,", "0.0,").replace(",0.9", ",0.0") for line in obp([Told(FULL, 1.0, 28)])]
 
     with pytest.raises(ValueError, match=r"probability of zero.*refresher"):
         read_obp(lines, ARMS)
@@ -145,6 +164,7 @@ def test_a_zero_propensity_in_open_bandit_columns_is_refused_naming_the_arm():
             "line 1: unknown intervention 'massage'; there are none",
         ),
         (lambda text: text.replace("0.05", "0.5"), "line 1: decision d-1: probabilities must be positive and sum to 1"),
+        (lambda text: text.replace("0.05", "NaN", 1), "line 1: decision d-1: probabilities must be positive"),
         (lambda text: text.replace("0.05", "-0.05"), "line 1: decision d-1: probabilities must be positive"),
         (lambda text: text[:-1], "line 1: not JSON"),
         (lambda _: "[]", "line 1: expected an object with `rekindle`"),
@@ -158,7 +178,7 @@ def test_a_zero_propensity_in_open_bandit_columns_is_refused_naming_the_arm():
 )
 def test_broken_dsjson_is_refused_naming_the_line(change, said):
     with pytest.raises(ValueError, match=said):
-        read_vw([change(line) for line in vw([Told(FULL, 1.0)])], ARMS)
+        read_vw([change(line) for line in vw([Told(FULL, 1.0, 28)])], ARMS)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +192,7 @@ def test_broken_dsjson_is_refused_naming_the_line(change, said):
     ],
 )
 def test_broken_open_bandit_columns_are_refused_naming_line_and_column(old, new, said):
-    header, row = obp([Told(FULL, 1.0)])
+    header, row = obp([Told(FULL, 1.0, 28)])
     row = row.replace(",2,1,1,0.9,", ",1,1,1,0.9,")
     assert old in row
 
@@ -181,13 +201,30 @@ def test_broken_open_bandit_columns_are_refused_naming_line_and_column(old, new,
 
 
 def test_open_bandit_columns_with_more_numbers_than_there_are_columns_are_refused():
-    rows = list(csv.DictReader(obp([Told(FULL, 1.0)])))
-    table = [",".join(rows[0]), ",".join("9999" if name == "numeric_features" else v for name, v in rows[0].items())]
+    header, row = csv.reader(obp([Told(FULL, 1.0, 28)]))
+    row[header.index("numeric_features")] = "9999"
+    out = io.StringIO()
+    csv.writer(out).writerows([header, row])
+    table = out.getvalue().splitlines()
 
     with pytest.raises(
         ValueError, match=r"line 2: numeric_features: expected at most the \d+ columns there are, came 9999"
     ):
         read_obp(table, ARMS)
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [("{", "line 2: rekindle: not JSON"), ('{"seat_id":"x"}', "line 2: rekindle: expected an object")],
+)
+def test_what_stands_beside_the_open_bandit_columns_is_checked(beside, said):
+    header, row = csv.reader(obp([Told(FULL, 1.0, 28)]))
+    row[header.index("rekindle")] = beside
+    out = io.StringIO()
+    csv.writer(out).writerows([header, row])
+
+    with pytest.raises(ValueError, match=said):
+        read_obp(out.getvalue().splitlines(), ARMS)
 
 
 def test_open_bandit_columns_without_the_whole_vector_are_refused_by_name():
@@ -198,7 +235,7 @@ def test_open_bandit_columns_without_the_whole_vector_are_refused_by_name():
 
 
 def test_support_says_how_each_arm_was_tried():
-    assert support([Told(FULL, 1.0), Told(PLAIN, 0.0)], ARMS) == [
+    assert support([Told(FULL, 1.0, 28), Told(PLAIN, 0.0, 28)], ARMS) == [
         Support(NONE, 2, 1, 0.05),
         Support("refresher", 1, 1, 0.9),
         Support("coach_call", 1, 0, 0.05),

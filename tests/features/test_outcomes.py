@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_a_report_from_outside_fills_what_events_leave_unknown_and_nothing_else(
     both = [decision(), decision(1, day=60.0)]
     assert read_outcomes(log, both, TOOLS, horizon_days=28) == {"d-0": 0.0, "d-1": 1.0}
     assert np.isnan(read_outcomes(log, both, TOOLS, horizon_days=14)["d-1"])
+
+
+def test_of_a_seat_that_is_gone_only_a_report_can_speak(log):
+    gone = [replace(decision(number), seat_id="acme/erased-00ff") for number in (1, 2)]
+    log.feedback.report([Outcome("d-1", 28, False, "licences", END)])
+
+    found = read_outcomes(log, [decision(), *gone], TOOLS, horizon_days=28)
+
+    assert found["d-1"] == 0.0
+    assert np.isnan(found["d-2"])
 
 
 def test_outcomes_of_nothing_are_none_and_of_another_horizon_refused(log):

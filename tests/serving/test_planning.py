@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from features.decisions import NONE, Decision
+from features.people import People
 from serving.advisor import Advisor
 from serving.planning import Drawn, Proposal, decision_id_of, log_plan, propose
 from serving.policy import Terms
@@ -153,6 +154,86 @@ def test_capacity_that_others_took_while_the_plan_was_solved_is_not_given_again(
     given = [item for item in advisor.log.decisions() if item.intervention == "guided_start"]
     assert len(given) <= 3
     assert len(logged.decisions) == 3
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_whether_a_plan_is_drawn_again_does_not_depend_on_what_was_drawn(
+    advisor: Advisor, other: Decision, count: int
+) -> None:
+    """Three may be given it, 2.5 are expected; somebody else takes one. Whether two or three were drawn must not matter."""
+    elsewhere = replace(other, seat_id="acme/s-new", target_person_id="acme/p-new")
+    solved = 0
+
+    def solve(proposal: Proposal) -> Drawn:
+        nonlocal solved
+        solved += 1
+        if solved > 1:
+            return always(NONE)(proposal)
+        advisor.log.record_decisions([elsewhere])
+        column = proposal.arms.index("guided_start")
+        marginals = np.zeros((3, len(proposal.arms)))
+        marginals[:, [0, column]] = [[0.0, 1.0], [0.0, 1.0], [0.5, 0.5]]
+        return Drawn(marginals, proposal.eligible, np.where(np.arange(3) < count, column, 0))
+
+    plan(advisor, solve=solve, guided_start=3)
+
+    assert solved == 2
+
+
+def test_who_objects_while_the_plan_is_solved_is_left_out_and_so_is_whose_manager_does(
+    advisor: Advisor, now: datetime
+) -> None:
+    people = People(advisor.log.database)
+
+    def solve(proposal: Proposal) -> Drawn:
+        people.object("acme/p-busy", now=now)
+        return always("guided_start")(proposal)
+
+    logged, _, _ = plan(advisor, solve=solve)
+
+    assert logged.left_out == ("acme/s-busy",)
+    assert {decision.seat_id for decision in logged.decisions} == set(SEATS) - {"acme/s-busy"}
+
+
+def test_who_objected_before_the_plan_was_asked_for_is_planned_for_as_the_guardrails_say(
+    advisor: Advisor, now: datetime
+) -> None:
+    People(advisor.log.database).object("acme/p-busy", now=now)
+
+    logged, _, _ = plan(advisor)
+
+    assert logged.left_out == ()
+    (busy,) = [decision for decision in logged.decisions if decision.seat_id == "acme/s-busy"]
+    assert busy.probabilities == {NONE: 1.0}
+
+
+@pytest.mark.parametrize("arm", ["guided_start", NONE])
+def test_another_run_of_the_same_plan_meanwhile_leaves_its_seats_to_it(advisor: Advisor, arm: str) -> None:
+    others: list[Any] = []
+
+    def solve(proposal: Proposal) -> Drawn:
+        if not others:
+            others.append(plan(advisor, solve=always(arm))[0])
+        return always("guided_start")(proposal)
+
+    logged, _, _ = plan(advisor, solve=solve)
+
+    assert len(others[0].decisions) == 3
+    assert (logged.decisions, sorted(logged.left_out)) == ((), sorted(SEATS))
+    stored = {decision.seat_id: decision.document() for decision in advisor.log.decisions()}
+    assert stored == {decision.seat_id: decision.document() for decision in others[0].decisions}
+
+
+def test_other_seats_are_drawn_by_other_numbers(advisor: Advisor) -> None:
+    proposals = [
+        propose(advisor, seats, organization="acme", capacity={}, at_risk_from=0.0)
+        for seats in (SEATS, SEATS[1:], SEATS)
+    ]
+
+    first, fewer, again = (one.generator(TODAY).random() for one in proposals if one is not None)
+
+    assert first == again
+    assert first != fewer
 
 
 def test_a_plan_that_others_overtake_again_and_again_gives_up_and_says_so(advisor: Advisor, other: Decision) -> None:

@@ -19,7 +19,8 @@ from features.scorer import Method, Scorer
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
-from training.decided import accepted_of, build_decisions, completed, joined, outcomes_of
+from training.decided import accepted_of, build_decisions, completed, entries, joined
+from training.offpolicy import weights
 
 AT = datetime(2026, 3, 2, 6, tzinfo=UTC)
 CATALOGUE = load_interventions(SHIPPED)
@@ -58,6 +59,7 @@ def test_a_decision_becomes_a_row() -> None:
     assert data.eligible[0].sum() == 2
     assert data.kept[0] == 1
     assert data.team[0] == "acme/t-1"
+    assert data.people.tolist() == ["acme/p-1"]
     assert data.cost[data.arms.index("coach_call")] == 40
     assert found.policy[0] == "expert-1"
     assert not len(found.holdout)
@@ -93,6 +95,92 @@ def test_decisions_on_other_features_are_left_out_and_counted() -> None:
     assert list(found.left_out.values()) == [1, 1]
 
 
+def test_decisions_of_seats_that_are_gone_are_left_out_and_counted() -> None:
+    found = build_decisions([decision(), decision(2, seat_id="acme/erased-00ff")], {}, seats(), CATALOGUE)
+
+    assert found.learning.seat.tolist() == ["acme/s-1"]
+    assert found.left_out == {"of seats that are not in the roster any more": 1}
+
+
+def test_what_the_harm_bound_alone_ruled_out_is_known_apart() -> None:
+    reasons = {"coach_call": "likelier to harm than 50%: 61.0%", "peer_champion": "no champion is known"}
+
+    data = build_decisions([decision(guardrails=reasons), decision(2)], {}, seats(), CATALOGUE).learning
+
+    assert [data.arms[arm] for arm in np.flatnonzero(data.feared[0])] == ["coach_call"]
+    assert not data.feared[1].any()
+    assert joined([replace(data, feared=None), data.take(np.array([0]))]).feared.sum() == 1
+    assert joined([replace(data, feared=None)] * 2).feared is None
+
+
+def test_what_chose_a_retired_intervention_is_left_out_and_what_could_have_keeps_its_odds() -> None:
+    chances = {"none": 0.2, "refresher": 0.1, "singing": 0.7}
+    sang = decision(2, probabilities=chances, intervention="singing")
+
+    found = build_decisions([decision(probabilities=chances), sang], {}, seats(), CATALOGUE)
+
+    assert found.left_out == {"that chose an intervention which is not in the catalogue any more": 1}
+    data = found.learning
+    assert data.propensity[0, [0, data.arm[0]]] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_values_are_unbiased_where_an_intervention_was_retired() -> None:
+    """Every draw, with its chance: of the decisions that stay, the weighted outcomes average to the truth of the arm."""
+    logged = {"none": 0.2, "refresher": 0.3, "singing": 0.5}
+    kept = {"none": 0.4, "refresher": 0.6, "singing": 0.9}
+    stays = worth = 0.0
+    for chosen, chance in logged.items():
+        data = build_decisions([decision(probabilities=logged, intervention=chosen)], {}, seats(), CATALOGUE).learning
+        if len(data):
+            everyone = np.zeros(data.propensity.shape)
+            everyone[:, data.arms.index("refresher")] = 1
+            stays += chance
+            worth += chance * float(weights(data, everyone)[0][0]) * kept[chosen]
+
+    assert worth / stays == pytest.approx(kept["refresher"])
+
+
+EPOCH = datetime(2026, 2, 12, tzinfo=UTC)  # an epoch begins, of 56 days and of 112
+
+
+def on(day, **changes):
+    return decision(day, decided_at=EPOCH + timedelta(days=day), **changes)
+
+
+@pytest.mark.parametrize(
+    ("days", "silence", "entered"),
+    [
+        ([3, 5, 59, 63], 28, [3, 59]),  # once in each epoch
+        ([0, 14], 28, [0]),
+        ([14], 28, [14]),  # 14 + 28 days later the epoch is just over
+        ([15], 28, []),
+        ([15, 60], 28, [60]),
+        ([20], 21, [20]),
+        ([-1], 28, []),
+    ],
+)
+def test_a_seat_enters_the_trial_once_in_an_epoch_where_what_came_is_over_before_it_is(days, silence, entered) -> None:
+    found = entries([on(day) for day in reversed(days)], {"acme/s-1": timedelta(days=silence)})
+
+    assert [one.decision_id for one in found] == [f"d-{day}" for day in entered]
+
+
+def test_an_epoch_is_as_long_as_was_logged_with_the_decision() -> None:
+    long = [on(day, terms={"holdout_days": 112.0}) for day in (50, 60)]
+
+    assert [one.decision_id for one in entries(long, {"acme/s-1": timedelta(days=28)})] == ["d-50"]
+
+
+def test_the_trial_knows_nothing_of_what_was_chosen() -> None:
+    retired = on(3, probabilities={"none": 0.5, "singing": 0.5}, intervention="singing")
+    held = on(1, holdout=True, intervention="none", probabilities={"none": 1.0})
+
+    trial = build_decisions([retired, held, on(9)], {}, seats(), CATALOGUE, entered={"d-3": 1.0, "d-1": 0.0}).trial
+
+    assert (trial.decided.kept.tolist(), trial.held.kept.tolist()) == ([1.0], [0.0])
+    assert trial.decided.propensity.tolist() == trial.held.propensity.tolist()
+
+
 def test_an_empty_log_is_empty_data() -> None:
     assert not len(build_decisions([], {}, seats(), CATALOGUE).learning)
 
@@ -102,12 +190,6 @@ def test_an_empty_log_is_empty_data() -> None:
     [
         ([decision()], {"d-9": 1.0}, "'d-9': there is no such decision"),
         ([decision()], {"d-1": 0.5}, "expected 1 \\(kept\\), 0 or NaN, came 0.5"),
-        (
-            [decision(probabilities={"none": 0.9, "singing": 0.1}, intervention="none")],
-            {},
-            "'singing' is not in the catalogue",
-        ),
-        ([decision(seat_id="acme/s-9")], {}, "'acme/s-9' is not in the roster"),
     ],
 )
 def test_what_cannot_be_is_refused(decisions, outcomes, message) -> None:
@@ -124,38 +206,6 @@ def events(rows):
         made.append({**base, "event_id": f"acme/e-{number}", "seat_id": "acme/s-1", "kind": kind, "occurred_at": at,
                      "available_at": at, "source": "usage", "workflow": workflow, "count": 1, "guided": guided})  # fmt: skip
     return pa.Table.from_pylist(made, EVENT_SCHEMA)
-
-
-def outcome(rows):
-    until = AT + timedelta(days=120)
-    sources = [Source("acme", "m365_copilot", "usage", timedelta(0), AT - timedelta(days=90), until)]
-    found = outcomes_of([decision()], events=events(rows), seats=seats(), sources=sources, tools=load_tools())
-    return found["d-1"]
-
-
-WORK = [(days, "work", False) for days in range(0, 110, 3)]
-
-
-def test_who_goes_on_is_kept() -> None:
-    assert outcome([*WORK, *[(days, "task", False) for days in range(0, 110, 9)]]) == 1
-
-
-def test_who_falls_silent_is_not() -> None:
-    assert outcome([*WORK, (2, "task", False)]) == 0
-
-
-def test_guided_use_keeps_nobody() -> None:
-    assert outcome([*WORK, *[(days, "task", True) for days in range(0, 110, 9)]]) == 0
-
-
-def test_a_later_intervention_does_not_hide_what_came() -> None:
-    going_on = [*WORK, *[(days, "task", False) for days in range(0, 110, 9)]]
-
-    assert outcome([*going_on, (12, "intervention", False)]) == 1
-
-
-def test_without_decisions_there_are_no_outcomes() -> None:
-    assert outcomes_of([], events=events(WORK), seats=seats(), sources=[], tools=load_tools()) == {}
 
 
 def reactions(*rows):
@@ -193,6 +243,20 @@ def test_a_reaction_belongs_to_the_last_intervention_before_it() -> None:
     found = accepted_of([later, nothing, decision()], reactions((9, "dismissed"), (12, "accepted")))
 
     assert found == {"d-1": 0.0, "d-2": 1.0}
+
+
+def test_a_reaction_that_names_its_decision_belongs_to_it_whatever_came_between() -> None:
+    later = decision(2, decided_at=AT + timedelta(days=10))
+    late = reactions((12, "accepted")).set_column(0, "event_id", [["acme/reaction-d-1-accepted"]])
+
+    assert accepted_of([decision(), later], late) == {"d-1": 1.0}
+
+
+def test_a_reaction_that_names_doing_nothing_is_of_no_intervention() -> None:
+    nothing = decision(2, decided_at=AT + timedelta(days=10), intervention="none")
+    said = reactions((12, "seen")).set_column(0, "event_id", [["acme/reaction-d-2-seen"]])
+
+    assert accepted_of([decision(), nothing], said) == {}
 
 
 def test_reactions_come_with_the_rows_and_stay_with_them() -> None:
@@ -236,3 +300,12 @@ def test_rows_can_be_taken(decision_data) -> None:
     assert data.take(data.arm == 0).arm.tolist() == [0] * int((data.arm == 0).sum())
     with pytest.raises(ValueError, match="'none' first"):
         replace(data, arms=("a", "none", "b"))
+
+
+def test_probabilities_that_are_not_numbers_are_refused(decision_data) -> None:
+    data = decision_data(n=20)
+    propensity = data.propensity.copy()
+    propensity[3, (data.arm[3] + 1) % 3] = np.nan
+
+    with pytest.raises(ValueError, match="rows that sum to 1"):
+        replace(data, propensity=propensity)

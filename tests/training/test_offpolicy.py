@@ -15,6 +15,7 @@ from training.offpolicy import (
     FEWEST_TEAMS,
     Estimator,
     NoSupport,
+    alpha_of_try,
     explore,
     gain,
     greedy,
@@ -25,7 +26,10 @@ from training.offpolicy import (
     support,
     switch_threshold,
     value,
+    within_support,
 )
+
+ARMS = ("none", "in_context_guidance", "peer_champion")  # of decision_data
 
 
 def enumerable(logged, chances, arms, outcomes):
@@ -180,14 +184,27 @@ def test_clipping_is_reported_and_cuts(decision_data) -> None:
 
 
 def test_switch_leaves_rare_arms_to_the_outcome_model(decision_data) -> None:
-    propensity = np.tile([0.98, 0.01, 0.01], (400, 1))
-    data = decision_data(n=400, propensity=propensity)
-    target = np.tile([0.98, 0.0, 0.02], (400, 1))
+    """A hundredth of the policy's mass left to the model may cost a hundredth; two decisions of weight 100 cost more."""
+    propensity = np.tile([0.9899, 0.01, 0.0001], (2_000, 1))
+    data = decision_data(n=2_000, propensity=propensity, arm=np.where(np.arange(2_000) % 1_000 == 0, 2, 0))
+    target, q = np.tile([0.99, 0.0, 0.01], (2_000, 1)), np.full((2_000, 3), data.kept.mean())
 
-    assert (
-        switch_threshold(data, target, np.full((400, 3), 0.5)) < np.inf
-        or value(data, target, np.full((400, 3), 0.5)).switched == 0
-    )
+    found = value(data, target, q)
+
+    assert switch_threshold(data, target, q) < 100
+    assert found.switched == pytest.approx(0.01)
+    narrow, wide = (found.values[name].high - found.values[name].low for name in (Estimator.SWITCH_DR, Estimator.DR))
+    assert narrow < 0.7 * wide
+
+
+def test_switch_leaves_nothing_to_a_model_where_the_log_tells_enough(decision_data) -> None:
+    data = decision_data(n=2_000)
+    target = np.tile([0.2, 0.4, 0.4], (2_000, 1))
+
+    found = value(data, target, np.full((2_000, 3), 0.9))
+
+    assert found.switched == 0
+    assert found.values[Estimator.SWITCH_DR] == found.values[Estimator.DR]
 
 
 def test_effective_sample_size_is_that_of_kish(decision_data) -> None:
@@ -200,6 +217,49 @@ def test_draws_as_logged_do_not_mismatch_more_often_than_they_should(decision_da
     found = [sample_ratio_mismatch(decision_data(seed, n=300)).p_value for seed in range(200)]
 
     assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.10  # standard error 0.015
+
+
+def test_arms_that_are_hardly_ever_eligible_are_not_called_a_mismatch_by_chance(decision_data) -> None:
+    """Once in a thousand is the claim; of 1 500 logs 1.5 are expected at most, and 6 are three deviations above."""
+    blocked = 0
+    for seed in range(1_500):
+        rng = np.random.default_rng([3, seed])
+        propensity = np.tile([0.95, 0.05, 0.0], (200, 1))
+        propensity[:4] = [0.05, 0.05, 0.9] if seed % 2 else [0.94, 0.05, 0.01]
+        arm = (rng.random(200)[:, None] >= propensity.cumsum(axis=1)[:, :2]).sum(axis=1)
+        logged = decision_data(n=200, propensity=propensity, arm=arm, kept=np.zeros(200))
+        blocked += sample_ratio_mismatch(logged).is_mismatched
+
+    assert blocked <= 6
+
+
+@pytest.mark.parametrize(("arm", "times"), [(2, 8), (1, 60)])
+def test_an_arm_that_comes_up_too_often_is_a_mismatch_rare_or_not(decision_data, arm, times) -> None:
+    propensity = np.tile([0.895, 0.1, 0.005], (200, 1))
+    chosen = np.where(np.arange(200) < times, arm, np.where(np.arange(200) % 10 == 9, 3 - arm, 0) * (arm == 2))
+
+    found = sample_ratio_mismatch(decision_data(n=200, propensity=propensity, arm=chosen, kept=np.zeros(200)))
+
+    assert found.is_mismatched
+    assert found.gap[ARMS[arm]] > 0.02
+
+
+def test_the_exact_test_is_that_of_the_binomial(decision_data) -> None:
+    propensity = np.tile([0.9, 0.1, 0.0], (100, 1))
+    data = decision_data(n=100, propensity=propensity, arm=(np.arange(100) < 17).astype(int))
+
+    expected = 2 * stats.binom.sf(16, 100, 0.1)
+    assert sample_ratio_mismatch(data).p_value == pytest.approx(2 * expected)  # two arms, each by itself
+
+
+def test_seats_that_leave_more_often_under_one_arm_are_no_mismatch_of_the_draws(decision_data) -> None:
+    drawn = decision_data(3, n=3000, effect=0.4)
+    stayed = drawn.take((drawn.arm != 1) | (np.arange(3000) % 2 == 0))
+    everyone, nobody = (np.tile(row, (len(stayed), 1)) for row in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0]))
+    q = np.full((len(stayed), 3), stayed.kept.mean())
+
+    assert "mismatch" in promotion(stayed, everyone, nobody, q).why
+    assert promotion(stayed, everyone, nobody, q, drawn=drawn).is_passed
 
 
 def test_draws_that_were_not_as_logged_block_promotion(decision_data) -> None:
@@ -235,6 +295,29 @@ def test_a_policy_that_is_no_better_is_rarely_promoted(decision_data) -> None:
         passed += promotion(data, some, others, np.full((300, 3), 0.5)).is_passed
 
     assert passed <= 9  # 2.5 % of 120 is 3; 9 is three standard errors above
+
+
+def test_all_tries_together_err_once_in_twenty_at_most() -> None:
+    one_sided = [alpha_of_try(number) / 2 for number in range(1, 5_000)]
+
+    assert alpha_of_try(1) == 0.05
+    assert sum(one_sided) < 0.05
+    assert sum(one_sided) == pytest.approx(0.05, abs=2e-5)
+
+
+def test_few_decisions_beyond_the_log_are_counted_as_left_alone_and_many_are_refused(decision_data) -> None:
+    propensity = np.tile([0.7, 0.2, 0.1], (400, 1))
+    propensity[:20] = [0.8, 0.2, 0.0]
+    data = decision_data(n=400, propensity=propensity)
+    everyone = np.tile([0.0, 0.0, 1.0], (400, 1))
+
+    spared, told = within_support(data, everyone)
+
+    assert spared[:20].tolist() == [[1, 0, 0]] * 20
+    assert spared[20:].tolist() == [[0, 0, 1]] * 380
+    assert told.startswith("in 5.0% of the decisions it would choose peer_champion where the log never could")
+    assert within_support(data.take(np.arange(150)), everyone[:150])[0].tolist() == everyone[:150].tolist()
+    assert within_support(data, data.propensity)[1] == ""
 
 
 def test_gain_of_a_policy_over_itself_is_nothing(decision_data) -> None:

@@ -1,13 +1,18 @@
 """The proof: known gains are found, little is claimed of little, small groups stay hidden."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from features.catalogue import CATEGORIES
+from features.catalogue import BY_NAME, CATEGORIES, NUMERIC, catalogue_hash
+from features.decisions import Decision
+from features.events import SEAT_SCHEMA
 from features.instants import from_microseconds
-from training.decided import Decided
+from features.interventions import SHIPPED, load_interventions
+from training.decided import Decided, Trial, build_decisions, entries
 from training.offpolicy import Value
 from training.proof import MIN_PEOPLE, POLICY, cost_per_kept, leave_alone, prove
 
@@ -25,7 +30,7 @@ def make_decided(decision_data):
             seat=np.char.add("h-", rest.seat),
             seen=replace(rest.seen, categories=[["m365_copilot", "analyst", "", ""][: len(CATEGORIES)]] * held),
         )
-        return Decided(data, rest, np.full(n, "expert-1"), {})
+        return Decided(data, rest, np.full(n, "expert-1"), {}, Trial(data, rest))
 
     return make
 
@@ -76,6 +81,58 @@ def test_what_was_decided_is_compared_with_teams_left_alone(proof) -> None:
     assert proof.holdout.low <= 0.15 * 0.33 <= proof.holdout.high  # a third of the decisions took the arm, 0.15 each
 
 
+EPOCH = datetime(2026, 2, 12, tzinfo=UTC)  # an epoch begins, of 56 days and of 112
+CATALOGUE = load_interventions(SHIPPED)
+GAIN = 0.2  # of one contact, on the chance of keeping
+
+
+def a_trial(seed, *, teams=160, members=8):
+    """Teams of which half are left alone. Half of the others' seats are contacted at their first decision, which moves their
+    features and, as they recover, ends the decisions about them: the rest is decided about again and again. The truth is GAIN / 2.
+    """
+    rng = np.random.default_rng(seed)
+    made, kept, rows = [], {}, []
+    contacted = NUMERIC.index(BY_NAME["interventions_28"])
+    for number in range(teams * members):
+        team, is_held = number // members, number // members % 2 == 0
+        given = not is_held and rng.random() < 0.5
+        health = rng.normal()
+        chance = np.clip(0.5 + 0.15 * np.tanh(health) + GAIN * given, 0, 1)
+        outcome = float(rng.random() < chance)
+        rows.append(dict.fromkeys(SEAT_SCHEMA.names) | {
+            "seat_id": f"acme/s-{number}", "person_id": f"acme/p-{number}", "organization": "acme",
+            "tool": "m365_copilot", "team": f"t-{team}", "assigned_at": EPOCH - timedelta(days=90),
+        })  # fmt: skip
+        for again in range(1 if given else 4):
+            vector = np.full(len(NUMERIC), health)
+            vector[contacted] = rng.poisson(1) if again == 0 else 9.0 * (not is_held)
+            one = Decision(
+                f"d-{number}-{again}", f"acme/s-{number}", EPOCH + timedelta(days=1 + 7 * again),
+                "refresher" if given else "none",
+                {"none": 1.0} if is_held else {"none": 0.5, "refresher": 0.5},
+                holdout=is_held, features=tuple(vector.tolist()), categories=("",) * len(CATEGORIES),
+                catalogue_hash=catalogue_hash(), risk={"28": 0.5}, terms={"holdout_days": 56.0},
+            )  # fmt: skip
+            made.append(one)
+            kept[one.decision_id] = outcome
+    entered = {one.decision_id for one in entries(made, {row["seat_id"]: timedelta(days=28) for row in rows})}
+    early = {decision_id: value for decision_id, value in kept.items() if decision_id in entered}
+    return build_decisions(made, kept, pa.Table.from_pylist(rows, SEAT_SCHEMA), CATALOGUE, entered=early)
+
+
+def test_teams_left_alone_tell_the_truth_though_treatment_moves_features_and_who_is_decided_about() -> None:
+    """Six trials: the mean error within three of its own standard errors, for both rows."""
+    trials = [a_trial(seed) for seed in range(6)]
+    proofs = [prove(one, {}) for one in trials]
+
+    for name in ("holdout_raw", "holdout"):
+        found = [getattr(proof, name) for proof in proofs]
+        error = np.mean([(one.high - one.low) / 4 for one in found]) / np.sqrt(len(found))
+        assert abs(np.mean([one.value for one in found]) - GAIN / 2) < 3 * error
+    by_decision = np.mean([one.learning.kept.mean() - one.holdout.kept.mean() for one in trials])
+    assert by_decision < 0.75 * np.mean([proof.holdout_raw.value for proof in proofs])  # such a world it is
+
+
 def test_each_policy_that_decided_is_proven_by_its_own_decisions(make_decided) -> None:
     decided = make_decided(n=3000)
     names = np.where(np.arange(3000) % 20 < 10, "greedy-2:expert:0123", "plan-1:expert:4567")
@@ -98,6 +155,16 @@ def test_groups_of_few_people_are_not_shown(make_decided) -> None:
     assert "lawyer" not in shown
     assert len(shown) == 1  # the next smallest too, or the lawyers could be told from the whole
     assert proof.suppressed["role"] == 2
+
+
+def test_people_with_several_seats_count_once(make_decided) -> None:
+    decided = make_decided(n=600, role=lambda row: "lawyer" if row < 2 * MIN_PEOPLE - 2 else "analyst")
+    person = np.where(np.arange(600) < 2 * MIN_PEOPLE - 2, np.arange(600) // 2, np.arange(600)).astype(str)
+
+    proof = prove(replace(decided, learning=replace(decided.learning, person=person)), {})
+
+    assert proof.suppressed["role"] == 2  # MIN_PEOPLE - 1 lawyers hold twice as many seats
+    assert proof.people == len(np.unique(person))
 
 
 def test_a_policy_beyond_the_log_is_said_to_be_so(make_decided) -> None:

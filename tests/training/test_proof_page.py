@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import CATEGORIES
-from training.decided import Decided
+from training.decided import Decided, Trial
 from training.offpolicy import Mismatch, Value
 from training.proof import LOGGED, leave_alone, prove
 from training.proof_page import DOCUMENT, MOST_BARS, per, verdict, write_proof
@@ -26,7 +26,7 @@ def proof(decision_data):
         seen=replace(rest.seen, categories=[names] * 1500),
     )
     policies = {"everyone": lambda of: np.tile([0.0, 0.0, 1.0], (len(of), 1)), "nobody": leave_alone}
-    return prove(Decided(data, rest, np.full(3000, "greedy-2:expert:0123"), {}), policies)
+    return prove(Decided(data, rest, np.full(3000, "greedy-2:expert:0123"), {}, Trial(data, rest)), policies)
 
 
 def gaining(proof, value, low, high):
