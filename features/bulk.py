@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -48,11 +49,18 @@ def score_parquet(
     """Write RISK_SCHEMA for every row of the source, in its order; how many there were.
 
     source: `seat_id`, `as_of` and FEATURES, missing numbers null or NaN. threads: blocks at once; the result does not depend
-    on it. Raises ValueError for a file that cannot be read or lacks a column.
+    on it. The target is there as a whole or not at all. Raises ValueError for a file that cannot be read or lacks a column,
+    and where source and target are one file.
     """
+    refuse_same_file(source, target)
     file, wanted = _opened(source, source), _wanted()
     scored = 0
-    with file, ThreadPoolExecutor(threads) as pool, pq.ParquetWriter(target, RISK_SCHEMA) as writer:
+    with (
+        file,
+        _replacing(target) as partial_file,
+        ThreadPoolExecutor(threads) as pool,
+        pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer,
+    ):
         tasks = (partial(_scored, b, scorer) for b in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted))
         for table in _in_order(pool, tasks, ahead=threads + 1):
             writer.write_table(table)
@@ -111,13 +119,28 @@ def score_piece(task: _Scoring) -> Block:
 def join_blocks(address: str, target: Path) -> int:
     """The blocks of a complete run of scores as one file, there as a whole or not at all; how many rows."""
     rows = 0
-    partial_file = target.with_name(f"{target.name}.partial")
-    with pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
+    with _replacing(target) as partial_file, pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
         for block in read_blocks(address):
             writer.write_table(block.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(RISK_SCHEMA))
             rows += block.height
-    partial_file.replace(target)
     return rows
+
+
+def refuse_same_file(source: Path, target: Path) -> None:
+    """Raises ValueError where the risks would take the place of the features they are made from."""
+    if source.resolve() == target.resolve() or (source.exists() and target.exists() and source.samefile(target)):
+        raise ValueError(f"{target} is the file of feature rows itself: name another one for the risks")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside the target that takes its place when the block has ended well, and is gone when it has not."""
+    partial_file = target.with_name(f"{target.name}.partial")
+    try:
+        yield partial_file
+        partial_file.replace(target)
+    finally:
+        partial_file.unlink(missing_ok=True)
 
 
 def _pieces(source: str) -> tuple[list[tuple[str, int]], str]:

@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -112,12 +112,16 @@ class Dataset:
         weight = 1 / np.sqrt(np.maximum(weeks, 0) + 1)
         return np.asarray(weight / weight.mean())
 
+    def team_names(self) -> npt.NDArray[np.str_]:
+        """(n,) the organisation and team of each snapshot; empty where the team is unknown."""
+        return np.where(self.team == "", "", np.char.add(np.char.add(self.organization, "/"), self.team))
+
     def groups(self) -> npt.NDArray[np.str_]:
         """(n,) with whom a snapshot shares what no feature shows: the organisation where there are many, else the team of the
         organisation, else (unknown, or too few for folds) the person.
         """
-        team = np.where(self.team == "", self.person, np.char.add(np.char.add(self.organization, "/"), self.team))
-        for group in (self.organization, team):
+        team = self.team_names()
+        for group in (self.organization, np.where(team == "", self.person, team)):
             if len(np.unique(group)) >= GROUPS_FOR_FOLDS:
                 return group
         return self.person
@@ -261,12 +265,27 @@ def seats_of_a_share(seats: pa.Table, share: float) -> pl.Series:
     return ids["seat_id"].filter(pl.Series(drawn, dtype=pl.Boolean))
 
 
-def data_version(events: pa.Table) -> str:
-    """Identifies the events that a model saw: a hash of their number, range and ids, whatever their order."""
+def data_version(events: pa.Table, *, seats: pa.Table, tools: Mapping[str, ToolProfile]) -> str:
+    """Identifies what a model saw: the number, range and ids of the events, whatever their order, and `facts_version`."""
     frame = pl.DataFrame(pl.from_arrow(events.select(["event_id", "available_at"])))
-    mixed = int(frame["event_id"].hash(seed=1).sum() or 0) if frame.height else 0
     first, last = (frame["available_at"].min(), frame["available_at"].max()) if frame.height else (None, None)
-    return f"{frame.height}-{_compact(first)}-{_compact(last)}-{mixed % 2**64:016x}"
+    ids = _digest(frame["event_id"].sort().to_list())
+    return f"{frame.height}-{_compact(first)}-{_compact(last)}-{ids}-{facts_version(seats, tools)}"
+
+
+def facts_version(seats: pa.Table, tools: Mapping[str, ToolProfile]) -> str:
+    """Identifies what labels rest on beside events: the roster, in whatever order, and the profiles of the tools."""
+    frame = pl.DataFrame(pl.from_arrow(seats))
+    told = frame.select(pl.concat_str(pl.all().cast(pl.String).fill_null(""), separator="\x1f")).to_series()
+    profiles = [f"{name} {tools[name].feature_hash} {tools[name].silence_days}" for name in sorted(tools)]
+    return _digest([*told.sort().to_list(), *profiles])
+
+
+def _digest(texts: Sequence[str]) -> str:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(text.encode() + b"\0")
+    return found.hexdigest()[:16]
 
 
 def _compact(instant: object) -> str:

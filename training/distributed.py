@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 DISTRIBUTED_ROWS = 5_000_000  # our choice: person-period rows; 5 GB as LightGBM is handed them, minutes of one process
 WAIT = "60s"  # for a first worker that comes back
-ONE_PROCESS = frozenset({"num_threads", "deterministic", "force_row_wise", "verbosity", "objective", "seed"})
+ONE_PROCESS = frozenset({"num_threads", "deterministic", "force_col_wise", "verbosity", "objective", "seed"})
 
 
 def grow_on(

@@ -35,10 +35,12 @@ Booleans = npt.NDArray[np.bool_]
 
 ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
+ENOUGH_PEOPLE = 10  # of either outcome; our choice: two a fold, else a model of some people cannot be judged on others
 HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
-# Our choice: of so many rows two folds, and trees that are fewer and need less patience, say enough.
-BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 25
+# Our choice: of so many rows two folds, and trees that are fewer, say enough. Their number is searched with BIG_STRIDE times the
+# step, and so many times fewer of them.
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_STRIDE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 2, 15
 # Stages of the hazard that have trees of their own: whether the silence has begun, and when it will. Of fewer rows one
 # forest tells both (ALL_WEEKS), for the later weeks then hold too few silences. The later weeks' trees are half as large.
 ALL_WEEKS, PARTED = (None,), (0, 1)
@@ -58,10 +60,12 @@ TREE_PARAMETERS: Mapping[str, object] = MappingProxyType(
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 30.0,
+        "max_bin": 63,
+        "bin_construct_sample_cnt": 50_000,
         "max_cat_to_onehot": 8,
         "cat_smooth": 50,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,  # the same trees in three quarters of the time, as most columns are left out of each
         "verbosity": -1,
     }
 )
@@ -213,6 +217,13 @@ def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
     """The method that so many abandonments can carry, and why it is not the best one, in a sentence."""
     abandoned = dataset.abandoned()
     kept = int((abandoned == 0).any(axis=1).sum())
+    rows = person_period_rows(dataset)
+    gave_up, kept_on = (len(np.unique(dataset.person[rows.row[rows.event == event]])) for event in (1, 0))
+    if abandonments >= ENOUGH_FOR_LOGISTIC and min(gave_up, kept_on) < ENOUGH_PEOPLE:
+        return Method.RULE, (
+            f"the {abandonments} abandonments are of {gave_up} people in weeks that were fully observed, and {kept_on} people "
+            f"kept on, a learned model needs at least {ENOUGH_PEOPLE} people of each: the three-warnings rule is used"
+        )
     if abandonments < ENOUGH_FOR_LOGISTIC or kept < ENOUGH_FOR_LOGISTIC:
         return Method.RULE, (
             f"{abandonments} abandonments and {kept} kept snapshots are in the data, a learned model needs at least "
@@ -238,6 +249,16 @@ class HeldOut:
     early_fold: Integers
     later: Dataset
     later_fold: Integers
+
+    @property
+    def is_big(self) -> bool:
+        """Whether there are so many rows that some folds are never held out."""
+        return bool((self.early_fold < 0).any())
+
+    @property
+    def stride(self) -> int:
+        """How many of the final trees each tree of the search stands for."""
+        return BIG_STRIDE if self.is_big else 1
 
     def others(self, number: int) -> Booleans:
         """Which snapshots of `early` are of other groups, and of nobody who also works in one of the fold's."""
@@ -280,7 +301,7 @@ def held_out_loss(
     held = hold_out(dataset, seed=seed)
     found = [_cross_validated(bare, held, parameters, stage=stage)[1] for stage in _stages(held)]
     judged = [of_stage(person_period_rows(held.later), stage).fit_weight.sum() for stage in _stages(held)]
-    return float(np.average([losses[-1] for losses in found], weights=judged)), sum(map(len, found))
+    return float(np.average([losses[-1] for losses in found], weights=judged)), held.stride * sum(map(len, found))
 
 
 def _stages(held: HeldOut) -> tuple[int | None, ...]:
@@ -288,7 +309,7 @@ def _stages(held: HeldOut) -> tuple[int | None, ...]:
     rows = person_period_rows(held.early)
     events = [of_stage(rows, stage).event for stage in PARTED]
     is_enough = all(min(event.sum(), (1 - event).sum()) >= ENOUGH_FOR_TREES for event in events)
-    return PARTED if (held.early_fold < 0).any() and is_enough else ALL_WEEKS
+    return PARTED if held.is_big and is_enough else ALL_WEEKS
 
 
 def of_stage(rows: PersonPeriods, stage: int | None) -> PersonPeriods:
@@ -312,8 +333,8 @@ def _held_out_hazards(
     """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people; the best number of trees by stage."""
     codes = bare.codes(held.later.categories)
     line = np.full((len(held.later), PERIODS), np.nan)
-    is_big = bare.method is Method.LIGHTGBM and (held.early_fold < 0).any()  # so many rows have no need of a line
-    for number in [] if is_big else _folds(held.later_fold):
+    has_no_line = bare.method is Method.LIGHTGBM and held.is_big  # so many rows have no need of one
+    for number in [] if has_no_line else _folds(held.later_fold):
         others, own = held.early.take(held.others(number)), held.later_fold == number
         rows = person_period_rows(others)
         if len(np.unique(rows.event)) < 2:
@@ -328,7 +349,7 @@ def _held_out_hazards(
         own, (first, *later) = held.later_fold == number, [boosters[number] for boosters, _ in found]
         model = replace(bare, booster=first, later=later[0] if later else None)
         forest[own] = model.hazards(held.later.vectors[own], codes[own], threads=threads)
-    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, tuple(len(losses) for _, losses in found)
+    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, tuple(held.stride * len(losses) for _, losses in found)
 
 
 def _cross_validated(
@@ -349,9 +370,10 @@ def _cross_validated(
         if len(np.unique(rows[0].event[is_fitted])) == 2
     }
     data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
-    patience = BIG_PATIENCE_TREES if (held.early_fold < 0).any() else PATIENCE_TREES
+    patience = BIG_PATIENCE_TREES if held.is_big else PATIENCE_TREES
+    step = held.stride * float(str(parameters["learning_rate"]))
     found = lgb.cv(
-        {**_for_stage(parameters, stage), "metric": "binary_logloss"},
+        {**_for_stage(parameters, stage), "learning_rate": step, "metric": "binary_logloss"},
         _tree_data(
             np.concatenate(data),
             np.concatenate([row.event for row in rows]),
@@ -467,7 +489,6 @@ def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:
         weight=weight,
         feature_name=list(INPUTS),
         categorical_feature=[feature.name for feature in CATEGORIES],
-        free_raw_data=False,
     )
 
 

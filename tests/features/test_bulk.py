@@ -104,3 +104,26 @@ def test_a_cluster_refuses_a_file_as_one_process_does(rows, cluster, tmp_path):
         score_on(cluster, str(tmp_path / "in.parquet"), str(tmp_path / "out"), SCORER)
     with pytest.raises(ValueError, match="cannot read"):
         score_on(cluster, str(tmp_path / "none.parquet"), str(tmp_path / "out"), SCORER)
+
+
+def test_the_file_of_features_is_never_the_file_of_risks(rows, tmp_path):
+    source = tmp_path / "rows.parquet"
+    rows.write_parquet(source)
+    before = source.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(source)
+    for target in (source, tmp_path / "link.parquet"):
+        with pytest.raises(ValueError, match="is the file of feature rows itself: name another one for the risks"):
+            score_parquet(source, target, Scorer(Method.RULE))
+    assert source.read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_the_risks_of_the_run_before(rows, tmp_path, monkeypatch):
+    source, target = tmp_path / "rows.parquet", tmp_path / "risks.parquet"
+    rows.write_parquet(source)
+    score_parquet(source, target, Scorer(Method.RULE))
+    before = target.read_bytes()
+    monkeypatch.setattr("features.bulk._scored", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_parquet(source, target, Scorer(Method.RULE))
+    assert target.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["risks.parquet", "rows.parquet"]
