@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC
 from features.cluster import Cluster
 from features.runs import Block, Manifest, Run, current, read_blocks
-from features.scorer import HORIZONS_DAYS, Scorer
+from features.scorer import HORIZONS_DAYS, Method, Scorer
 
 BLOCK_ROWS = 25_000
 KEYS = ("seat_id", "as_of")
@@ -114,6 +114,40 @@ def score_piece(task: _Scoring) -> Block:
         batches = file.iter_batches(batch_size=BLOCK_ROWS, columns=_wanted(), row_groups=[task.group])
         tables = [_scored(batch, scorer) for batch in batches]
     return task.run.write(task.number, pa.concat_tables(tables) if tables else RISK_SCHEMA.empty_table())
+
+
+def lacks(source: Path, scorer: Scorer) -> list[str]:
+    """What of the file the model cannot use, in sentences: numbers that are missing throughout, names it never saw."""
+    if scorer.method is Method.RULE:
+        return []
+    file, said = _opened(source, source), []
+    known: dict[str, bool] = {feature.name: False for feature in NUMERIC}
+    unseen: dict[str, int] = {}
+    rows = 0
+    with file:
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=_wanted()):
+            frame, rows = pl.DataFrame(pl.from_arrow(batch)), rows + batch.num_rows
+            there = frame.select(
+                pl.col(n).cast(pl.Float64).fill_nan(None).is_not_null().any() for n, k in known.items() if not k
+            )
+            known |= {
+                name: True for name, is_there in (there.row(0, named=True) if there.width else {}).items() if is_there
+            }
+            for feature in CATEGORIES:
+                names = frame[feature.name].cast(pl.String).fill_null(MISSING_CATEGORY)
+                is_new = ~names.is_in([MISSING_CATEGORY, *scorer.levels.get(feature.name, ())])
+                unseen[feature.name] = unseen.get(feature.name, 0) + int(is_new.sum())
+    for group in dict.fromkeys(feature.group for feature in NUMERIC):
+        own = [feature.name for feature in NUMERIC if feature.group is group]
+        if rows and not any(known[name] for name in own):
+            said.append(
+                f"no row knows any feature of the group {group} ({len(own)} features): the model takes them as unknown"
+            )
+    return said + [
+        f"{count:,} of {rows:,} rows have a {name} that training saw too seldom or never: it is scored as unknown"
+        for name, count in unseen.items()
+        if count
+    ]
 
 
 def join_blocks(address: str, target: Path) -> int:

@@ -241,7 +241,7 @@ class Lead:
 
     threshold: the risk alerted from. silences: that began in the test after a seat's first snapshot in it. caught: share
     of them with an alert before they began. days: mean days from the first such alert within ALERT_MEMORY_DAYS to the
-    beginning, none counting 0.
+    beginning, none counting 0. Both weighted by the inverse of the chance that a silence was left to be seen.
     """
 
     threshold: float
@@ -269,8 +269,8 @@ def lead_time(later: Dataset, risk: Floats, *, seed: int = 7) -> Lead | None:
     lead = np.zeros(len(start))
     is_alert = risk[is_before] >= threshold
     np.maximum.at(lead, silence[is_alert], later.silent_after[is_before][is_alert])
-    person = later.person[is_before][start]
-    caught, mean = (_mean_estimate(values, person, seed) for values in ((lead > 0).astype(np.float64), lead))
+    person, weight = later.person[is_before][start], later.horizon_weight()[is_before][start, -1]
+    caught, mean = (_mean_estimate(values, weight, person, seed) for values in ((lead > 0).astype(np.float64), lead))
     return Lead(threshold, len(start), caught, mean)
 
 
@@ -303,9 +303,9 @@ def auc_by_time(later: Dataset, curve: Floats, *, seed: int = 7) -> dict[int, Es
     return found
 
 
-def _mean_estimate(values: Floats, person: npt.NDArray[np.str_], seed: int) -> Estimate:
-    drawn = np.concatenate([_mean(values, weight) for weight in _resampled(person, seed)])
-    return _interval(float(values.mean()), drawn)
+def _mean_estimate(values: Floats, own: Floats, person: npt.NDArray[np.str_], seed: int) -> Estimate:
+    drawn = np.concatenate([_mean(values, weight * own) for weight in _resampled(person, seed)])
+    return _interval(float(np.average(values, weights=own)), drawn)
 
 
 def _interval(value: float, drawn: Floats) -> Estimate:
