@@ -34,7 +34,7 @@ from features.store import FeatureStore
 from features.tools import load_tools
 from training.baselines import baselines
 from training.dataset import Dataset, build_dataset
-from training.evaluate import METRICS, Estimate, compare, evaluate
+from training.evaluate import METRICS, Estimate, compare, difference, evaluate
 from training.risk import fit
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "ai_adoption" / "commits.parquet"
@@ -167,7 +167,16 @@ def judge(dataset: Dataset, cut: str, *, seed: int) -> tuple[list[Row], list[str
                 label[:, None], scores[mine][chosen][:, None], scores[other][chosen][:, None], person, seed=seed
             )
             verdict = "better" if gain.low > 0 else "worse" if gain.high < 0 else "the interval includes zero"
-            sentences.append(f"{cut}, {group}, against {other}: log loss lower by {gain}: {verdict}.")
+            said = f"{cut}, {group}, against {other}: log loss lower by {gain}"
+            if other in (README_LOGISTIC, "logistic"):
+                higher = difference(
+                    METRICS["auc"], label, scores[mine][chosen], scores[other][chosen], person, seed=seed
+                )
+                lower = difference(
+                    METRICS["brier"], label, scores[other][chosen], scores[mine][chosen], person, seed=seed
+                )
+                said += f" (AUC higher by {higher}, Brier score lower by {lower})"
+            sentences.append(f"{said}: {verdict}.")
     return rows, sentences
 
 
@@ -228,7 +237,7 @@ def report(rows: list[Row], sentences: list[str], counts: dict[str, int], second
             f"{words['the interval includes zero']} intervals include zero."
         )
     lines += [
-        "### Paired differences in log loss",
+        "### Paired differences",
         "",
         *counted,
         "",

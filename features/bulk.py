@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from features.catalogue import CATEGORIES, FEATURES, MISSING_CATEGORY, NUMERIC
 from features.cluster import Cluster
 from features.runs import Block, Manifest, Run, current, read_blocks
-from features.scorer import HORIZONS_DAYS, Scorer
+from features.scorer import HORIZONS_DAYS, Method, Scorer
 
 BLOCK_ROWS = 25_000
 KEYS = ("seat_id", "as_of")
@@ -48,11 +49,18 @@ def score_parquet(
     """Write RISK_SCHEMA for every row of the source, in its order; how many there were.
 
     source: `seat_id`, `as_of` and FEATURES, missing numbers null or NaN. threads: blocks at once; the result does not depend
-    on it. Raises ValueError for a file that cannot be read or lacks a column.
+    on it. The target is there as a whole or not at all. Raises ValueError for a file that cannot be read or lacks a column,
+    and where source and target are one file.
     """
+    refuse_same_file(source, target)
     file, wanted = _opened(source, source), _wanted()
     scored = 0
-    with file, ThreadPoolExecutor(threads) as pool, pq.ParquetWriter(target, RISK_SCHEMA) as writer:
+    with (
+        file,
+        _replacing(target) as partial_file,
+        ThreadPoolExecutor(threads) as pool,
+        pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer,
+    ):
         tasks = (partial(_scored, b, scorer) for b in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted))
         for table in _in_order(pool, tasks, ahead=threads + 1):
             writer.write_table(table)
@@ -109,16 +117,65 @@ def score_piece(task: _Scoring) -> Block:
     return task.run.write(task.number, pa.concat_tables(tables) if tables else RISK_SCHEMA.empty_table())
 
 
+def lacks(source: Path, scorer: Scorer) -> list[str]:
+    """What of the file the model cannot use, in sentences: numbers that are missing throughout, names it never saw."""
+    if scorer.method is Method.RULE:
+        return []
+    file, said = _opened(source, source), []
+    known: dict[str, bool] = {feature.name: False for feature in NUMERIC}
+    unseen: dict[str, int] = {}
+    rows = 0
+    with file:
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=_wanted()):
+            frame, rows = pl.DataFrame(pl.from_arrow(batch)), rows + batch.num_rows
+            there = frame.select(
+                pl.col(n).cast(pl.Float64).fill_nan(None).is_not_null().any() for n, k in known.items() if not k
+            )
+            known |= {
+                name: True for name, is_there in (there.row(0, named=True) if there.width else {}).items() if is_there
+            }
+            for feature in CATEGORIES:
+                names = frame[feature.name].cast(pl.String).fill_null(MISSING_CATEGORY)
+                is_new = ~names.is_in([MISSING_CATEGORY, *scorer.levels.get(feature.name, ())])
+                unseen[feature.name] = unseen.get(feature.name, 0) + int(is_new.sum())
+    for group in dict.fromkeys(feature.group for feature in NUMERIC):
+        own = [feature.name for feature in NUMERIC if feature.group is group]
+        if rows and not any(known[name] for name in own):
+            said.append(
+                f"no row knows any feature of the group {group} ({len(own)} features): the model takes them as unknown"
+            )
+    return said + [
+        f"{count:,} of {rows:,} rows have a {name} that training saw too seldom or never: it is scored as unknown"
+        for name, count in unseen.items()
+        if count
+    ]
+
+
 def join_blocks(address: str, target: Path) -> int:
     """The blocks of a complete run of scores as one file, there as a whole or not at all; how many rows."""
     rows = 0
-    partial_file = target.with_name(f"{target.name}.partial")
-    with pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
+    with _replacing(target) as partial_file, pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
         for block in read_blocks(address):
             writer.write_table(block.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(RISK_SCHEMA))
             rows += block.height
-    partial_file.replace(target)
     return rows
+
+
+def refuse_same_file(source: Path, target: Path) -> None:
+    """Raises ValueError where the risks would take the place of the features they are made from."""
+    if source.resolve() == target.resolve() or (source.exists() and target.exists() and source.samefile(target)):
+        raise ValueError(f"{target} is the file of feature rows itself: name another one for the risks")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside the target that takes its place when the block has ended well, and is gone when it has not."""
+    partial_file = target.with_name(f"{target.name}.partial")
+    try:
+        yield partial_file
+        partial_file.replace(target)
+    finally:
+        partial_file.unlink(missing_ok=True)
 
 
 def _pieces(source: str) -> tuple[list[tuple[str, int]], str]:

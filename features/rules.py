@@ -45,6 +45,7 @@ EXPERT_RATES = ((0.15, 0.20, 0.25, 0.30), (0.35, 0.42, 0.48, 0.55), (0.50, 0.57,
 _SILENT = ((0.80, 0.82, 0.84, 0.86), (0.85, 0.87, 0.88, 0.90), (0.88, 0.90, 0.91, 0.92), (0.90, 0.92, 0.93, 0.94))
 _NOT_STARTED = ((0.60, 0.63, 0.66, 0.70), (0.75, 0.77, 0.79, 0.82), (0.80, 0.82, 0.84, 0.86), (0.85, 0.87, 0.88, 0.90))
 
+_TINY = 1e-12
 _COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
 
 
@@ -99,7 +100,7 @@ class RuleRates:
     """Chance of abandonment by horizon (columns) and number of warnings (rows), never falling along both.
 
     rates, low, high: (4, n_horizons); low and high bound the rate with 95 % (Beta posterior, the expert's guess its
-    prior). learned_from: snapshots.
+    prior, as many observations as the snapshots are worth: those of one person are alike). learned_from: snapshots.
     """
 
     rates: tuple[tuple[float, ...], ...]
@@ -117,19 +118,28 @@ class RuleRates:
 
 
 def fit_rates(
-    vectors: Floats, abandoned: Floats, weight: Floats, *, expert: Sequence[Sequence[float]] = EXPERT_RATES
+    vectors: Floats,
+    abandoned: Floats,
+    weight: Floats,
+    *,
+    person: npt.NDArray[np.str_] | None = None,
+    expert: Sequence[Sequence[float]] = EXPERT_RATES,
 ) -> RuleRates:
     """Observed rates by number of warnings, shrunk toward the expert's by PRIOR_SNAPSHOTS, made monotone.
 
-    abandoned: (n, n_horizons) of 1, 0 or NaN (censored); weight: (n,). n may be 0: then the expert's guess.
+    abandoned: (n, n_horizons) of 1, 0 or NaN (censored); weight: the same, or (n,) for all horizons alike; person: (n,)
+    whose snapshot, by default each of another. n may be 0: then the expert's guess.
     """
     number = warnings_of(vectors).sum(axis=1)
     prior = np.asarray(expert, np.float64)
-    is_level = number[:, None] == np.arange(prior.shape[0])
-    is_known = ~np.isnan(abandoned) * weight[:, None]
-    mass = is_level.T.astype(np.float64) @ is_known
-    events = is_level.T.astype(np.float64) @ (np.nan_to_num(abandoned) * weight[:, None])
-    alpha, beta = events + PRIOR_SNAPSHOTS * prior, mass - events + PRIOR_SNAPSHOTS * (1 - prior)
+    own = np.where(np.isnan(abandoned), 0.0, weight if weight.ndim == 2 else weight[:, None])
+    owner = np.arange(len(vectors)) if person is None else np.unique(person, return_inverse=True)[1]
+    worth, events = np.zeros_like(prior), np.zeros_like(prior)
+    for level in range(len(prior)):
+        rows = number == level
+        worth[level], rate = _worth(np.nan_to_num(abandoned[rows]), own[rows], owner[rows])
+        events[level] = worth[level] * rate
+    alpha, beta = events + PRIOR_SNAPSHOTS * prior, worth - events + PRIOR_SNAPSHOTS * (1 - prior)
     tables = (
         alpha / (alpha + beta),
         distributions.beta.ppf(0.025, alpha, beta),
@@ -140,9 +150,33 @@ def fit_rates(
     return RuleRates(rates, low, high, len(vectors))
 
 
+def _worth(label: Floats, weight: Floats, owner: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """How many independent observations the (n, m) labels are worth, (m,), and their weighted mean, (m,).
+
+    The variance of the mean is that between persons (linearised, Cochran 1977, section 9.3); observations are as many as would
+    have it, at least those of one a person and at most those of one a snapshot, by their weights (Kish 1965).
+    """
+    total = weight.sum(axis=0)
+    if not len(label) or not total.any():
+        return np.zeros(label.shape[1]), np.zeros(label.shape[1])
+    total = np.where(total > 0, total, 1.0)
+    mean = (weight * label).sum(axis=0) / total
+    _, person = np.unique(owner, return_inverse=True)
+    held, off = np.zeros((person.max() + 1, label.shape[1])), np.zeros((person.max() + 1, label.shape[1]))
+    np.add.at(held, person, weight)
+    np.add.at(off, person, weight * (label - mean))
+    people = (held > 0).sum(axis=0)
+    squares = np.maximum((weight**2).sum(axis=0), _TINY)
+    at_least, at_most = total**2 / np.maximum((held**2).sum(axis=0), _TINY), total**2 / squares
+    variance = (off**2).sum(axis=0) / total**2 * people / np.maximum(people - 1, 1)
+    worth = mean * (1 - mean) / np.maximum(variance, _TINY)
+    is_known = weight.sum(axis=0) > 0
+    return np.where(is_known, np.clip(worth, at_least, at_most), 0.0), mean
+
+
 def expert_rates(expert: Sequence[Sequence[float]] = EXPERT_RATES) -> RuleRates:
     """The rule before anything was learned."""
-    nothing = np.empty((0, len(NUMERIC))), np.empty((0, len(expert[0]))), np.empty(0)
+    nothing = np.empty((0, len(NUMERIC))), np.empty((0, len(expert[0]))), np.empty((0, len(expert[0])))
     return fit_rates(*nothing, expert=expert)
 
 

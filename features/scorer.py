@@ -213,9 +213,10 @@ class Scorer:
 
     def codes(self, categories: Sequence[Sequence[str]]) -> Floats:
         """(n, n_categories) category codes; NaN for a missing or never seen one."""
-        tables = self._code_tables
-        coded = [[table.get(name, np.nan) for table, name in zip(tables, row, strict=True)] for row in categories]
-        return np.asarray(coded, np.float64).reshape(len(categories), len(CATEGORIES))
+        coded = np.empty((len(categories), len(CATEGORIES)))
+        for position, table in enumerate(self._code_tables):
+            coded[:, position] = [table.get(row[position], np.nan) for row in categories]
+        return coded
 
     @cached_property
     def _code_tables(self) -> list[dict[str, int]]:
@@ -374,7 +375,11 @@ def person_periods(vectors: Floats, codes: Floats) -> Floats:
 
 def period_rows(vectors: Floats, codes: Floats, period: npt.NDArray[np.int64]) -> Floats:
     """(n, len(INPUTS)) the same for (n,) snapshots, each with one period."""
-    return np.column_stack((vectors, codes, ages(vectors) + _ENDS[period], period))
+    numbers, width = vectors.shape[1], vectors.shape[1] + codes.shape[1]
+    rows = np.empty((len(vectors), width + 2))
+    rows[:, :numbers], rows[:, numbers:width] = vectors, codes
+    rows[:, width], rows[:, width + 1] = ages(vectors) + _ENDS[period], period
+    return rows
 
 
 def cumulative(hazards: Floats) -> Floats:

@@ -114,7 +114,7 @@ def training_data(state: State, *, share: float = 1.0) -> dict[str, Any]:
         "seats": seats,
         "decisions": state.log.decisions(),
         "tools": state.tools,
-        "data_version": data_version(events) + _marked(share),
+        "data_version": data_version(events, seats=seats, tools=state.tools) + _marked(share),
     }
 
 
@@ -124,7 +124,7 @@ def training_data_on(state: State, cluster: "Cluster", *, events: str, share: fl
 
     from features.engine import split_labels
     from features.runs import read_blocks
-    from training.dataset import seats_of_a_share
+    from training.dataset import facts_version, seats_of_a_share
 
     seats = known_seats(state)
     drawn = seats_of_a_share(seats, share).implode()
@@ -138,7 +138,7 @@ def training_data_on(state: State, cluster: "Cluster", *, events: str, share: fl
         "seats": seats,
         "decisions": state.log.decisions(),
         "tools": state.tools,
-        "data_version": f"blocks-{manifest.fingerprint}" + _marked(share),
+        "data_version": f"blocks-{manifest.fingerprint}-{facts_version(seats, state.tools)}" + _marked(share),
     }
 
 
@@ -159,7 +159,7 @@ def print_trained(trained: "Trained", *, horizons: Iterable[int] | None = None) 
         out.print(f"Missing: {missing}.", highlight=False)
     _print_metrics(trained.metrics, horizons=horizons)
     if horizons is None:
-        _print_metrics(trained.activation, of="Seats that never started, not begun")
+        _print_metrics(trained.activation, of="Seats that never started, weeks without a start that begin")
     verb = "Promoted" if trained.is_promoted else "Not promoted"
     out.print(f"{verb}: {trained.why}.", highlight=False)
     if trained.closed_signal is not None:
@@ -215,7 +215,7 @@ def evaluate_command(
 def promote_command(
     version: Annotated[str | None, typer.Argument(help="Version in the registry; the newest by default.")] = None,
     effects: OfEffects = False,
-    seed: Annotated[int, typer.Option(help="Same data, same seed, same verdict.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of --effects; a risk model's verdict is settled by its version.")] = 7,
     as_json: AsJson = False,
 ) -> None:
     """Make a version the champion if it passes the gate on data later than its training. Exit status 4 where it does not."""
@@ -226,9 +226,8 @@ def promote_command(
         _promote_effects(state, version, seed=seed, as_json=as_json)
         return
     data = training_data(state)
-    del data["data_version"]
     with progress_bar("applying the gate"):
-        promotion = promote_if_better(state.home, **data, version=version, now=utc_now(), seed=seed)
+        promotion = promote_if_better(state.home, **data, version=version, now=utc_now())
     verb = "is the champion" if promotion.is_promoted else "was not promoted"
     say(asdict(promotion), f"Version {promotion.version} {verb}: {promotion.why}.", as_json=as_json)
     if not promotion.is_promoted:
@@ -269,6 +268,7 @@ def explain_command(
     """Why a seat's risk is what it is: what the model adds up, by failure mode and by feature. Behaviour, not character."""
     from features.catalogue import CATEGORIES
     from features.explanation import explain
+    from features.scorer import HORIZONS_DAYS
     from serving.scores import PRODUCT_HORIZON
     from training import plots
 
@@ -283,7 +283,10 @@ def explain_command(
             f"{'; '.join(reason.sentence for reason in score.reasons or ()) or 'no early warning shows'}"
         )
     named = dict(zip((feature.name for feature in CATEGORIES), score.row.categories, strict=True))
-    title = f"{seat} at {score.row.as_of:%Y-%m-%d}: risk by 28 days {percent(score.risk[PRODUCT_HORIZON])}"
+    title = (
+        f"{seat} at {score.row.as_of:%Y-%m-%d}: why the silence may begin now (risk now "
+        f"{percent(score.risk[str(HORIZONS_DAYS[0])])}, by 28 days {percent(score.risk[PRODUCT_HORIZON])})"
+    )
     explained = explain(score.row.vector, named, {name: float(part[0]) for name, part in parts.items()}, title=title)
     if png is not None:
         plots.save(plots.explanation(explained), png)

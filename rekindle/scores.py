@@ -71,12 +71,13 @@ def _score_file(
     as_json: bool,
     on: "AbstractContextManager[Cluster | None]",
 ) -> None:
-    from features.bulk import join_blocks, score_on, score_parquet
+    from features.bulk import join_blocks, lacks, refuse_same_file, score_on, score_parquet
     from features.scorer import Method, Scorer
     from training.registry import load_champion
 
     if not source or target is None:
         raise ValueError("--parquet and --out belong together: the feature rows, and the file for their risks")
+    refuse_same_file(Path(source), target)
     champion = load_champion(state.home)
     scorer = Scorer(Method.RULE, note="no model has been promoted yet") if champion is None else champion[0]
     with on as cluster, progress_bar("scoring", unit="seats") as advance:
@@ -88,8 +89,16 @@ def _score_file(
             blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
             score_on(cluster, source, blocks, scorer, progress=advance)
             scored = join_blocks(blocks, target)
-    document = {"scored": scored, "out": str(target), "method": str(scorer.method), "note": scorer.note}
-    say(document, f"The risks of {scored:,} rows are in {target}, by {scorer.method}.", as_json=as_json)
+    missing = lacks(Path(source), scorer) if Path(source).is_file() else []
+    document = {
+        "scored": scored,
+        "out": str(target),
+        "method": str(scorer.method),
+        "note": scorer.note,
+        "missing": missing,
+    }
+    told = "".join(f"\nMissing: {sentence}." for sentence in missing)
+    say(document, f"The risks of {scored:,} rows are in {target}, by {scorer.method}.{told}", as_json=as_json)
 
 
 def scores_of(

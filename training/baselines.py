@@ -43,7 +43,8 @@ def baselines(train: Dataset, test: Dataset, logistic: Scorer, *, seed: int = 7)
 
     recency: a logistic regression on days since the last meaningful use alone; warnings: the three-signal rule with the
     rates of the training data; logistic: the regularised logistic hazard model (already fitted); boosting: a LightGBM classifier
-    for each horizon by itself; cox: Cox's proportional hazards on SURVIVAL_FEATURES.
+    for each horizon by itself; cox: Cox's proportional hazards on SURVIVAL_FEATURES. All count a label by the inverse of its
+    chance to be left alone, as they are judged.
     """
     risks = {
         "recency": _recency(train, test),
@@ -64,9 +65,9 @@ def _recency(train: Dataset, test: Dataset) -> Floats:
     return _by_horizon(
         past,
         test,
-        lambda rows, label: (
+        lambda rows, label, weight: (
             LogisticRegression()
-            .fit(squash(past.vectors[rows][:, [column]]), label)
+            .fit(squash(past.vectors[rows][:, [column]]), label, sample_weight=weight)
             .predict_proba(np.nan_to_num(inputs, nan=squash(np.array([365.0]))[0]))[:, 1]
         ),
     )
@@ -75,26 +76,26 @@ def _recency(train: Dataset, test: Dataset) -> Floats:
 def _boosting(train: Dataset, test: Dataset, coder: Scorer, *, seed: int) -> Floats:
     inputs, asked = (np.column_stack((part.vectors, coder.codes(part.categories))) for part in (train, test))
     parameters = {**TREE_PARAMETERS, "seed": seed, "num_threads": 1}
-    weight = train.seat_weight()
+    of_seat = train.seat_weight()
     categories = list(range(len(NUMERIC), len(NUMERIC) + len(CATEGORIES)))
 
-    def predicted(rows: Integers, label: Floats) -> Floats:
-        data = lgb.Dataset(inputs[rows], label, weight=weight[rows], categorical_feature=categories)
+    def predicted(rows: Integers, label: Floats, weight: Floats) -> Floats:
+        data = lgb.Dataset(inputs[rows], label, weight=weight * of_seat[rows], categorical_feature=categories)
         return np.asarray(lgb.train(parameters, data, num_boost_round=BOOSTING_TREES).predict(asked, num_threads=1))
 
     return _by_horizon(train, test, predicted)
 
 
-def _by_horizon(train: Dataset, test: Dataset, predicted: Callable[[Integers, Floats], Floats]) -> Floats:
-    """Columns by horizon; the base rate where only one class is known."""
-    label, columns = train.abandoned(), []
+def _by_horizon(train: Dataset, test: Dataset, predicted: Callable[[Integers, Floats, Floats], Floats]) -> Floats:
+    """Columns by horizon, each from the rows, labels and censoring weights known of it; the base rate where only one class is."""
+    label, weight, columns = train.abandoned(), train.horizon_weight(), []
     for horizon in range(len(HORIZONS_DAYS)):
         rows = np.flatnonzero(~np.isnan(label[:, horizon]))
         outcome = label[rows, horizon]
         if len(np.unique(outcome)) < 2:
             columns.append(np.full(len(test), float(outcome.mean()) if len(rows) else 0.5))
         else:
-            columns.append(np.asarray(predicted(rows, outcome)))
+            columns.append(np.asarray(predicted(rows, outcome, weight[rows, horizon])))
     return np.stack(columns, axis=1)
 
 
@@ -117,11 +118,11 @@ def _cox(train: Dataset, test: Dataset, *, seed: int) -> tuple[Floats | None, st
     inputs, questions = (
         ((part - inputs.mean(axis=0)) / np.where(varies, scale, 1))[:, varies] for part in (inputs, questions)
     )
-    frame = pd.DataFrame(inputs).assign(duration=duration, event=event)
+    frame = pd.DataFrame(inputs).assign(duration=duration, event=event, weight=train.horizon_weight()[rows, -1])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = CoxPHFitter(penalizer=SURVIVAL_PENALTY).fit(frame, "duration", "event")
+            model = CoxPHFitter(penalizer=SURVIVAL_PENALTY).fit(frame, "duration", "event", weights_col="weight")
             times = [max(float(days), NOW_DAYS) for days in HORIZONS_DAYS]
             survival = model.predict_survival_function(pd.DataFrame(questions), times=times)
     except (ConvergenceError, np.linalg.LinAlgError) as error:

@@ -47,8 +47,7 @@ def choose_calibrator(dataset: Dataset, hazards: Floats, *, seed: int) -> tuple[
     rows = rows.take(~np.isnan(hazards[rows.row, 0]))
     if rows.event.sum() < ENOUGH_TO_CALIBRATE:
         return Calibrator(), {}
-    people, person = np.unique(dataset.person[rows.row], return_inverse=True)
-    half = np.random.default_rng(seed).permutation(np.arange(len(people)) % 2)[person]
+    half = _halves(dataset.person[rows.row], seed=seed)
     losses = {}
     for kind in (NONE, BETA, VENN_ABERS):
         loss = 0.0
@@ -138,6 +137,34 @@ def later_errors(later: Dataset, risk: Floats, *, origin: int) -> LaterErrors:
     columns = np.array(found, np.float64).reshape(-1, 5)
     whole = columns[:, 3:].astype(np.int64)
     return LaterErrors(columns[:, 0], columns[:, 1], columns[:, 2], whole[:, 0], whole[:, 1])
+
+
+def errors_of_held_out_people(kind: str, later: Dataset, hazards: Floats, *, seed: int) -> LaterErrors:
+    """How far a model was off on other people, month by month: what a young log can say of change in time.
+
+    hazards: (n, PERIODS) out-of-sample raw hazards, NaN rows where there are none. Each month of either half of the people is
+    calibrated by the other months of the other half; by that half's own month too where the rest knows too little.
+    """
+    seen = ~np.isnan(hazards[:, 0])
+    others, raw = later.take(seen), hazards[seen]
+    origin = int(others.as_of.min())
+    block, half = (others.as_of - origin) // (BLOCK_DAYS * MICROSECONDS_PER_DAY), _halves(others.person, seed=seed)
+    rows, risk = person_period_rows(others), np.empty((len(others), len(HORIZONS_DAYS)))
+    for side in (0, 1):
+        for month in np.unique(block[half == side]).tolist():
+            is_apart = half[rows.row] != side
+            learned = rows.take(is_apart & (block[rows.row] != month))
+            if learned.event.sum() < ENOUGH_TO_CALIBRATE:
+                learned = rows.take(is_apart)
+            own = (half == side) & (block == month)
+            risk[own] = risk_at_horizons(fit_calibrator(kind, raw, learned, seed=seed), raw[own])
+    return later_errors(others, risk, origin=origin)
+
+
+def _halves(person: npt.NDArray[np.str_], *, seed: int) -> Integers:
+    """(n,) 0 or 1, by person."""
+    people, inverse = np.unique(person, return_inverse=True)
+    return np.random.default_rng(seed).permutation(np.arange(len(people)) % 2)[inverse]
 
 
 def _shift(odds: Floats, label: Floats, weight: Floats) -> float:

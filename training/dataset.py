@@ -1,5 +1,7 @@
 """Training data: snapshots of seats in use, with features as they were known and what became of them."""
 
+import hashlib
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +28,7 @@ Integers = npt.NDArray[np.int64]
 
 MAX_CENSORING_WEIGHT = 20.0  # our choice: beyond it a single snapshot would speak for a crowd
 FOLDS = 5
+GROUPS_FOR_FOLDS = 2 * FOLDS  # our choice: of fewer organisations or teams a fold would be one of them
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Dataset:
 
     vectors: (n, n_numeric); categories: n rows of names; silent_after, known: (n,) days as in features.labels, inf where
     no silence was seen; ended: (n,) why; silence: (n,) W in days; person, seat: (n,) whom; as_of: (n,) microseconds;
-    censoring_weight: (n, PERIODS) inverse probability that no intervention was drawn until the period was judged.
+    organization, team: (n,) where it works, the team empty where unknown; censoring_weight: (n, PERIODS) inverse probability
+    that no intervention was drawn until the period was judged.
     """
 
     vectors: Floats
@@ -46,6 +50,8 @@ class Dataset:
     silence: Integers
     person: npt.NDArray[np.str_]
     seat: npt.NDArray[np.str_]
+    organization: npt.NDArray[np.str_]
+    team: npt.NDArray[np.str_]
     as_of: Integers
     censoring_weight: Floats
 
@@ -106,10 +112,30 @@ class Dataset:
         weight = 1 / np.sqrt(np.maximum(weeks, 0) + 1)
         return np.asarray(weight / weight.mean())
 
+    def team_names(self) -> npt.NDArray[np.str_]:
+        """(n,) the organisation and team of each snapshot; empty where the team is unknown."""
+        return np.where(self.team == "", "", np.char.add(np.char.add(self.organization, "/"), self.team))
+
+    def groups(self) -> npt.NDArray[np.str_]:
+        """(n,) with whom a snapshot shares what no feature shows: the organisation where there are many, else the team of the
+        organisation, else (unknown, or too few for folds) the person.
+        """
+        team = self.team_names()
+        for group in (self.organization, np.where(team == "", self.person, team)):
+            if len(np.unique(group)) >= GROUPS_FOR_FOLDS:
+                return group
+        return self.person
+
     def folds(self, seed: int) -> Integers:
-        """(n,) fold of each snapshot, 0 to FOLDS - 1, by person."""
-        people, inverse = np.unique(self.person, return_inverse=True)
-        return np.random.default_rng(seed).permutation(np.arange(len(people)) % FOLDS)[inverse]
+        """(n,) fold of each snapshot, 0 to FOLDS - 1, by group; the largest groups first, each into the smallest fold."""
+        groups, inverse, sizes = np.unique(self.groups(), return_inverse=True, return_counts=True)
+        drawn = np.random.default_rng(seed).permutation(len(groups))
+        fold, filled = np.empty(len(groups), np.int64), [(0, number) for number in range(FOLDS)]
+        for group in drawn[np.argsort(-sizes[drawn], kind="stable")].tolist():
+            held, number = heapq.heappop(filled)
+            fold[group] = number
+            heapq.heappush(filled, (held + int(sizes[group]), number))
+        return fold[inverse]
 
 
 @dataclass(frozen=True)
@@ -163,7 +189,7 @@ def build_dataset(
 
     features: `seat_id`, `as_of` and FEATURES; labels: LABEL_SCHEMA; both of the same snapshots in the same order.
     """
-    people = pl.DataFrame(pl.from_arrow(seats.select(["seat_id", "person_id", "tool"])))
+    people = pl.DataFrame(pl.from_arrow(seats.select(["seat_id", "person_id", "tool", "organization", "team"])))
     joined = (
         pl.concat([features, labels.drop("seat_id", "as_of")], how="horizontal")
         .drop("tool")
@@ -182,6 +208,8 @@ def build_dataset(
         silence=silence.to_numpy(),
         person=joined["person_id"].to_numpy().astype(str),
         seat=joined["seat_id"].to_numpy().astype(str),
+        organization=joined["organization"].to_numpy().astype(str),
+        team=joined["team"].fill_null("").to_numpy().astype(str),
         as_of=as_of,
         censoring_weight=censoring_weights(
             joined["seat_id"].to_numpy().astype(str), as_of, silence.to_numpy(), decisions
@@ -237,12 +265,27 @@ def seats_of_a_share(seats: pa.Table, share: float) -> pl.Series:
     return ids["seat_id"].filter(pl.Series(drawn, dtype=pl.Boolean))
 
 
-def data_version(events: pa.Table) -> str:
-    """Identifies the events that a model saw: a hash of their number, range and ids, whatever their order."""
+def data_version(events: pa.Table, *, seats: pa.Table, tools: Mapping[str, ToolProfile]) -> str:
+    """Identifies what a model saw: the number, range and ids of the events, whatever their order, and `facts_version`."""
     frame = pl.DataFrame(pl.from_arrow(events.select(["event_id", "available_at"])))
-    mixed = int(frame["event_id"].hash(seed=1).sum() or 0) if frame.height else 0
     first, last = (frame["available_at"].min(), frame["available_at"].max()) if frame.height else (None, None)
-    return f"{frame.height}-{_compact(first)}-{_compact(last)}-{mixed % 2**64:016x}"
+    ids = _digest(frame["event_id"].sort().to_list())
+    return f"{frame.height}-{_compact(first)}-{_compact(last)}-{ids}-{facts_version(seats, tools)}"
+
+
+def facts_version(seats: pa.Table, tools: Mapping[str, ToolProfile]) -> str:
+    """Identifies what labels rest on beside events: the roster, in whatever order, and the profiles of the tools."""
+    frame = pl.DataFrame(pl.from_arrow(seats))
+    told = frame.select(pl.concat_str(pl.all().cast(pl.String).fill_null(""), separator="\x1f")).to_series()
+    profiles = [f"{name} {tools[name].feature_hash} {tools[name].silence_days}" for name in sorted(tools)]
+    return _digest([*told.sort().to_list(), *profiles])
+
+
+def _digest(texts: Sequence[str]) -> str:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(text.encode() + b"\0")
+    return found.hexdigest()[:16]
 
 
 def _compact(instant: object) -> str:

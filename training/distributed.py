@@ -29,7 +29,7 @@ WORKER_BYTES = 280 << 20  # and for none
 USABLE = 0.9  # of what a worker is given: at 0.95 its nanny ends it
 GIB = 1 << 30
 WAIT = "60s"  # for a first worker that comes back
-ONE_PROCESS = frozenset({"num_threads", "deterministic", "force_row_wise", "verbosity", "objective", "seed"})
+ONE_PROCESS = frozenset({"num_threads", "deterministic", "force_col_wise", "verbosity", "objective", "seed"})
 
 
 class WorkersTooSmall(ValueError):

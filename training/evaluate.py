@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from features.calibration import settled
 from features.events import MICROSECONDS_PER_DAY
@@ -19,6 +20,7 @@ Metric = Callable[[Floats, Floats, Floats], Floats]
 RESAMPLES, FEWEST_RESAMPLES = 500, 100  # of many rows fewer are drawn: their intervals are narrow, and each costs more
 ECE_BINS = 15
 LIFT_SHARE = 0.1
+TAIL = 0.025  # of either side of a 95 % interval
 ENOUGH_TO_JUDGE = 50  # snapshots; our choice: below it no metric is shown
 ALERT_RATE = 0.1  # our choice: share of snapshots that coaches can be alerted on
 ALERT_MEMORY_DAYS = 56  # an alert counts as a warning of a silence that begins within so many days
@@ -72,11 +74,31 @@ def brier(label: Floats, score: Floats, weight: Floats) -> Floats:
 
 def ece(label: Floats, score: Floats, weight: Floats) -> Floats:
     """(b,) mean distance of probability and frequency over ECE_BINS bins of equal mass. Source: Naeini 2015."""
-    runs, order = _ties(score)  # equal scores share a bin, else the order of the rows would decide
-    edges = np.linspace(0, len(score), ECE_BINS, endpoint=False).astype(int)
-    starts = np.unique(runs[np.searchsorted(runs, edges, side="right") - 1])
+    starts, order = _bins(score)
     gap = np.add.reduceat(weight[:, order] * (label - score)[order], starts, axis=1)
     return np.asarray(np.abs(gap).sum(axis=1) / weight.sum(axis=1))
+
+
+def squared_calibration_error(
+    label: Floats, score: Floats, weight: Floats, person: npt.NDArray[np.str_]
+) -> tuple[Floats, float]:
+    """(b,) mean square of the distance of probability and frequency over the bins of `ece`, and what chance alone adds to it.
+
+    What chance adds is the variance of the distances between persons, of which more bins hold more: less it, scores in few steps
+    and in many are judged alike. Source: Kumar, Liang, Ma 2019, definition of the debiased estimator. weight: (b, n), the
+    first row that of the data itself.
+    """
+    starts, order = _bins(score)
+    held = np.add.reduceat(weight[:, order], starts, axis=1)
+    gap = np.add.reduceat(weight[:, order] * (label - score)[order], starts, axis=1)
+    found = np.nansum(_ratio(gap**2, held), axis=1) / weight.sum(axis=1)
+    people, owner = np.unique(person[order], return_inverse=True)
+    number = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+    mean = _ratio(gap[0], held[0])
+    off = np.zeros((len(starts), len(people)))
+    np.add.at(off, (number, owner), weight[0, order] * ((label - score)[order] - mean[number]))
+    chance = (off**2).sum(axis=1)
+    return found, float(_ratio(chance, held[0]).sum() / weight[0].sum())
 
 
 def lift(label: Floats, score: Floats, weight: Floats) -> Floats:
@@ -148,6 +170,41 @@ def difference(
     return _interval(value, drawn)
 
 
+def calibration_gain(
+    label: Floats,
+    mine: Floats,
+    other: Floats,
+    person: npt.NDArray[np.str_],
+    *,
+    weight: Floats | None = None,
+    seed: int = 7,
+) -> Estimate:
+    """By how much the squared calibration error of `mine` is lower than that of `other`, each less what chance adds to it.
+
+    label, mine, other, weight: (n,) of one horizon. Paired, on the same resampled people.
+    """
+    own = np.ones((1, len(label))) if weight is None else weight[None]
+    errors, chances = zip(
+        *(squared_calibration_error(label, score, own, person) for score in (other, mine)), strict=True
+    )
+    value = float(errors[0][0] - errors[1][0]) - (chances[0] - chances[1])
+    drawn = [
+        [squared_calibration_error(label, score, draw * own, person)[0] for score in (other, mine)]
+        for draw in _resampled(person, seed)
+    ]
+    return _recentred(value, np.concatenate([theirs - ours for theirs, ours in drawn]))
+
+
+def after_tries(found: Estimate, tries: int) -> Estimate:
+    """The interval at which one of so many tries is surely better by chance in no more than one of twenty (Bonferroni).
+
+    The tails of so few resamples say nothing, so it is stretched as a normal one would be.
+    """
+    stretch = float(norm.ppf(1 - TAIL / tries) / norm.ppf(1 - TAIL))
+    value = found.value
+    return Estimate(value, value - stretch * (value - found.low), value + stretch * (found.high - value))
+
+
 def evaluate(
     label: Floats,
     scores: Mapping[str, Floats],
@@ -169,7 +226,7 @@ def evaluate(
             drawn[method, name].append(METRICS[name](outcome, scores[method][known], draw * own))
     return {
         method: {
-            name: _interval(
+            name: (_of_ece if name == "ece" else _interval)(
                 float(METRICS[name](outcome, score[known], own[None])[0]), np.concatenate(drawn[method, name])
             )
             for name in METRICS
@@ -184,7 +241,7 @@ class Lead:
 
     threshold: the risk alerted from. silences: that began in the test after a seat's first snapshot in it. caught: share
     of them with an alert before they began. days: mean days from the first such alert within ALERT_MEMORY_DAYS to the
-    beginning, none counting 0.
+    beginning, none counting 0. Both weighted by the inverse of the chance that a silence was left to be seen.
     """
 
     threshold: float
@@ -212,8 +269,8 @@ def lead_time(later: Dataset, risk: Floats, *, seed: int = 7) -> Lead | None:
     lead = np.zeros(len(start))
     is_alert = risk[is_before] >= threshold
     np.maximum.at(lead, silence[is_alert], later.silent_after[is_before][is_alert])
-    person = later.person[is_before][start]
-    caught, mean = (_mean_estimate(values, person, seed) for values in ((lead > 0).astype(np.float64), lead))
+    person, weight = later.person[is_before][start], later.horizon_weight()[is_before][start, -1]
+    caught, mean = (_mean_estimate(values, weight, person, seed) for values in ((lead > 0).astype(np.float64), lead))
     return Lead(threshold, len(start), caught, mean)
 
 
@@ -246,15 +303,25 @@ def auc_by_time(later: Dataset, curve: Floats, *, seed: int = 7) -> dict[int, Es
     return found
 
 
-def _mean_estimate(values: Floats, person: npt.NDArray[np.str_], seed: int) -> Estimate:
-    drawn = np.concatenate([_mean(values, weight) for weight in _resampled(person, seed)])
-    return _interval(float(values.mean()), drawn)
+def _mean_estimate(values: Floats, own: Floats, person: npt.NDArray[np.str_], seed: int) -> Estimate:
+    drawn = np.concatenate([_mean(values, weight * own) for weight in _resampled(person, seed)])
+    return _interval(float(np.average(values, weights=own)), drawn)
 
 
 def _interval(value: float, drawn: Floats) -> Estimate:
     if np.isnan(drawn).all():
         return Estimate(*settled(np.array([value, np.nan, np.nan])))
-    return Estimate(*settled(np.array([value, *np.nanquantile(drawn, (0.025, 0.975))])))
+    return Estimate(*settled(np.array([value, *np.nanquantile(drawn, (TAIL, 1 - TAIL))])))
+
+
+def _recentred(value: float, drawn: Floats) -> Estimate:
+    """The interval where chance adds to a value whatever it is: to a resample it adds once more, and that is taken off."""
+    return _interval(value, drawn - np.nanmean(drawn) + value)
+
+
+def _of_ece(value: float, drawn: Floats) -> Estimate:
+    found = _recentred(value, drawn)
+    return Estimate(found.value, max(found.low, 0.0), found.high)
 
 
 def _resampled(person: npt.NDArray[np.str_], seed: int) -> Iterator[Floats]:
@@ -267,6 +334,13 @@ def _resampled(person: npt.NDArray[np.str_], seed: int) -> Iterator[Floats]:
     share = np.full(len(people), 1 / len(people))
     for chunk in chunks:
         yield np.asarray(generator.multinomial(len(people), share, size=chunk), np.float64)[:, inverse]
+
+
+def _bins(score: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Where each of ECE_BINS bins of equal mass starts in ascending order, and that order."""
+    runs, order = _ties(score)  # equal scores share a bin, else the order of the rows would decide
+    edges = np.linspace(0, len(score), ECE_BINS, endpoint=False).astype(int)
+    return np.unique(runs[np.searchsorted(runs, edges, side="right") - 1]), order
 
 
 def _ties(score: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -14,11 +14,11 @@ from features.rules import Stratum
 from features.tools import ToolProfile
 from training import registry
 from training.backtest import Backtest, backtest
-from training.gate import gate, trained_until
+from training.gate import trained_until
 from training.judgement import Judgement
 from training.report import write_report
 from training.signals import close_signal
-from training.train import datasets, judge_fit, split_at
+from training.train import apply_gate, datasets, judge_fit, split_at
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def promote_if_better(
     seats: pa.Table,
     decisions: Sequence[Decision],
     tools: Mapping[str, ToolProfile],
+    data_version: str,
     now: datetime,
-    seed: int = 7,
 ) -> Promotion:
-    """Apply the gate to a version, the newest by default, on today's labels; move the alias where it passes.
+    """Apply the gate to a version, the newest candidate by default, on today's labels; move the alias where it passes.
 
     features, labels: of the same snapshots in the same order. An open retrain signal is closed by the new champion.
     """
@@ -110,9 +110,8 @@ def promote_if_better(
     if registry.champion_version(home) == wanted:
         return Promotion(wanted, True, "it is the champion already")
     candidate = registry.load_version(home, wanted)
-    champion = registry.load_champion(home)
-    dataset = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)[Stratum.IN_USE]
-    verdict = gate(candidate, None if champion is None else champion[0], dataset, seed=seed)
+    by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
+    verdict = apply_gate(home, wanted, candidate, by_stratum, data_version=data_version)
     if verdict.is_passed:
         registry.promote(home, wanted)
         close_signal(home, version=wanted, now=now)

@@ -9,15 +9,16 @@ import numpy.typing as npt
 from features.instants import to_microseconds
 from features.scorer import HORIZONS_DAYS, PRODUCT_HORIZON_DAYS, Method, Scorer
 from training.dataset import Dataset
-from training.evaluate import ENOUGH_TO_JUDGE, Estimate, compare, difference, ece
+from training.evaluate import ENOUGH_TO_JUDGE, Estimate, after_tries, calibration_gain, compare
 from training.judgement import MIN_PEOPLE, segments
 
 Floats = npt.NDArray[np.float64]
 
-NOT_WORSE = 0.002  # log loss; our choice: so little may be lost for a better calibration
+NOT_WORSE = 0.002  # log loss; our choice: so little may be lost for a better calibration, and at any one horizon
 SEGMENT_WORSE = 0.02  # log loss; our choice: a segment that surely loses more blocks the promotion
 ENOUGH_OF_EITHER = 10  # people of either outcome; our choice: resamples of fewer say little of their share
 _PRODUCT = HORIZONS_DAYS.index(PRODUCT_HORIZON_DAYS)
+_RULE = "the three-warnings rule"
 
 
 @dataclass(frozen=True)
@@ -28,88 +29,152 @@ class Verdict:
     why: str
 
 
-def gate(candidate: Scorer, champion: Scorer | None, later: Dataset, *, seed: int = 7) -> Verdict:
+def gate(
+    candidate: Scorer,
+    champion: Scorer | None,
+    later: Dataset,
+    *,
+    not_started: Dataset | None = None,
+    tries: int = 1,
+    seed: int = 7,
+) -> Verdict:
     """The verdict on a candidate, judged by paired log loss over resampled people.
 
-    later: labelled snapshots; those before the end of either training are left out. Of either outcome there must be
-    ENOUGH_OF_EITHER people. Against the rule the lower bound of the gain
-    must lie above zero. Against the champion too, or the candidate is not worse by more than NOT_WORSE and surely better
-    calibrated. No segment may surely lose more than SEGMENT_WORSE against the incumbent.
+    later, not_started: labelled snapshots of seats in use and of those that never started; those before the end of either
+    training are left out. tries: candidates judged against this champion on this data, this one included: what speaks for it
+    must be surer by as much. At the product's horizon ENOUGH_TO_JUDGE snapshots must have been judged, of
+    ENOUGH_OF_EITHER people of either outcome. Against the rule the lower bound of the gain must lie above zero, and at no
+    horizon may it surely lose more than NOT_WORSE. Against the champion the same, or the candidate is not worse by more
+    than NOT_WORSE and surely better calibrated. No segment, and not the seats that never started, may surely lose more than
+    SEGMENT_WORSE against the incumbent.
     """
     if candidate.method is Method.RULE:
         is_newer_rule = champion is None or champion.method is Method.RULE
         return Verdict(is_newer_rule, f"nothing could be learned, so the rule is the model: {candidate.note}")
-    fair = later.take(later.as_of >= max(trained_until(candidate), trained_until(champion)))
-    label = fair.abandoned()
-    judged = int((~np.isnan(label)).any(axis=1).sum())
-    if not judged:
-        return Verdict(False, "no snapshot later than the training has been judged yet, so nothing can be compared")
-    if judged < ENOUGH_TO_JUDGE:
-        return Verdict(
-            False,
-            f"{judged} snapshots later than the training of both models have been judged, {ENOUGH_TO_JUDGE} are needed: "
-            "wait for more outcomes to mature",
-        )
-    gave_up, kept_on = (len(np.unique(fair.person[(label == outcome).any(axis=1)])) for outcome in (1, 0))
-    if min(gave_up, kept_on) < ENOUGH_OF_EITHER:
-        return Verdict(
-            False,
-            f"of the people judged later than the training of both models {gave_up} gave up and {kept_on} kept on, at least "
-            f"{ENOUGH_OF_EITHER} of each are needed: with fewer whatever says the commoner outcome more boldly wins",
-        )
+    since = max(trained_until(candidate), trained_until(champion))
+    fair = later.take(later.as_of >= since)
     mine = candidate.score(fair.vectors, fair.categories).risk
     by_rule = candidate.rule.risk(fair.vectors)[0]
-    against_rule = compare(label, mine, by_rule, fair.person, weight=fair.horizon_weight(), seed=seed)
-    if against_rule.low <= 0:
-        return Verdict(False, f"it does not beat the three-warnings rule: log loss lower by {against_rule}")
-    theirs = by_rule if champion is None else champion.score(fair.vectors, fair.categories).risk
-    verdict = Verdict(True, f"it beats the three-warnings rule: log loss lower by {against_rule}")
-    if champion is not None:
-        verdict = _against_champion(label, mine, theirs, fair, seed=seed)
+    verdict = beats_rule(fair, mine, by_rule, tries=tries, seed=seed)
     if not verdict.is_passed:
         return verdict
-    hurt = _hurt_segment(label, mine, theirs, fair, seed=seed)
+    theirs = by_rule
+    if champion is not None:
+        theirs = champion.score(fair.vectors, fair.categories).risk
+        verdict = _against_champion(fair, mine, theirs, tries=tries, seed=seed)
+        if not verdict.is_passed:
+            return verdict
+    hurt = _hurt_segment(fair, mine, theirs, seed=seed)
+    if hurt is None and not_started is not None:
+        hurt = _hurt_before_start(candidate, champion, not_started.take(not_started.as_of >= since), seed=seed)
     return verdict if hurt is None else Verdict(False, hurt)
 
 
-def _against_champion(label: Floats, mine: Floats, theirs: Floats, fair: Dataset, *, seed: int) -> Verdict:
-    gain = compare(label, mine, theirs, fair.person, weight=fair.horizon_weight(), seed=seed)
-    if gain.low > 0:
-        return Verdict(True, f"log loss lower than the champion's by {gain}")
-    if gain.low > -NOT_WORSE:
-        sharper = _calibration_gain(label, mine, theirs, fair, seed=seed)
-        if sharper is not None and sharper.low > 0:
-            return Verdict(
-                True,
-                f"its log loss is not worse than the champion's by more than {NOT_WORSE} ({gain}), and it is better "
-                f"calibrated: ECE lower by {sharper}",
-            )
-    return Verdict(False, f"it is no better than the champion: log loss lower by {gain}")
+def beats_rule(
+    later: Dataset, mine: Floats, rule: Floats, *, whose: str = _RULE, tries: int = 1, seed: int = 7
+) -> Verdict:
+    """Whether the risks `mine` of the snapshots are surely better than those of a rule; the same for seats in use and others."""
+    label = later.abandoned()
+    if np.isnan(label).all():
+        return Verdict(False, "no snapshot later than the training has been judged yet, so nothing can be compared")
+    product = label[:, _PRODUCT]
+    judged = int((~np.isnan(product)).sum())
+    if judged < ENOUGH_TO_JUDGE:
+        return Verdict(
+            False,
+            f"{judged} snapshots later than the training of both models have been judged by {PRODUCT_HORIZON_DAYS} days, "
+            f"{ENOUGH_TO_JUDGE} are needed: wait for more outcomes to mature",
+        )
+    gave_up, kept_on = (len(np.unique(later.person[product == outcome])) for outcome in (1, 0))
+    if min(gave_up, kept_on) < ENOUGH_OF_EITHER:
+        return Verdict(
+            False,
+            f"of the people judged later than the training of both models {gave_up} gave up and {kept_on} kept on by "
+            f"{PRODUCT_HORIZON_DAYS} days, at least {ENOUGH_OF_EITHER} of each are needed: with fewer whatever says the "
+            "commoner outcome more boldly wins",
+        )
+    gain = _gain(later, mine, rule, tries=tries, seed=seed)
+    if gain.low <= 0:
+        return Verdict(False, f"it does not beat {whose}: log loss lower by {gain}{_said(tries)}")
+    worse = _worse_horizon(later, mine, rule, whose=f"{whose}'s", seed=seed)
+    return (
+        Verdict(False, worse) if worse else Verdict(True, f"it beats {whose}: log loss lower by {gain}{_said(tries)}")
+    )
 
 
-def _calibration_gain(label: Floats, mine: Floats, theirs: Floats, fair: Dataset, *, seed: int) -> Estimate | None:
-    known = ~np.isnan(label[:, _PRODUCT])
-    if known.sum() < ENOUGH_TO_JUDGE:
-        return None
-    scores = (theirs[known, _PRODUCT], mine[known, _PRODUCT])
-    weight = fair.horizon_weight()[known, _PRODUCT]
-    return difference(ece, label[known, _PRODUCT], *scores, fair.person[known], weight=weight, seed=seed)
+def _gain(later: Dataset, mine: Floats, theirs: Floats, *, tries: int, seed: int) -> Estimate:
+    label, weight = later.abandoned(), later.horizon_weight()
+    return after_tries(compare(label, mine, theirs, later.person, weight=weight, seed=seed), tries)
 
 
-def _hurt_segment(label: Floats, mine: Floats, theirs: Floats, fair: Dataset, *, seed: int) -> str | None:
+def _said(tries: int) -> str:
+    return "" if tries == 1 else f" (bounds for the best of {tries} candidates judged on this data)"
+
+
+def _worse_horizon(later: Dataset, mine: Floats, theirs: Floats, *, whose: str, seed: int) -> str | None:
+    """The sentence on the horizon that loses most, where one surely loses more than NOT_WORSE."""
+    label, weight = later.abandoned(), later.horizon_weight()
+    worst: tuple[float, str] | None = None
+    for horizon, days in enumerate(HORIZONS_DAYS):
+        if (~np.isnan(label[:, horizon])).sum() < ENOUGH_TO_JUDGE:
+            continue
+        known, ours, others, own = (values[:, [horizon]] for values in (label, mine, theirs, weight))
+        gain = compare(known, ours, others, later.person, weight=own, seed=seed)
+        if gain.high < -NOT_WORSE and (worst is None or gain.value < worst[0]):
+            said = f"by {days} days its log loss is surely worse than {whose} by more than {NOT_WORSE}: lower by {gain}"
+            worst = (gain.value, said)
+    return None if worst is None else worst[1]
+
+
+def _against_champion(fair: Dataset, mine: Floats, theirs: Floats, *, tries: int, seed: int) -> Verdict:
+    gain = _gain(fair, mine, theirs, tries=tries, seed=seed)
+    why = f"log loss lower than the champion's by {gain}{_said(tries)}"
+    if gain.low <= 0:
+        sharper = after_tries(_calibration_gain(fair, mine, theirs, seed=seed), tries)
+        if gain.low <= -NOT_WORSE or sharper.low <= 0:
+            return Verdict(False, f"it is no better than the champion: log loss lower by {gain}{_said(tries)}")
+        why = (
+            f"its log loss is not worse than the champion's by more than {NOT_WORSE} ({gain}), and it is better "
+            f"calibrated: squared error of the frequencies lower by {sharper}{_said(tries)}"
+        )
+    worse = _worse_horizon(fair, mine, theirs, whose="the champion's", seed=seed)
+    return Verdict(False, worse) if worse else Verdict(True, why)
+
+
+def _calibration_gain(fair: Dataset, mine: Floats, theirs: Floats, *, seed: int) -> Estimate:
+    label = fair.abandoned()[:, _PRODUCT]
+    known = ~np.isnan(label)
+    scores, weight = (mine[known, _PRODUCT], theirs[known, _PRODUCT]), fair.horizon_weight()[known, _PRODUCT]
+    return calibration_gain(label[known], *scores, fair.person[known], weight=weight, seed=seed)
+
+
+def _hurt_segment(fair: Dataset, mine: Floats, theirs: Floats, *, seed: int) -> str | None:
     """The sentence on the segment that loses most, where one surely loses more than SEGMENT_WORSE."""
     worst: tuple[float, str] | None = None
-    weight = fair.horizon_weight()
     for kind, names in segments(fair).items():
         for name in np.unique(names[names != ""]).tolist():
             rows = names == name
-            is_judged = (~np.isnan(label[rows])).any(axis=1)
-            if len(np.unique(fair.person[rows])) < MIN_PEOPLE or is_judged.sum() < ENOUGH_TO_JUDGE:
-                continue
-            gain = compare(label[rows], mine[rows], theirs[rows], fair.person[rows], weight=weight[rows], seed=seed)
-            if gain.high < -SEGMENT_WORSE and (worst is None or gain.value < worst[0]):
+            gain = _surely_lost(fair.take(rows), mine[rows], theirs[rows], seed=seed)
+            if gain is not None and (worst is None or gain.value < worst[0]):
                 worst = (gain.value, f"it is much worse for {kind} {name}: log loss lower by {gain}")
     return None if worst is None else worst[1]
+
+
+def _hurt_before_start(candidate: Scorer, champion: Scorer | None, fair: Dataset, *, seed: int) -> str | None:
+    """The sentence on the seats that never started, where they surely lose more than SEGMENT_WORSE."""
+    incumbent = replace(candidate, activation=None) if champion is None else champion
+    mine, theirs = (scorer.score(fair.vectors, fair.categories).risk for scorer in (candidate, incumbent))
+    gain = _surely_lost(fair, mine, theirs, seed=seed)
+    return None if gain is None else f"it is much worse for seats that never started: log loss lower by {gain}"
+
+
+def _surely_lost(part: Dataset, mine: Floats, theirs: Floats, *, seed: int) -> Estimate | None:
+    """The gain of a part that surely loses more than SEGMENT_WORSE; None where it does not or is too small to say."""
+    is_judged = (~np.isnan(part.abandoned())).any(axis=1)
+    if len(np.unique(part.person)) < MIN_PEOPLE or is_judged.sum() < ENOUGH_TO_JUDGE:
+        return None
+    gain = _gain(part, mine, theirs, tries=1, seed=seed)
+    return gain if gain.high < -SEGMENT_WORSE else None
 
 
 def trained_until(scorer: Scorer | None) -> int:

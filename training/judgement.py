@@ -1,7 +1,7 @@
 """How one model did on later snapshots: every metric with its interval, beside the baselines, by segment and week of life."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Table = Mapping[str, Mapping[str, Estimate]]
 
 MIN_PEOPLE = 10  # in a group that is shown (design: people)
-SEGMENTS = ("role", "function", "tool")
+SEGMENTS = ("role", "function", "tool", "region")
 TENURE_BANDS = ((90, "under 3 months"), (365, "3 to 12 months"), (1095, "1 to 3 years"), (np.inf, "over 3 years"))
 TENURE = "tenure"
 JUDGED_HORIZONS_DAYS = (0, PRODUCT_HORIZON_DAYS)  # of segments and weeks of life
@@ -52,7 +52,9 @@ class Group:
 class Judgement:
     """How a model did. metrics: by horizon in days, method and metric.
 
-    activation: the same for seats that never started, the model beside their rule; empty without such a model.
+    activation: the same for seats that never started, the model beside their rule, whether it serves or was refused; empty
+    without such a model. unseen: by whom (people, teams) the training held no snapshot of, the metrics of the model by
+    horizon in days; empty where too few of them were judged.
     suppressed: by kind, how many groups had fewer than MIN_PEOPLE people and are not shown. unjudged: by horizon in days
     without metrics, why there are none and how much is needed.
     """
@@ -69,6 +71,7 @@ class Judgement:
     activation: Mapping[int, Table]
     notes: Sequence[str] = ()
     unjudged: Mapping[int, str] = field(default_factory=dict)
+    unseen: Mapping[str, Mapping[int, Table]] = field(default_factory=dict)
 
     def coverage(self) -> Mapping[int, float]:
         """By horizon in days, the share of bins of the reliability plot whose observed share lies in their interval."""
@@ -87,23 +90,20 @@ def judge(
     later: Dataset,
     *,
     baselines: Baselines | None = None,
+    past: Dataset | None = None,
     not_started: Dataset | None = None,
+    activation: Scorer | None = None,
     seed: int = 7,
 ) -> Judgement:
-    """The model on snapshots that are later than its training. baselines: of the same snapshots."""
+    """The model on snapshots that are later than its training.
+
+    baselines: of the same snapshots; past: what it was trained on; activation: of seats that never started, the scorer's
+    own by default.
+    """
     score = scorer.score(later.vectors, later.categories)
-    others = {} if baselines is None else baselines.risks
+    risks = {"model": score.risk, **({} if baselines is None else baselines.risks)}
     label, weight = later.abandoned(), later.horizon_weight()
-    metrics = {
-        days: evaluate(
-            label[:, horizon],
-            {"model": score.risk[:, horizon], **{name: risk[:, horizon] for name, risk in others.items()}},
-            later.person,
-            weight=weight[:, horizon],
-            seed=seed,
-        )
-        for horizon, days in enumerate(HORIZONS_DAYS)
-    }
+    metrics = _by_horizon(later, risks, seed=seed)
     groups, suppressed = _groups(later, score.risk, segments(later), seed=seed)
     weeks, few = _groups(later, score.risk, {"week of life": _weeks(later)}, seed=seed)
     return Judgement(
@@ -116,14 +116,44 @@ def judge(
         groups=groups,
         weeks=weeks,
         suppressed={**suppressed, **few},
-        activation=judge_activation(scorer, not_started, seed=seed),
+        activation=judge_activation(
+            scorer if activation is None else replace(scorer, activation=activation), not_started, seed=seed
+        ),
         notes=() if baselines is None else baselines.notes,
         unjudged={
             days: _why_unjudged(label[:, horizon], days)
             for horizon, days in enumerate(HORIZONS_DAYS)
             if not metrics[days]
         },
+        unseen={} if past is None else _unseen(past, later, risks, seed=seed),
     )
+
+
+def _by_horizon(later: Dataset, risks: Mapping[str, Floats], *, seed: int) -> dict[int, Table]:
+    label, weight = later.abandoned(), later.horizon_weight()
+    return {
+        days: evaluate(
+            label[:, horizon],
+            {name: risk[:, horizon] for name, risk in risks.items()},
+            later.person,
+            weight=weight[:, horizon],
+            seed=seed,
+        )
+        for horizon, days in enumerate(HORIZONS_DAYS)
+    }
+
+
+def _unseen(past: Dataset, later: Dataset, risks: Mapping[str, Floats], *, seed: int) -> dict[str, Mapping[int, Table]]:
+    """The metrics of people, and of teams or organisations, of whom the training held nothing."""
+    found: dict[str, Mapping[int, Table]] = {}
+    for of, before, now in (("people", past.person, later.person), ("teams", past.team_names(), later.team_names())):
+        rows = ~np.isin(now, np.unique(before)) & (now != "")
+        if len(np.unique(later.person[rows])) < MIN_PEOPLE:
+            continue
+        table = _by_horizon(later.take(rows), {name: risk[rows] for name, risk in risks.items()}, seed=seed)
+        if any(table.values()):
+            found[of] = {days: methods for days, methods in table.items() if methods}
+    return found
 
 
 def _why_unjudged(label: Floats, days: int) -> str:
@@ -138,19 +168,9 @@ def judge_activation(scorer: Scorer, not_started: Dataset | None, *, seed: int =
     """By horizon in days, method (model, rule) and metric, on seats that never started; empty without a model of them."""
     if scorer.activation is None or not_started is None or not len(not_started):
         return {}
-    label, weight = not_started.abandoned(), not_started.horizon_weight()
     mine = scorer.score(not_started.vectors, not_started.categories).risk
     rule = scorer.activation.rule.risk(not_started.vectors)[0]
-    return {
-        days: evaluate(
-            label[:, horizon],
-            {"model": mine[:, horizon], "rule": rule[:, horizon]},
-            not_started.person,
-            weight=weight[:, horizon],
-            seed=seed,
-        )
-        for horizon, days in enumerate(HORIZONS_DAYS)
-    }
+    return _by_horizon(not_started, {"model": mine, "rule": rule}, seed=seed)
 
 
 def reliability(

@@ -40,7 +40,9 @@ _NOTHING_TO_ROLL_BACK = {
 }
 PROPOSED = "proposed"  # how often
 PREVIOUS, ROLLED_BACK = "previous_champion", "rolled_back_at"
+STANDS_IN_FOR = "stands_in_for"  # the refused version in whose place the rule with its rates serves
 CODE_PACKAGES = ("features", "training")  # what decides a model's bytes
+CODE_SUFFIXES = (".py", ".yaml", ".json")
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ class Child:
 
 
 def code_version() -> str:
-    """The package's version and a hash of the sources that decide a model's bytes: the same in a checkout and in a wheel."""
+    """The package's version and a hash of the sources, with their tables, that decide a model's bytes: the same in a checkout
+    and in a wheel."""
     sources = hashlib.sha256()
     root = Path(__file__).parent.parent
-    for path in sorted(path for package in CODE_PACKAGES for path in (root / package).glob("*.py")):
-        sources.update(path.name.encode() + b"\0" + path.read_bytes())
+    found = (path for package in CODE_PACKAGES for path in (root / package).rglob("*") if path.suffix in CODE_SUFFIXES)
+    for path in sorted(found):
+        sources.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{importlib.metadata.version('rekindle')}+{sources.hexdigest()[:12]}"
 
 
@@ -276,15 +280,29 @@ def rollback(home: Path, *, at: str, name: str = REGISTERED_MODEL) -> tuple[str,
 
 
 def latest_version(home: Path, *, name: str = REGISTERED_MODEL) -> str:
-    """The newest registered version. Raises ValueError where there is none."""
+    """The newest registered version that was a candidate, not one that stands in for it. Raises ValueError where there is none."""
     nothing = f"no version of {name} is registered: run `{_MADE_BY[name]}` first"
     if TRACKING_VARIABLE not in os.environ and not (home / "mlflow.db").exists():
         raise ValueError(nothing)
     _reach(home)
-    found = _client(home).search_model_versions(f"name='{name}'")
+    found = [v for v in _client(home).search_model_versions(f"name='{name}'") if STANDS_IN_FOR not in v.tags]
     if not found:
         raise ValueError(nothing)
     return str(max(int(version.version) for version in found))
+
+
+def count_try(home: Path, version: str, *, data_version: str) -> int:
+    """Write down that the version is judged on this data against the present champion; how many versions were, this one included.
+
+    A rule that stands in for a refused version is the same opponent as none.
+    """
+    client, champion = _client(home), champion_version(home)
+    if champion is None or STANDS_IN_FOR in client.get_model_version(REGISTERED_MODEL, champion).tags:
+        champion = "rule"
+    told = f"data {data_version}, champion {champion}"
+    tag = f"judged_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    client.set_model_version_tag(REGISTERED_MODEL, version, tag, told)
+    return sum(tag in found.tags for found in client.search_model_versions(f"name='{REGISTERED_MODEL}'"))
 
 
 def load_version(home: Path, version: str) -> Scorer:

@@ -57,6 +57,7 @@ def page(
         "<h2>The model beside what it has to beat</h2>",
         *(_metrics(f"Abandoned by {days} days", methods) for days, methods in judgement.metrics.items() if methods),
         *(f"<p>{escape(why[:1].upper() + why[1:])}.</p>" for why in judgement.unjudged.values()),
+        *_unseen(judgement),
         image(plots.discrimination(judgement), "AUC by horizon and over time"),
         "<h2>Reliability</h2>",
         "<p>Bins of equal mass. The shade is the interval that every risk comes with: it bounds the share that will be "
@@ -69,7 +70,7 @@ def page(
         "<h2>Lead time</h2>",
         _lead(judgement),
         "<h2>Seats that never started</h2>",
-        *(_metrics(f"No start by {days} days", methods) for days, methods in judgement.activation.items()),
+        *(_metrics(_not_begun(days), methods) for days, methods in judgement.activation.items()),
         "" if any(judgement.activation.values()) else "<p>No model speaks of them; their rule does.</p>",
         "<h2>By segment</h2>",
         _groups(judgement.groups, judgement.suppressed),
@@ -84,6 +85,24 @@ def page(
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _unseen(judgement: Judgement) -> list[str]:
+    """What is known of people and teams that the training did not see."""
+    parts = [f"<h2>People and teams never seen in training</h2><p>Where fewer than {MIN_PEOPLE} people, or too few snapshots, "
+             "of a kind were judged it is not shown.</p>"]  # fmt: skip
+    for of, table_of in judgement.unseen.items():
+        parts += [_metrics(f"New {of}, abandoned by {days} days", methods) for days, methods in table_of.items()]
+    return parts if judgement.unseen else [*parts, "<p>Too few of either to judge by.</p>"]
+
+
+def _not_begun(days: int) -> str:
+    """What the label of a seat that never started says: from when on there is no meaningful use for a silence's length."""
+    return (
+        "No start in the weeks of one silence from now"
+        if days == 0
+        else f"Such weeks without a start begin by {days} days"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from features.calibration import Calibrator, log_odds, probability, settled
+from features.calibration import log_odds, probability, settled
 from features.catalogue import CATEGORIES
 from features.cluster import Cluster
 from features.events import MICROSECONDS_PER_DAY
@@ -20,6 +20,7 @@ from training.calibration import (
     YOUNG_DRIFT,
     LaterErrors,
     choose_calibrator,
+    errors_of_held_out_people,
     later_errors,
     mean_log_loss,
     measure_band,
@@ -30,13 +31,16 @@ from training.distributed import DISTRIBUTED_ROWS, grow_on
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 
 ENOUGH_FOR_TREES = 200  # abandonments (design: risk)
 ENOUGH_FOR_LOGISTIC = 20  # our choice: below it one weight per ten events cannot be had even for a handful of features
+ENOUGH_PEOPLE = 10  # of either outcome; our choice: two a fold, else a model of some people cannot be judged on others
 HELD_OUT_SHARE_OF_TIME = 0.3  # our choice: the last part of the judged time judges the first
 GROWN_UP_DAYS = 84  # our choice: models of a shorter time knew only beginners, and say nothing of how a grown one errs
-# Our choice: of so many rows two folds, and trees that are fewer and need less patience, say enough.
-BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 25
+# Our choice: of so many rows two folds, and trees that are fewer, say enough. Their number is searched with BIG_STRIDE times the
+# step, and so many times fewer of them.
+BIG_ROWS, BIG_FOLDS, BIG_LEARNING_RATE, BIG_STRIDE, BIG_PATIENCE_TREES = 100_000, 2, 0.1, 2, 15
 # Stages of the hazard that have trees of their own: whether the silence has begun, and when it will. Of fewer rows one
 # forest tells both (ALL_WEEKS), for the later weeks then hold too few silences. The later weeks' trees are half as large.
 ALL_WEEKS, PARTED = (None,), (0, 1)
@@ -56,10 +60,12 @@ TREE_PARAMETERS: Mapping[str, object] = MappingProxyType(
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 30.0,
+        "max_bin": 63,
+        "bin_construct_sample_cnt": 50_000,
         "max_cat_to_onehot": 8,
         "cat_smooth": 50,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,  # the same trees in three quarters of the time, as most columns are left out of each
         "verbosity": -1,
     }
 )
@@ -79,6 +85,7 @@ class Fit:
 
     trees: of all forests together. held_out_log_loss: by calibrator; blend_log_loss: by weight of the trees; both on people, and where there is enough of
     it at a time, that the models did not see. activation: the fit for seats that never started, where it was tried.
+    tree_parameters: what the trees were grown with, empty without any.
     """
 
     scorer: Scorer
@@ -88,6 +95,7 @@ class Fit:
     held_out_log_loss: Mapping[str, float]
     blend_log_loss: Mapping[float, float] = field(default_factory=dict)
     activation: "Fit | None" = None
+    tree_parameters: Mapping[str, object] = field(default_factory=dict)
 
 
 def fit(
@@ -107,16 +115,9 @@ def fit(
     abandonments allows. tree_parameters: over TREE_PARAMETERS. cluster: grows the trees of more rows than DISTRIBUTED_ROWS;
     what is chosen by cross-validation is then chosen on the rows of as many people as that holds.
     """
-    rate = BIG_LEARNING_RATE if len(person_period_rows(dataset).row) > BIG_ROWS else TREE_PARAMETERS["learning_rate"]
-    own = {"learning_rate": rate, "seed": seed, "num_threads": threads}
-    parameters = {**TREE_PARAMETERS, **own, **tree_parameters}
+    parameters = parameters_of(dataset, tree_parameters, seed=seed, threads=threads)
     fitted = _fit_stratum(dataset, Stratum.IN_USE, method=method, parameters=parameters, cluster=cluster)
-    rules = {
-        str(stratum): fit_rates(
-            part.vectors, part.abandoned(), np.ones(len(part)), expert=EXPERT_RATES_ELSEWHERE[stratum]
-        )
-        for stratum, part in elsewhere.items()
-    }
+    rules = {str(stratum): rates_of(part, stratum) for stratum, part in elsewhere.items()}
     young = {
         str(stratum): _young_rates(stratum, part) for stratum, part in {Stratum.IN_USE: dataset, **elsewhere}.items()
     }
@@ -126,6 +127,21 @@ def fit(
     activation = _fit_stratum(elsewhere[Stratum.NOT_STARTED], Stratum.NOT_STARTED, method=None, parameters=parameters)
     learned = None if activation.scorer.method is Method.RULE else activation.scorer
     return replace(fitted, scorer=replace(scorer, activation=learned), activation=activation)
+
+
+def parameters_of(
+    dataset: Dataset, tree_parameters: Mapping[str, object], *, seed: int, threads: int = 1
+) -> dict[str, object]:
+    """What the trees of the data are grown with: `tree_parameters` over what is used without a search."""
+    rate = BIG_LEARNING_RATE if len(person_period_rows(dataset).row) > BIG_ROWS else TREE_PARAMETERS["learning_rate"]
+    return {**TREE_PARAMETERS, "learning_rate": rate, "seed": seed, "num_threads": threads, **tree_parameters}
+
+
+def rates_of(dataset: Dataset, stratum: Stratum) -> RuleRates:
+    """The rule with the rates of the data. Labels that interventions left standing speak for those they did not."""
+    expert = EXPERT_RATES if stratum is Stratum.IN_USE else EXPERT_RATES_ELSEWHERE[stratum]
+    weight, person = dataset.horizon_weight(), dataset.person
+    return fit_rates(dataset.vectors, dataset.abandoned(), weight, person=person, expert=expert)
 
 
 def _fit_stratum(
@@ -144,37 +160,70 @@ def _fit_stratum(
             Method.RULE,
             "no week in which a silence began has been fully observed: the three-warnings rule is used",
         )
-    expert = EXPERT_RATES if stratum is Stratum.IN_USE else EXPERT_RATES_ELSEWHERE[stratum]
-    rates = fit_rates(dataset.vectors, dataset.abandoned(), np.ones(len(dataset)), expert=expert)
+    rates = rates_of(dataset, stratum)
     if chosen is Method.RULE:
         return Fit(Scorer(Method.RULE, rule=rates, note=note), abandonments, 0, 0, {})
-    bare = Scorer(
-        chosen, rule=rates, levels=category_levels(dataset), note=note, speaks_from_days=_speaks_from(dataset)
-    )
+    bare = Scorer(chosen, rule=rates, note=note, speaks_from_days=_speaks_from(dataset))
     is_spread = cluster is not None and len(rows.row) > DISTRIBUTED_ROWS
     some = _some_people(dataset, DISTRIBUTED_ROWS / len(rows.row), seed=_seed(parameters)) if is_spread else dataset
-    held = hold_out(some, seed=_seed(parameters))
+    choice = _choose(replace(bare, levels=category_levels(dataset)), some, parameters)
+    fitted = _fit_hazard(choice.scorer, dataset, rows, parameters, trees=choice.trees, cluster=cluster)
+    band = fitted.band
+    if choice.calibrator_losses:
+        errors = _errors_after_origins(bare, some, parameters)
+        if errors:
+            band = measure_band(errors)
+        else:
+            at_hand = errors_of_held_out_people(
+                fitted.calibrator.kind, choice.held.later, choice.hazards, seed=_seed(parameters)
+            )
+            band = measure_band([at_hand], least_drift=YOUNG_DRIFT)
+    return Fit(
+        replace(fitted, band=band),
+        abandonments,
+        len(rows.row),
+        sum(choice.trees),
+        choice.calibrator_losses,
+        choice.blend_losses,
+        tree_parameters=parameters if any(choice.trees) else {},
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What people (and a later time) that the models did not see chose: the weight of the trees and the calibrator, in `scorer`,
+    which has no model yet; and the number of trees by stage. hazards: (n, PERIODS) raw, of `held.later`, by models of others.
+    """
+
+    scorer: Scorer
+    trees: tuple[int, ...]
+    held: "HeldOut"
+    hazards: Floats
+    calibrator_losses: Mapping[str, float]
+    blend_losses: Mapping[float, float]
+
+
+def _choose(bare: Scorer, dataset: Dataset, parameters: Mapping[str, object]) -> Choice:
+    held = hold_out(dataset, seed=_seed(parameters))
     hazards, trees = _held_out_hazards(bare, held, parameters)
     weight, blend_losses = _choose_tree_weight(held.later, hazards) if any(trees) else (0.0, {})
     blended = _blend(hazards, weight)
     calibrator, losses = choose_calibrator(held.later, blended, seed=_seed(parameters))
-    bare = _weighted(bare, weight)
-    fitted = replace(_fit_hazard(bare, dataset, rows, parameters, trees=trees, cluster=cluster), calibrator=calibrator)
-    band = fitted.band
-    if losses:
-        errors = _errors_after_origins(fitted, some, parameters, trees=trees)
-        if errors:
-            band = measure_band(errors)
-        else:
-            at_hand = _errors_of_held_out_people(calibrator, held.later, blended)
-            band = measure_band([at_hand], least_drift=YOUNG_DRIFT)
-    return Fit(replace(fitted, band=band), abandonments, len(rows.row), sum(trees), losses, blend_losses)
+    scorer = replace(_weighted(bare, weight), calibrator=calibrator)
+    return Choice(scorer, trees, held, blended, losses, blend_losses)
 
 
 def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
     """The method that so many abandonments can carry, and why it is not the best one, in a sentence."""
     abandoned = dataset.abandoned()
     kept = int((abandoned == 0).any(axis=1).sum())
+    rows = person_period_rows(dataset)
+    gave_up, kept_on = (len(np.unique(dataset.person[rows.row[rows.event == event]])) for event in (1, 0))
+    if abandonments >= ENOUGH_FOR_LOGISTIC and min(gave_up, kept_on) < ENOUGH_PEOPLE:
+        return Method.RULE, (
+            f"the {abandonments} abandonments are of {gave_up} people in weeks that were fully observed, and {kept_on} people "
+            f"kept on, a learned model needs at least {ENOUGH_PEOPLE} people of each: the three-warnings rule is used"
+        )
     if abandonments < ENOUGH_FOR_LOGISTIC or kept < ENOUGH_FOR_LOGISTIC:
         return Method.RULE, (
             f"{abandonments} abandonments and {kept} kept snapshots are in the data, a learned model needs at least "
@@ -190,9 +239,10 @@ def affordable(dataset: Dataset, abandonments: int) -> tuple[Method, str]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What models are fitted on and judged by: each fold's people in `later` by a model of the other people in `early`.
+    """What models are fitted on and judged by: each fold's people in `later` by a model of the others in `early`.
 
-    early: as it was known when `later` began; the same as `later` where there is too little time to hold any out.
+    early: as it was known when `later` began; the same as `later` where there is too little time to hold any out. A fold
+    holds whole teams or organisations (Dataset.groups).
     """
 
     early: Dataset
@@ -200,9 +250,26 @@ class HeldOut:
     later: Dataset
     later_fold: Integers
 
+    @property
+    def is_big(self) -> bool:
+        """Whether there are so many rows that some folds are never held out."""
+        return bool((self.early_fold < 0).any())
+
+    @property
+    def stride(self) -> int:
+        """How many of the final trees each tree of the search stands for."""
+        return BIG_STRIDE if self.is_big else 1
+
+    def others(self, number: int) -> Booleans:
+        """Which snapshots of `early` are of other groups, and of nobody who also works in one of the fold's."""
+        is_other = self.early_fold != number
+        judged = self.later.person[self.later_fold == number]
+        shared = np.intersect1d(self.early.person[is_other], judged)
+        return np.asarray(is_other & ~np.isin(self.early.person, shared)) if shared.size else is_other
+
 
 def hold_out(dataset: Dataset, *, seed: int) -> HeldOut:
-    """Folds of people, and the last HELD_OUT_SHARE_OF_TIME of what was judged held out where the rest is long enough.
+    """Folds of teams or people, and the last HELD_OUT_SHARE_OF_TIME of what was judged held out where the rest is long enough.
 
     That is where it spans GROWN_UP_DAYS and ENOUGH_FOR_TREES abandonments are on either side; else people alone are held out.
     """
@@ -229,12 +296,12 @@ def held_out_loss(
     dataset: Dataset, tree_parameters: Mapping[str, object], *, seed: int = 7, threads: int = 1
 ) -> tuple[float, int]:
     """The held-out log loss per person-period row of trees with these parameters, and how many trees reach it."""
-    parameters = {**TREE_PARAMETERS, **tree_parameters, "seed": seed, "num_threads": threads}
+    parameters = parameters_of(dataset, tree_parameters, seed=seed, threads=threads)
     bare = Scorer(Method.LIGHTGBM, levels=category_levels(dataset))
     held = hold_out(dataset, seed=seed)
     found = [_cross_validated(bare, held, parameters, stage=stage)[1] for stage in _stages(held)]
     judged = [of_stage(person_period_rows(held.later), stage).fit_weight.sum() for stage in _stages(held)]
-    return float(np.average([losses[-1] for losses in found], weights=judged)), sum(map(len, found))
+    return float(np.average([losses[-1] for losses in found], weights=judged)), held.stride * sum(map(len, found))
 
 
 def _stages(held: HeldOut) -> tuple[int | None, ...]:
@@ -242,7 +309,7 @@ def _stages(held: HeldOut) -> tuple[int | None, ...]:
     rows = person_period_rows(held.early)
     events = [of_stage(rows, stage).event for stage in PARTED]
     is_enough = all(min(event.sum(), (1 - event).sum()) >= ENOUGH_FOR_TREES for event in events)
-    return PARTED if (held.early_fold < 0).any() and is_enough else ALL_WEEKS
+    return PARTED if held.is_big and is_enough else ALL_WEEKS
 
 
 def of_stage(rows: PersonPeriods, stage: int | None) -> PersonPeriods:
@@ -266,9 +333,9 @@ def _held_out_hazards(
     """By kind of model, (n, PERIODS) hazards of `held.later` by models of other people; the best number of trees by stage."""
     codes = bare.codes(held.later.categories)
     line = np.full((len(held.later), PERIODS), np.nan)
-    is_big = bare.method is Method.LIGHTGBM and (held.early_fold < 0).any()  # so many rows have no need of a line
-    for number in [] if is_big else _folds(held.later_fold):
-        others, own = held.early.take(held.early_fold != number), held.later_fold == number
+    has_no_line = bare.method is Method.LIGHTGBM and held.is_big  # so many rows have no need of one
+    for number in [] if has_no_line else _folds(held.later_fold):
+        others, own = held.early.take(held.others(number)), held.later_fold == number
         rows = person_period_rows(others)
         if len(np.unique(rows.event)) < 2:
             continue
@@ -282,7 +349,7 @@ def _held_out_hazards(
         own, (first, *later) = held.later_fold == number, [boosters[number] for boosters, _ in found]
         model = replace(bare, booster=first, later=later[0] if later else None)
         forest[own] = model.hazards(held.later.vectors[own], codes[own], threads=threads)
-    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, tuple(len(losses) for _, losses in found)
+    return {Method.LIGHTGBM: forest, Method.LOGISTIC: line}, tuple(held.stride * len(losses) for _, losses in found)
 
 
 def _cross_validated(
@@ -296,15 +363,17 @@ def _cross_validated(
     rows = [of_stage(person_period_rows(part), stage) for part, _ in parts]
     fold = [folds[row.row] for (_, folds), row in zip(parts, rows, strict=True)]
     start = 0 if is_same else len(fold[0])  # where the rows by which models are judged begin
+    fitted_on = {number: held.others(number)[rows[0].row] for number in _folds(fold[-1])}
     splits = {
-        number: (np.flatnonzero(fold[0] != number), start + np.flatnonzero(fold[-1] == number))
-        for number in _folds(fold[-1])
-        if len(np.unique(rows[0].event[fold[0] != number])) == 2
+        number: (np.flatnonzero(is_fitted), start + np.flatnonzero(fold[-1] == number))
+        for number, is_fitted in fitted_on.items()
+        if len(np.unique(rows[0].event[is_fitted])) == 2
     }
     data = [_tree_rows(bare, part, row) for (part, _), row in zip(parts, rows, strict=True)]
-    patience = BIG_PATIENCE_TREES if (held.early_fold < 0).any() else PATIENCE_TREES
+    patience = BIG_PATIENCE_TREES if held.is_big else PATIENCE_TREES
+    step = held.stride * float(str(parameters["learning_rate"]))
     found = lgb.cv(
-        {**_for_stage(parameters, stage), "metric": "binary_logloss"},
+        {**_for_stage(parameters, stage), "learning_rate": step, "metric": "binary_logloss"},
         _tree_data(
             np.concatenate(data),
             np.concatenate([row.event for row in rows]),
@@ -349,37 +418,32 @@ def _weighted(bare: Scorer, weight: float) -> Scorer:
     return replace(bare, tree_weight=weight)
 
 
-def _errors_after_origins(
-    fitted: Scorer, dataset: Dataset, parameters: Mapping[str, object], *, trees: tuple[int, ...]
-) -> list[LaterErrors]:
-    """How far models of the same kind, fitted at moments in the past, were off in the time that followed.
+def _errors_after_origins(bare: Scorer, dataset: Dataset, parameters: Mapping[str, object]) -> list[LaterErrors]:
+    """How far models of the same kind, as they would have been fitted at moments in the past, were off in the time that followed.
 
-    None where no moment has GROWN_UP_DAYS of judged time before it.
+    All of such a model, its calibrator too, rests on what was known at its moment. None where no moment has GROWN_UP_DAYS
+    of judged time before it.
     """
     judged = dataset.as_of[person_period_rows(dataset).row]
     found = []
     for share in ORIGINS:
         origin = int(np.quantile(judged, share))
-        past, later = dataset.known_before(origin), dataset.take(dataset.as_of >= origin)
-        rows = person_period_rows(past)
-        if _judged_days(past) < GROWN_UP_DAYS or past.abandonments() < (
-            ENOUGH_FOR_TREES if any(trees) else ENOUGH_FOR_LOGISTIC
-        ):
-            continue
-        stages = PARTED if len(trees) > 1 else ALL_WEEKS
-        if any(len(np.unique(of_stage(rows, stage).event)) < 2 for stage in stages):
-            continue
-        model = _fit_hazard(fitted, past, rows, parameters, trees=trees)
-        hazards = model.hazards(later.vectors, model.codes(later.categories))
-        found.append(later_errors(later, risk_at_horizons(fitted.calibrator, hazards), origin=origin))
+        model = model_at(bare, dataset.known_before(origin), parameters)
+        if model is not None:
+            later = dataset.take(dataset.as_of >= origin)
+            hazards = model.hazards(later.vectors, model.codes(later.categories))
+            found.append(later_errors(later, risk_at_horizons(model.calibrator, hazards), origin=origin))
     return found
 
 
-def _errors_of_held_out_people(calibrator: Calibrator, later: Dataset, hazards: Floats) -> LaterErrors:
-    """How far the model was off on other people, month by month: what a young log can say of change in time."""
-    seen = ~np.isnan(hazards[:, 0])
-    others = later.take(seen)
-    return later_errors(others, risk_at_horizons(calibrator, hazards[seen]), origin=int(others.as_of.min()))
+def model_at(bare: Scorer, past: Dataset, parameters: Mapping[str, object]) -> Scorer | None:
+    """The calibrated model of the method of `bare` from what was known at a moment; None where that was too little."""
+    rows = person_period_rows(past)
+    enough = ENOUGH_FOR_TREES if bare.method is Method.LIGHTGBM else ENOUGH_FOR_LOGISTIC
+    if _judged_days(past) < GROWN_UP_DAYS or past.abandonments() < enough or len(np.unique(rows.event)) < 2:
+        return None
+    choice = _choose(replace(bare, levels=category_levels(past)), past, parameters)
+    return _fit_hazard(choice.scorer, past, rows, parameters, trees=choice.trees) if choice.calibrator_losses else None
 
 
 def _fit_hazard(
@@ -425,7 +489,6 @@ def _tree_data(inputs: Floats, event: Floats, weight: Floats) -> lgb.Dataset:
         weight=weight,
         feature_name=list(INPUTS),
         categorical_feature=[feature.name for feature in CATEGORIES],
-        free_raw_data=False,
     )
 
 
@@ -467,8 +530,7 @@ def _speaks_from(dataset: Dataset) -> float:
 def _young_rates(stratum: Stratum, dataset: Dataset) -> RuleRates:
     with np.errstate(invalid="ignore"):
         young = dataset.take(ages(dataset.vectors) < COLD_START_DAYS)
-    expert = EXPERT_RATES if stratum is Stratum.IN_USE else EXPERT_RATES_ELSEWHERE[stratum]
-    return fit_rates(young.vectors, young.abandoned(), np.ones(len(young)), expert=expert)
+    return rates_of(young, stratum)
 
 
 def _seed(parameters: Mapping[str, object]) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -22,11 +23,11 @@ from training import plots, registry
 from training.baselines import baselines
 from training.checks import refuse_unjudgeable, shortcomings
 from training.dataset import Dataset, build_dataset
-from training.evaluate import Estimate, compare
-from training.gate import as_rule, gate
+from training.evaluate import Estimate
+from training.gate import Verdict, as_rule, beats_rule, gate
 from training.judgement import Judgement, judge
 from training.report import write_report
-from training.risk import TREE_PARAMETERS, Fit, fit
+from training.risk import Fit, fit
 from training.signals import close_signal
 from training.tuning import Tuned, tune
 
@@ -128,10 +129,10 @@ def train(
     by_stratum = datasets(features, labels, seats=seats, decisions=decisions, tools=tools)
     split = split_at(by_stratum, default_cut(by_stratum[Stratum.IN_USE]))
     del by_stratum  # the split holds copies, and a large training set is not held twice
-    study = f"risk {data_version} {catalogue_hash()} {split.cut} {seed}"
+    study = f"risk {data_version} {registry.code_version()} {catalogue_hash()} {split.cut} {seed}"
     tuned = tune(home, split.past, trials=trials, name=study, seed=seed, threads=threads) if trials else NO_SEARCH
     fitted = fit_at(split, seed=seed, threads=threads, tree_parameters=tuned.parameters, cluster=cluster)
-    judgement = judge_fit(fitted.scorer, split, seed=seed)
+    judgement = judge_fit(fitted.scorer, split, activation=learned_activation(fitted), seed=seed)
     missing = [
         *shortcomings(split.past, split.later),
         *judgement.unjudged.values(),
@@ -139,7 +140,8 @@ def train(
     ]
     facts = _facts(fitted, split, data_version=data_version, seed=seed, missing=missing)
     registered, report = _log(home, fitted, split, judgement, facts, seats, tuned=tuned)
-    is_promoted, why = _gate(home, fitted.scorer, split.later, seed=seed)
+    verdict = apply_gate(home, registered.version, fitted.scorer, later_of(split), data_version=data_version)
+    is_promoted, why = verdict.is_passed, verdict.why
     closed = None
     if is_promoted:
         registry.promote(home, registered.version)
@@ -147,7 +149,8 @@ def train(
     elif registry.champion_version(home) is None:
         why += "; until one does, the three-warnings rule serves, with the rates of this data"
         rule = replace(fitted, scorer=as_rule(fitted.scorer, why))
-        registry.promote(home, _log(home, rule, split, None, facts, seats)[0].version)
+        tags = {registry.STANDS_IN_FOR: registered.version}
+        registry.promote(home, _log(home, rule, split, None, facts, seats, more_tags=tags)[0].version)
     return Trained(
         fitted.scorer.method,
         fitted.scorer.note,
@@ -189,14 +192,17 @@ def fit_at(
     if scorer.activation is None or later is None:
         return fitted
     learned, rule = scorer.score(later.vectors, later.categories).risk, scorer.activation.rule.risk(later.vectors)[0]
-    weight = later.horizon_weight()
-    gain = compare(later.abandoned(), learned, rule, later.person, weight=weight, seed=seed) if len(later) else None
-    if gain is not None and gain.low > 0:
+    verdict = beats_rule(later, learned, rule, whose="the rule of such seats", seed=seed)
+    if verdict.is_passed or fitted.activation is None:
         return fitted
-    said = "nothing later was judged" if gain is None else f"log loss lower by {gain}"
-    refused = replace(scorer.activation, method=Method.RULE, note=f"it does not beat the rule of such seats: {said}")
-    activation = None if fitted.activation is None else replace(fitted.activation, scorer=refused)
-    return replace(fitted, scorer=replace(scorer, activation=None), activation=activation)
+    refused = replace(fitted.activation, scorer=replace(scorer.activation, note=verdict.why))
+    return replace(fitted, scorer=replace(scorer, activation=None), activation=refused)
+
+
+def learned_activation(fitted: Fit) -> Scorer | None:
+    """The model of seats that never started, also one that may not serve: it is judged either way."""
+    tried = fitted.activation
+    return None if tried is None or tried.scorer.method is Method.RULE else tried.scorer
 
 
 def _dated(scorer: Scorer, cut: int) -> Scorer:
@@ -205,14 +211,22 @@ def _dated(scorer: Scorer, cut: int) -> Scorer:
     return replace(scorer, trained_until=until, activation=activation)
 
 
-def judge_fit(scorer: Scorer, split: Split, *, seed: int) -> Judgement:
-    """The model beside the baselines, which are fitted on the same past."""
+def judge_fit(scorer: Scorer, split: Split, *, activation: Scorer | None = None, seed: int) -> Judgement:
+    """The model beside the baselines, which are fitted on the same past. activation: the scorer's own by default."""
     logistic = scorer
     if scorer.method is not Method.LOGISTIC:
         logistic = fit(split.past, seed=seed, method=Method.LOGISTIC).scorer
     beside = baselines(split.past, split.later, logistic, seed=seed)
     not_started = split.later_elsewhere.get(Stratum.NOT_STARTED)
-    return judge(scorer, split.later, baselines=beside, not_started=not_started, seed=seed)
+    return judge(
+        scorer,
+        split.later,
+        baselines=beside,
+        past=split.past,
+        not_started=not_started,
+        activation=activation,
+        seed=seed,
+    )
 
 
 def default_cut(dataset: Dataset) -> int:
@@ -221,10 +235,23 @@ def default_cut(dataset: Dataset) -> int:
     return int(np.quantile(judged, 1 - TEST_SHARE))
 
 
-def _gate(home: Path, scorer: Scorer, later: Dataset, *, seed: int) -> tuple[bool, str]:
-    """Whether the candidate may serve in place of the champion, and why."""
-    verdict = gate(scorer, _incumbent(home), later, seed=seed)
-    return verdict.is_passed, verdict.why
+def later_of(split: Split) -> dict[Stratum, Dataset]:
+    """What came after the cut, by stratum."""
+    return {Stratum.IN_USE: split.later, **split.later_elsewhere}
+
+
+def apply_gate(
+    home: Path, version: str, candidate: Scorer, later: Mapping[Stratum, Dataset], *, data_version: str
+) -> Verdict:
+    """Whether the registered candidate may serve in place of the champion, and why. The try is counted.
+
+    The draw of the people is settled by the versions of both models and of the data: asking again gives the same answer.
+    """
+    tries = registry.count_try(home, version, data_version=data_version)
+    champion = registry.champion_version(home)
+    seed = int(digest(f"{data_version} {version} {champion}")[:8], 16)
+    not_started = later.get(Stratum.NOT_STARTED)
+    return gate(candidate, _incumbent(home), later[Stratum.IN_USE], not_started=not_started, tries=tries, seed=seed)
 
 
 def _incumbent(home: Path) -> Scorer | None:
@@ -240,7 +267,7 @@ def _activation_note(fitted: Fit) -> str:
     if fitted.activation is None:
         return ""
     scorer = fitted.activation.scorer
-    if scorer.method is Method.RULE:
+    if scorer.method is Method.RULE or fitted.scorer.activation is None:
         return f"seats that never started: {scorer.note}"
     return f"seats that never started: {scorer.method}, from {fitted.activation.abandonments} that did not begin"
 
@@ -277,12 +304,12 @@ def _log(
     seats: pa.Table,
     *,
     tuned: Tuned = NO_SEARCH,
+    more_tags: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[registry.Registered, Path]:
     scorer = fitted.scorer
-    tags = {name: str(facts[name]) for name in ("data_version", "catalogue")} | {"note": scorer.note}
+    tags = {name: str(facts[name]) for name in ("data_version", "catalogue")} | {"note": scorer.note, **more_tags}
     own = {**facts, "method": str(scorer.method), "note": scorer.note}
-    tree_parameters = {**TREE_PARAMETERS, **tuned.parameters}
-    params = {**{f"tree_{name}": value for name, value in tree_parameters.items()}, **own}
+    params = {**{f"tree_{name}": value for name, value in fitted.tree_parameters.items()}, **own}
     with tempfile.TemporaryDirectory() as folder:
         made, images = Path(folder) / "report", {}
         if judgement is not None:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 import features.bulk
-from features.bulk import RISK_SCHEMA, join_blocks, score_on, score_parquet
+from features.bulk import RISK_SCHEMA, join_blocks, lacks, score_on, score_parquet
 from features.catalogue import FEATURES
 from features.compute import pack
 from features.runs import read_blocks
@@ -104,3 +104,40 @@ def test_a_cluster_refuses_a_file_as_one_process_does(rows, cluster, tmp_path):
         score_on(cluster, str(tmp_path / "in.parquet"), str(tmp_path / "out"), SCORER)
     with pytest.raises(ValueError, match="cannot read"):
         score_on(cluster, str(tmp_path / "none.parquet"), str(tmp_path / "out"), SCORER)
+
+
+def test_the_file_of_features_is_never_the_file_of_risks(rows, tmp_path):
+    source = tmp_path / "rows.parquet"
+    rows.write_parquet(source)
+    before = source.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(source)
+    for target in (source, tmp_path / "link.parquet"):
+        with pytest.raises(ValueError, match="is the file of feature rows itself: name another one for the risks"):
+            score_parquet(source, target, Scorer(Method.RULE))
+    assert source.read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_the_risks_of_the_run_before(rows, tmp_path, monkeypatch):
+    source, target = tmp_path / "rows.parquet", tmp_path / "risks.parquet"
+    rows.write_parquet(source)
+    score_parquet(source, target, Scorer(Method.RULE))
+    before = target.read_bytes()
+    monkeypatch.setattr("features.bulk._scored", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_parquet(source, target, Scorer(Method.RULE))
+    assert target.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["risks.parquet", "rows.parquet"]
+
+
+def test_what_a_file_lacks_is_said(rows, learned, tmp_path):
+    source = tmp_path / "rows.parquet"
+    friction = [feature.name for feature in FEATURES if feature.group == "friction" and not feature.is_category]
+    rows.with_columns(
+        *(pl.lit(None, pl.Float64).alias(name) for name in friction), pl.lit("a role nobody had").alias("role")
+    ).write_parquet(source)
+    said = lacks(source, learned)
+    assert [text for text in said if "of the group friction" in text] == [
+        f"no row knows any feature of the group friction ({len(friction)} features): the model takes them as unknown"
+    ]
+    assert "100 of 100 rows have a role that training saw too seldom or never: it is scored as unknown" in said
+    assert lacks(source, Scorer(Method.RULE)) == []

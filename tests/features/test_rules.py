@@ -174,7 +174,35 @@ def test_censored_outcomes_teach_nothing():
     assert {**asdict(fit_rates(vectors, outcome, weight)), "learned_from": 100} == asdict(some)
 
 
-def test_a_weight_of_two_is_two_snapshots():
+def test_weights_move_the_rate_and_make_no_observations():
+    """Who stands in for others counts for them in the rate; what was seen of the others is no more for that."""
     vectors, outcome, _ = random_outcomes(10, 100)
-    twice = fit_rates(np.tile(vectors, (2, 1)), np.tile(outcome, (2, 1)), np.ones(200))
-    np.testing.assert_allclose(fit_rates(vectors, outcome, np.full(100, 2.0)).rates, twice.rates)
+    alike = fit_rates(vectors, outcome, np.ones(100))
+    assert fit_rates(vectors, outcome, np.full(100, 2.0)) == alike
+    sides = np.repeat([[1.0], [0.0]], 200, axis=0) * np.ones((400, 4))
+    weight = np.repeat([3.0, 1.0], 200)
+    rates = fit_rates(levels([0] * 400), sides, weight)
+    worth = 800**2 / (200 * 3**2 + 200)  # Kish's effective number: 320 of 400
+    expected = (0.75 * worth + 20 * np.asarray(EXPERT_RATES[0])) / (worth + 20)
+    np.testing.assert_allclose(rates.rates[0], expected)
+
+
+def test_the_bounds_count_people_and_not_their_snapshots():
+    """60 people of twelve snapshots that all end alike, 300 times, the truth drawn as the expert's guess has it."""
+    rng, inside = np.random.default_rng(11), []
+    for _ in range(300):
+        truth = rng.beta(20 * EXPERT_RATES[0][0], 20 * (1 - EXPERT_RATES[0][0]))
+        outcome = np.repeat((rng.random(60) < truth).astype(float), 12)[:, None] * np.ones(4)
+        person = np.repeat([f"acme/p-{number}" for number in range(60)], 12)
+        rates = fit_rates(levels([0] * 720), outcome, np.ones(720), person=person)
+        inside.append(rates.low[0][0] <= truth <= rates.high[0][0])
+    assert 0.92 <= np.mean(inside) <= 0.98  # 95 % is stated; of 300 the standard error is 0.013
+
+
+def test_snapshots_of_one_person_that_end_each_for_itself_count_each():
+    rng = np.random.default_rng(12)
+    outcome = (rng.random((2_400, 1)) < 0.3) * np.ones(4)
+    person = np.repeat(np.arange(200), 12).astype(str)
+    apart, owned = (fit_rates(levels([0] * 2_400), outcome, np.ones(2_400), person=of) for of in (None, person))
+    wide, narrow = (rates.high[0][0] - rates.low[0][0] for rates in (owned, apart))
+    assert wide == pytest.approx(narrow, rel=0.15)  # the variance between 200 people is known to a tenth

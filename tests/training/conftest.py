@@ -28,6 +28,8 @@ def _dataset(
     categories=None,
     person=None,
     seat=None,
+    organization=None,
+    team=None,
     as_of=None,
     censoring_weight=None,
 ):
@@ -47,6 +49,8 @@ def _dataset(
         silence=np.full(n, SILENCE_DAYS, np.int64),
         person=names if person is None else person,
         seat=names if seat is None else seat,
+        organization=np.full(n, "acme") if organization is None else organization,
+        team=np.full(n, "") if team is None else team,
         as_of=np.full(n, START, np.int64) if as_of is None else as_of,
         censoring_weight=np.ones((n, PERIODS)) if censoring_weight is None else censoring_weight,
     )

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 import training.baselines
-from features.scorer import HORIZONS_DAYS, Method, Scorer
+from features.scorer import HORIZONS_DAYS, PERIODS, Method, Scorer
 from training.baselines import baselines
 
 
@@ -80,3 +82,13 @@ def test_a_survival_model_that_does_not_converge_is_left_out_and_said(both, monk
     found = baselines(both[0].dataset, both[1].dataset, Scorer(Method.RULE))
     assert found.notes == ("cox: did not converge (delta contains nan value(s).)",)
     assert "cox" not in found.risks
+
+
+def test_baselines_weigh_labels_as_they_are_judged(simulate):
+    """Half of the outcomes stand for nine others each: what is learned of them must count so."""
+    train = simulate(82, n=1_500).dataset
+    label = train.abandoned()[:, 0]
+    heavy = replace(train, censoring_weight=np.where(label == 1, 9.0, 1.0)[:, None] * np.ones((1, PERIODS)))
+    before, after = (baselines(some, train, Scorer(Method.RULE)).risks for some in (train, heavy))
+    for name in ("recency", "boosting", "cox"):
+        assert after[name][:, 0].mean() > before[name][:, 0].mean() + 0.1

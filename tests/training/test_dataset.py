@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -274,6 +275,23 @@ def test_folds_are_by_person_and_even(make_dataset):
     assert people["count"].max() - people["count"].min() <= 1
 
 
+def test_folds_hold_whole_teams_and_of_many_organisations_whole_organisations(make_dataset):
+    rng = np.random.default_rng(36)
+    team = rng.integers(0, 30, 2_000)
+    labels = random_labels(rng, 2_000)
+    names = np.char.add("t", team.astype(str))
+    of_teams = make_dataset(*labels, team=names)
+    assert all(len(np.unique(of_teams.folds(1)[names == name])) == 1 for name in np.unique(names))
+    sizes = np.bincount(of_teams.folds(1))
+    assert sizes.max() < 1.2 * sizes.min()  # 30 teams of about 67: the last of them fill the smallest folds
+    organization = np.char.add("o", (team // 2).astype(str))
+    of_organisations = make_dataset(*labels, team=names, organization=organization)
+    fold = of_organisations.folds(1)
+    assert all(len(np.unique(fold[organization == name])) == 1 for name in np.unique(organization))
+    two = make_dataset(*labels, organization=np.char.add("o", (team % 2).astype(str)))
+    assert (two.groups() == two.person).all()
+
+
 def test_folds_depend_on_the_seed_alone(make_dataset):
     data = make_dataset(*random_labels(np.random.default_rng(39), 200))
     order = np.random.default_rng(40).permutation(200)
@@ -477,20 +495,53 @@ def some_events(n=50):
     )
 
 
-def test_the_version_does_not_depend_on_the_order_of_events():
+def some_seats(team="north"):
+    return seats_table(
+        [Seat(seat_id=f"acme/s-{n}", person_id=f"acme/p-{n}", organization="acme", tool="m365_copilot", team=team, assigned_at=AS_OF)
+         for n in range(3)]
+    )  # fmt: skip
+
+
+def version(events, seats=None, tools=None):
+    return data_version(events, seats=some_seats() if seats is None else seats, tools=tools or load_tools())
+
+
+def test_the_version_does_not_depend_on_the_order_of_events_and_seats():
     events = some_events()
     shuffled = events.take(pa.array(np.random.default_rng(60).permutation(50)))
-    assert data_version(shuffled) == data_version(events)
-    assert data_version(pa.concat_tables([events.slice(20), events.slice(0, 20)])) == data_version(events)
+    assert version(shuffled) == version(events)
+    assert version(pa.concat_tables([events.slice(20), events.slice(0, 20)])) == version(events)
+    assert version(events, some_seats().take(pa.array([2, 0, 1]))) == version(events)
 
 
 def test_another_event_is_another_version():
-    versions = {data_version(some_events(49)), data_version(some_events(50)), data_version(some_events(50).slice(1))}
+    versions = {version(some_events(49)), version(some_events(50)), version(some_events(50).slice(1))}
     assert len(versions) == 3
 
 
+def test_another_roster_or_profile_is_another_version():
+    tools = load_tools()
+    name = "m365_copilot"
+    other = {**tools, name: tools[name].model_copy(update={"silence_days": 14})}
+    fewer = {**tools, name: tools[name].model_copy(update={"meaningful_kinds": ()})}
+    events = some_events()
+    found = {
+        version(events),
+        version(events, some_seats("south")),
+        version(events, tools=other),
+        version(events, tools=fewer),
+    }
+    assert len(found) == 4
+
+
 def test_the_version_of_no_events_can_be_said():
-    assert data_version(some_events(0)).startswith("0-none-none-")
+    assert version(some_events(0)).startswith("0-none-none-")
+
+
+def test_the_version_is_the_same_everywhere():
+    """A hash that differs with the version of a library would make the same data another."""
+    expected = hashlib.sha256(b"".join(f"acme/e{n}".encode() + b"\0" for n in (0, 1, 2))).hexdigest()[:16]
+    assert version(some_events(3)).split("-")[3] == expected
 
 
 def test_a_share_takes_people_with_all_their_seats_and_a_greater_one_takes_them_too():

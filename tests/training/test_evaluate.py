@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
 from features.scorer import PERIOD_ENDS_DAYS
@@ -9,7 +10,9 @@ from training.evaluate import (
     METRICS,
     RESAMPLES,
     Estimate,
+    after_tries,
     auc_by_time,
+    calibration_gain,
     compare,
     difference,
     ece,
@@ -246,6 +249,46 @@ def test_the_difference_of_a_metric_is_paired():
     assert difference(ece, label, score, score, people(400)) == Estimate(0.0, 0.0, 0.0)
     worse = difference(ece, label, np.clip(score + 0.2, 0, 1), score, people(400))
     assert worse.low > 0
+
+
+def test_scores_in_few_steps_are_no_better_calibrated_than_scores_in_many():
+    """400 snapshots, both scores right, one of them rounded into six steps: surely better in no more than one of twenty."""
+    wins, rng = [], np.random.default_rng(SEED)
+    for world in range(100):
+        truth = rng.uniform(0.05, 0.6, 400)
+        label = (rng.random(400) < truth).astype(float)
+        step = np.digitize(truth, np.linspace(0.05, 0.6, 7)[1:-1])
+        coarse = np.array([truth[step == one].mean() for one in range(6)])[step]
+        wins.append(calibration_gain(label, coarse, truth, people(400), seed=world).low > 0)
+    assert np.mean(wins) <= 0.08  # 2.5 % is meant; of 100 worlds the standard error is 0.016
+
+
+def test_a_score_that_is_off_is_surely_worse_calibrated():
+    rng = np.random.default_rng(SEED)
+    truth = rng.uniform(0.05, 0.6, 2_000)
+    label = (rng.random(2_000) < truth).astype(float)
+    found = calibration_gain(label, truth, truth + 0.1, people(2_000))
+    assert found.low > 0
+    assert found.value == pytest.approx(
+        0.01, abs=0.006
+    )  # 0.1 squared; the mean of 2 000 is off by 0.01, twice 0.1 of it
+
+
+def test_the_interval_of_the_ece_holds_its_estimate():
+    """Chance adds to the ECE, and once more to that of a resample; the interval must not lie above the estimate."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        score = rng.uniform(0.05, 0.6, 600)
+        found = evaluate((rng.random(600) < score).astype(float), {"a": score}, people(600))["a"]["ece"]
+        assert 0 <= found.low <= found.value <= found.high
+
+
+def test_the_best_of_many_tries_has_a_wider_interval():
+    one = Estimate(0.1, 0.04, 0.18)
+    assert after_tries(one, 1) == one
+    ten = after_tries(one, 10)
+    stretch = stats.norm.ppf(1 - 0.0025) / stats.norm.ppf(0.975)
+    assert (ten.low, ten.high) == pytest.approx((0.1 - 0.06 * stretch, 0.1 + 0.08 * stretch))
 
 
 # --- weights: who was not contacted stands in for those who were ------------------------------------------------------

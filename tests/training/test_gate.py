@@ -3,11 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from features.calibration import log_odds, probability
 from features.catalogue import NUMERIC
 from features.instants import from_microseconds
 from features.rules import fit_rates
-from features.scorer import PERIODS, LinearHazard, Method, Scorer
-from training.gate import as_rule, gate, trained_until
+from features.scorer import HORIZON_PERIODS, PERIODS, LinearHazard, Method, Scorer
+from training.evaluate import compare
+from training.gate import _against_champion, as_rule, beats_rule, gate, trained_until
 
 SEED = 30
 COLUMN = {feature.name: position for position, feature in enumerate(NUMERIC)}
@@ -61,15 +63,20 @@ def test_a_model_that_is_no_better_does_not(rule, later):
     assert not gate(line(rule, slope=0.3), line(rule), later, seed=1).is_passed
 
 
-def test_a_model_that_is_better_calibrated_and_hardly_worse_passes(rule, later, monkeypatch):
-    candidate, champion = line(rule, slope=0.6), line(rule, slope=1.0, shift=0.45)
+def test_a_model_that_is_better_calibrated_and_hardly_worse_passes(simulate, monkeypatch):
+    """Right risks in three steps, beside finer ones that are all too high: the log loss of both is about the same."""
+    world = simulate(SEED, n=3_000)
+    truth = world.risk[:, HORIZON_PERIODS]
+    step = np.digitize(truth[:, 0], np.quantile(truth[:, 0], (1 / 3, 2 / 3)))
+    mine = np.array([truth[step == one].mean(axis=0) for one in range(3)])[step]
+    theirs = probability(log_odds(truth) + 0.35)
     monkeypatch.setattr("training.gate.NOT_WORSE", 0.0)
-    verdict = gate(candidate, champion, later, seed=1)
+    verdict = _against_champion(world.dataset, mine, theirs, tries=1, seed=1)
     assert (verdict.is_passed, verdict.why[:44]) == (False, "it is no better than the champion: log loss ")
     monkeypatch.setattr("training.gate.NOT_WORSE", 0.01)
-    verdict = gate(candidate, champion, later, seed=1)
+    verdict = _against_champion(world.dataset, mine, theirs, tries=1, seed=1)
     assert verdict.is_passed
-    assert "and it is better calibrated: ECE lower by " in verdict.why
+    assert "and it is better calibrated: squared error of the frequencies lower by " in verdict.why
 
 
 def test_only_snapshots_later_than_both_trainings_are_judged(rule, later):
@@ -112,7 +119,7 @@ def test_a_handful_of_later_snapshots_is_too_few(rule, later):
 
 def test_of_one_outcome_nothing_is_promoted_however_bold(rule, later):
     """Where later nobody gave up, a model that always says so has the lower log loss, and has shown nothing."""
-    ever = np.unique(later.person[(later.abandoned() == 1).any(axis=1)])
+    ever = np.unique(later.person[later.abandoned()[:, -1] == 1])
     kept = later.take(~np.isin(later.person, ever))
     verdict = gate(line(rule, slope=0.0, shift=-4.0), None, kept, seed=1)
     assert not verdict.is_passed
@@ -121,6 +128,77 @@ def test_of_one_outcome_nothing_is_promoted_however_bold(rule, later):
     nine, ten = (later.take(~np.isin(later.person, ever[number:])) for number in (9, 10))
     assert "9 gave up" in gate(line(rule), None, nine, seed=1).why
     assert "are needed" not in gate(line(rule), None, ten, seed=1).why
+
+
+def judged_by(later, days):
+    """The same of which nothing is known beyond so many days."""
+    short = np.minimum(later.observable, days)
+    is_seen = later.silent_after <= short
+    return replace(
+        later,
+        silent_after=np.where(is_seen, later.silent_after, np.inf),
+        known=np.where(is_seen, later.known, np.minimum(later.known, short)),
+        observable=short,
+    )
+
+
+def test_without_outcomes_by_28_days_nothing_is_promoted(rule, later):
+    young = judged_by(later, 6.0)
+    assert (~np.isnan(young.abandoned()[:, 0])).sum() > 2_000
+    verdict = gate(line(rule), None, young, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith(
+        "0 snapshots later than the training of both models have been judged by 28 days, 50 are"
+    )
+
+
+def test_a_model_that_is_surely_worse_weeks_ahead_is_refused_however_many_outcomes_speak_for_today(rule, later):
+    few = np.arange(len(later)) % 8 == 0
+    young = judged_by(later, 6.0)
+    names = ("silent_after", "known", "observable")
+    mixed = replace(later, **{name: np.where(few, getattr(later, name), getattr(young, name)) for name in names})
+    sure = line(rule)
+    assert sure.linear is not None
+    raised = tuple(value + (2.0 if period else 0.0) for period, value in enumerate(sure.linear.intercepts))
+    candidate = replace(sure, linear=replace(sure.linear, intercepts=raised))
+    label, mine = mixed.abandoned(), candidate.score(mixed.vectors, mixed.categories).risk
+    assert compare(label, mine, rule.risk(mixed.vectors)[0], mixed.person, seed=1).low > 0
+    verdict = gate(candidate, None, mixed, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith(
+        "by 28 days its log loss is surely worse than the three-warnings rule's by more than 0.0"
+    )
+    against = gate(candidate, line(rule, slope=0.2), mixed, seed=1)
+    assert not against.is_passed
+
+
+def test_the_more_candidates_were_judged_the_surer_the_best_must_be(rule, later):
+    some = later.take(np.arange(len(later)) < 240)
+    candidate = line(rule, slope=0.6)
+    found = [gate(candidate, None, some, tries=tries, seed=1) for tries in (1, 10**9)]
+    assert [verdict.is_passed for verdict in found] == [True, False]
+    assert "bounds for the best of 1000000000 candidates" in found[1].why
+
+
+def test_one_person_beats_no_rule_whoever_it_is_judged_for(rule, later):
+    """The interval of one person has no width."""
+    one = replace(later, person=np.full(len(later), "acme/p-1"))
+    mine, by_rule = line(rule).score(one.vectors, one.categories).risk, rule.risk(one.vectors)[0]
+    verdict = beats_rule(one, mine, by_rule, whose="the rule of such seats")
+    assert not verdict.is_passed
+    assert "1 gave up and 1 kept on by 28 days, at least 10 of each are needed" in verdict.why
+
+
+def test_a_model_that_surely_loses_before_the_start_is_refused(rule, later):
+    vectors = later.vectors.copy()
+    vectors[:, [COLUMN["meaningful_28"], COLUMN["meaningful_ever"]]] = 0
+    not_started = replace(later, vectors=vectors)
+    champion = line(rule, slope=0.3, activation=line(rule))
+    candidate = line(rule, activation=line(rule, slope=0.0, shift=3.0))
+    assert gate(candidate, champion, later, seed=1).is_passed
+    verdict = gate(candidate, champion, later, not_started=not_started, seed=1)
+    assert not verdict.is_passed
+    assert verdict.why.startswith("it is much worse for seats that never started: log loss lower by -")
 
 
 def test_a_segment_that_surely_loses_much_blocks_the_promotion(rule, later):

@@ -6,6 +6,7 @@ import pytest
 
 from features.catalogue import NUMERIC
 from features.scorer import HORIZON_PERIODS, HORIZONS_DAYS, PERIODS, LinearHazard, Method, Scorer
+from training import report
 from training.judgement import MIN_PEOPLE, Judgement, judge, reliability
 
 
@@ -85,4 +86,34 @@ def test_a_model_of_seats_that_never_started_is_judged_beside_their_rule(simulat
     not_started = replace(data, vectors=vectors)
     found = judge(Scorer(Method.RULE, activation=own), data, not_started=not_started)
     assert set(found.activation[0]) == {"model", "rule"}
+    assert judge(Scorer(Method.RULE), data, not_started=not_started).activation == {}
+
+
+def test_people_and_teams_that_training_never_saw_are_judged_by_themselves(simulate):
+    data = simulate(63, n=2_000).dataset
+    data = replace(data, team=np.char.add("t", (np.arange(len(data)) // 200).astype(str)))
+    is_past = np.arange(len(data)) < 1_400
+    found = judge(Scorer(Method.RULE), data, past=data.take(is_past))
+    alone = judge(Scorer(Method.RULE), data.take(~is_past))
+    assert set(found.unseen) == {"people", "teams"}
+    assert found.unseen["people"][0]["model"] == alone.metrics[0]["model"]
+    assert found.unseen["teams"] == found.unseen["people"]
+    seen = judge(Scorer(Method.RULE), data, past=data)
+    assert seen.unseen == {}
+    page = report.page(found, Scorer(Method.RULE), title="", facts={})
+    assert "New teams, abandoned by 0 days" in page
+    assert "Too few of either to judge by" in report.page(seen, Scorer(Method.RULE), title="", facts={})
+
+
+def test_the_model_of_seats_that_never_started_is_judged_also_where_it_may_not_serve(simulate):
+    """Else only those that passed on these very outcomes would be shown, which look better than they are."""
+    data = simulate(64, n=1_000).dataset
+    vectors = data.vectors.copy()
+    vectors[:, [feature.name in ("meaningful_28", "meaningful_ever") for feature in NUMERIC]] = 0
+    not_started = replace(data, vectors=vectors)
+    count = len(NUMERIC)
+    line = LinearHazard((0.0,) * count, (0.0,) * count, (1.0,) * count, (0.0,) * count, (-2.0,) * PERIODS)
+    refused = Scorer(Method.LOGISTIC, linear=line)
+    found = judge(Scorer(Method.RULE), data, not_started=not_started, activation=refused)
+    assert set(found.activation[28]) == {"model", "rule"}
     assert judge(Scorer(Method.RULE), data, not_started=not_started).activation == {}

@@ -18,6 +18,8 @@ from features.rules import Stratum
 from features.scorer import HORIZON_PERIODS, INPUTS, PERIODS, Method, Scorer, cumulative
 from training.dataset import FOLDS, censoring_weights, person_period_rows
 from training.risk import (
+    BIG_LEARNING_RATE,
+    BIG_STRIDE,
     ENOUGH_FOR_LOGISTIC,
     ENOUGH_FOR_TREES,
     GROWN_UP_DAYS,
@@ -25,7 +27,11 @@ from training.risk import (
     _signs,
     affordable,
     fit,
+    held_out_loss,
     hold_out,
+    model_at,
+    parameters_of,
+    rates_of,
 )
 
 SEED = 70
@@ -98,6 +104,20 @@ def test_one_class_gives_the_rule_with_learned_rates(make_dataset):
     assert fitted.scorer.method is Method.RULE
     assert fitted.scorer.rule.learned_from == 300
     assert "0 abandonments" in fitted.scorer.note
+
+
+def test_silences_of_few_people_give_the_rule_and_say_how_many_are_needed(make_dataset):
+    """250 silences of one person cannot be judged on other people, whatever their number."""
+    silent = np.concatenate((np.zeros(250), np.full(250, np.inf)))
+    person = np.array(["acme/p-0"] * 250 + [f"acme/p-{number}" for number in range(250)])
+    fitted = fit(
+        make_dataset(silent, np.where(np.isinf(silent), 60.0, silent), np.full(500, 60.0), person=person), seed=SEED
+    )
+    assert fitted.scorer.method is Method.RULE
+    assert fitted.scorer.note == (
+        "the 250 abandonments are of 1 people in weeks that were fully observed, and 250 people kept on, a learned model needs "
+        "at least 10 people of each: the three-warnings rule is used"
+    )
 
 
 def test_no_snapshots_give_the_rule(make_dataset):
@@ -467,3 +487,75 @@ def test_of_the_very_young_the_rule_speaks_until_enough_of_them_were_seen(train,
     asked = vectors[[0, -1]]
     assert scorer.speaks_for(asked).tolist() == [speaks_from == 0.0, True]
     assert scorer.young[Stratum.IN_USE].learned_from == int(len(vectors) * (0.005 if young else 0.5))
+
+
+# --- the band follows models of the past ------------------------------------------------------------------------------
+
+
+def drifting(simulate, seed, *, jump, n=6_000, days=250):
+    """A world whose log-odds rise by `jump` in the last third of its time, all judged to its end."""
+    calm, stormy = (simulate(seed, n=n, now=-1.8 + shift, later=-3.2 + shift, longest=200.0) for shift in (0.0, jump))
+    day = np.random.default_rng(seed).integers(0, days, n)
+    is_late = day >= 0.7 * days
+    parts = {}
+    for name, before in vars(calm.dataset).items():
+        after = getattr(stormy.dataset, name)
+        if name == "categories":
+            parts[name] = [two if late else one for one, two, late in zip(before, after, is_late, strict=True)]
+        else:
+            chosen = is_late if before.ndim == 1 else is_late[:, None]
+            parts[name] = np.where(chosen, after, before)
+    start = int(calm.dataset.as_of.min())
+    return replace(calm.dataset, **{**parts, "as_of": start + day * MICROSECONDS_PER_DAY})
+
+
+def test_the_band_is_as_wide_as_what_no_model_of_the_past_could_foresee(simulate):
+    """The calibrator of the present has seen the jump; those of the moments before it have not."""
+    still, moved = (
+        np.mean(fit(drifting(simulate, SEED, jump=jump), seed=SEED, method=Method.LOGISTIC).scorer.band.half_widths[0])
+        for jump in (0.0, 0.9)
+    )
+    assert moved > 0.9  # what was wrong by 0.9 in a whole stretch is not known to less
+    assert still < 0.6
+
+
+def test_a_model_of_the_past_rests_on_nothing_later(simulate):
+    data = drifting(simulate, SEED, jump=0.9)
+    origin = int(np.quantile(data.as_of, 0.6))
+    rng, is_later = np.random.default_rng(SEED), data.as_of >= origin
+    changed = np.where(is_later[:, None], rng.normal(size=data.vectors.shape), data.vectors)
+    other = replace(data, vectors=changed, silent_after=np.where(is_later, 0.0, data.silent_after))
+    parameters = parameters_of(data, {}, seed=SEED)
+    for method in LEARNED:
+        models = [model_at(Scorer(method), some.known_before(origin), parameters) for some in (data, other)]
+        assert models[0] is not None
+        assert models[0].calibrator == models[1].calibrator
+        assert models[0].linear == models[1].linear
+
+
+def test_nobody_is_judged_by_a_model_that_saw_the_person_elsewhere(train):
+    """Folds hold whole teams; a person of two teams is left out of the training of either's judge."""
+    team = np.char.add("t", (np.arange(len(train.dataset)) % 20).astype(str))
+    held = hold_out(replace(train.dataset, team=team), seed=SEED)
+    for number in range(FOLDS):
+        seen, judged = held.early.take(held.others(number)), held.later.take(held.later_fold == number)
+        assert not set(seen.person) & set(judged.person)
+        assert not set(seen.team_names()) & set(judged.team_names())
+
+
+def test_the_run_tells_the_step_its_trees_were_grown_with(train, monkeypatch):
+    monkeypatch.setattr("training.risk.BIG_ROWS", 1_000)
+    found = fit(train.dataset, seed=SEED, tree_parameters={"num_leaves": 7}).tree_parameters
+    assert (found["learning_rate"], found["num_leaves"]) == (BIG_LEARNING_RATE, 7)
+    asked = []
+    monkeypatch.setattr("training.risk.lgb.cv", lambda parameters, *_, **__: asked.append(parameters) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        held_out_loss(train.dataset, {"num_leaves": 7}, seed=SEED)
+    assert asked[0]["learning_rate"] == BIG_LEARNING_RATE * BIG_STRIDE
+
+
+def test_the_rates_of_the_rule_speak_for_those_who_were_contacted(coached):
+    """As the labels they are judged by: weighted by the inverse of their chance to be left alone."""
+    weighted, plain, truth = coached
+    errors = [abs(rates_of(data, Stratum.IN_USE).rates[1][3] - truth[HORIZON_PERIODS[3]]) for data in (weighted, plain)]
+    assert errors[0] < errors[1]

@@ -33,7 +33,8 @@ from features.tools import load_tools
 from training import registry
 from training.dataset import build_dataset, data_version
 from training.evaluate import METRICS
-from training.train import Trained, _gate, default_cut, train
+from training.gate import gate
+from training.train import Trained, apply_gate, datasets, default_cut, train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
@@ -86,7 +87,9 @@ def world(tmp_path_factory):
     store.apply()
     store.write_offline([computed])
     labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=TOOLS)
-    built = World(store.historical(snapshots), labels, seats, log.decisions(), data_version(events))
+    built = World(
+        store.historical(snapshots), labels, seats, log.decisions(), data_version(events, seats=seats, tools=TOOLS)
+    )
     log.close()
     return built
 
@@ -361,12 +364,35 @@ def test_what_the_data_lacks_is_said(runs):
     assert any("the same in, every training snapshot and teach nothing" in said for said in runs.first.shortcomings)
 
 
-def test_a_model_that_does_not_beat_the_rule_is_refused(world, tmp_path):
+def test_a_model_that_does_not_beat_the_rule_is_refused(world):
     dataset = world.dataset()
     later = dataset.take(dataset.as_of >= default_cut(dataset))
     blind = LinearHazard(
         *((0.0,) * len(NUMERIC), (0.0,) * len(NUMERIC), (1.0,) * len(NUMERIC), (0.0,) * len(NUMERIC), (3.0,) * PERIODS)
     )
-    is_promoted, why = _gate(tmp_path, Scorer(Method.LOGISTIC, linear=blind), later, seed=7)
-    assert not is_promoted
-    assert why.startswith("it does not beat the three-warnings rule")
+    verdict = gate(Scorer(Method.LOGISTIC, linear=blind), None, later, seed=7)
+    assert not verdict.is_passed
+    assert verdict.why.startswith("it does not beat the three-warnings rule")
+
+
+def test_tries_on_the_same_data_against_the_same_champion_are_counted_and_answered_alike(world, runs):
+    """Another candidate must be surer by as much; asking again is no new draw and no new try."""
+    by_stratum = datasets(world.features, world.labels, seats=world.seats, decisions=world.decisions, tools=TOOLS)
+    candidate = registry.load_version(runs.home, "2")
+    first, again = (apply_gate(runs.home, "2", candidate, by_stratum, data_version="one more day") for _ in range(2))
+    assert first == again
+    assert "candidates judged on this data" not in first.why
+    third = apply_gate(runs.home, "3", candidate, by_stratum, data_version="one more day")
+    assert "bounds for the best of 2 candidates judged on this data" in third.why
+    assert registry.count_try(runs.home, "3", data_version="two more days") == 1
+
+
+def test_a_rule_that_stands_in_for_a_refused_model_is_no_candidate(runs, tmp_path):
+    """The refused model is what is asked of again; the rule in its place was never judged."""
+    assert registry.latest_version(runs.home) == "3"
+    client = mlflow.MlflowClient(tracking_uri=registry.tracking_uri(runs.home))
+    client.set_model_version_tag(REGISTERED_MODEL, "3", registry.STANDS_IN_FOR, "2")
+    try:
+        assert registry.latest_version(runs.home) == "2"
+    finally:
+        client.delete_model_version_tag(REGISTERED_MODEL, "3", registry.STANDS_IN_FOR)
