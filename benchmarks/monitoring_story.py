@@ -95,7 +95,7 @@ class Story:
         labels = label_snapshots(snapshots, events=events, seats=seats, sources=sources, tools=self.tools)
         return train(
             self.home, self._features(snapshots), labels, seats=seats, decisions=(), tools=self.tools,
-            data_version=data_version(events), seed=seed,
+            data_version=data_version(events, seats=seats, tools=self.tools), seed=seed,
         )  # fmt: skip
 
     def serve(self, at: datetime) -> None:
