@@ -39,7 +39,7 @@ from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 from features.tools import load_tools
 from training.decided import DecisionData, accepted_of, joined
-from training.effects import CANDIDATES, fit_effects, is_borne_out, learn_prior_r, lesson_of
+from training.effects import CANDIDATES, are_heeded, fit_effects, learn_prior_r, lesson_of
 from training.learn import Worth, choose, judged
 from training.offpolicy import Estimator, explore, greedy, promotion, value
 from training.outcome import around_kept, blank, fit_kept, fit_trees, kept_chance
@@ -220,7 +220,7 @@ def gains(name: str, decisions: int, seeds: int, *, each: bool) -> None:
         )
         if each:
             lesson = lesson_of(past, seed=seed)
-            print(f"    reactions borne out by outcomes: {is_borne_out(lesson)}", flush=True)
+            print(f"    reactions heeded: {are_heeded(lesson)}", flush=True)
             apart = {
                 str(c): [of(told, truth, other) for of in (share, net_share)]
                 for c, told in ((c, learn(lesson).effects(other.seen).mean) for c, learn in CANDIDATES.items())

@@ -135,6 +135,7 @@ class EffectModel:
     contact: tuple[float, float] = (0.0, 0.0)
     needs: Needs | None = None
     taken_up: tuple[float, float] = (0.0, 0.0)
+    unneeded: float = 0.0
     decisions: tuple[int, ...] = ()
     note: str = ""
     trained_until: str = ""
@@ -190,9 +191,10 @@ class EffectModel:
             return np.stack([np.zeros(len(at)), *parts], axis=1)
         if self.learner is Learner.TAKE_UP:
             assert self.needs is not None
-            helps = self.needs.helps(at.strengths, at.vectors, codes, [len(names) for names in self.levels])
+            chances = self.needs.chances(at.strengths, at.vectors, codes, [len(names) for names in self.levels])
             strength, contacted = self.taken_up
-            return np.asarray(at.slope[:, None] * (strength * helps + contacted * (np.arange(len(self.arms)) > 0)))
+            contact = (contacted + self.unneeded * chances[:, :1]) * (np.arange(len(self.arms)) > 0)
+            return np.asarray(at.slope[:, None] * (strength * chances @ np.asarray(self.needs.relief) + contact))
         raw = at.expert if self.learner is Learner.PRIOR_R else np.zeros_like(at.expert)
         if self.learner is Learner.PRIOR_R:
             raw = raw + (self.contact[0] * contact)[:, None] * (np.arange(len(self.arms)) > 0)
@@ -262,6 +264,7 @@ _PLAIN = (
     "covariance",
     "contact",
     "taken_up",
+    "unneeded",
     "decisions",
     "note",
     "trained_until",

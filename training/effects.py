@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import lightgbm as lgb
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from features.effects import EffectModel, Learner, arm_chances, expert_model
 from features.instants import from_microseconds
 from training.decided import FOLDS, DecisionData
-from training.needs import can_learn_needs, fit_needs
+from training.needs import Choice, can_learn_needs, choose, fit_needs
 from training.offpolicy import Value, dr_scores, greedy, mean_by_team
 from training.outcome import (
     LINE_STRENGTH,
@@ -57,9 +58,9 @@ CONTACT_TREES: Mapping[str, object] = MappingProxyType(
 )
 CONTACT_LEAF_SHARE = 0.04  # of the decisions in a leaf, at the least; our choice
 LEAST_DRAWN = 1e-3  # a contact that was as good as certain, or ruled out, teaches nothing
-# Beforehand, of TAKE_UP: how far what would help does (1: as the experts say), and what any contact does; our choice: the
-# experts are off by half, contact by more than most effects.
-TAKEN_UP_MEAN, TAKEN_UP_DEVIATION = (1.0, 0.0), (0.5, 0.03)
+# Beforehand, of TAKE_UP: how far what would help does (1: as the experts say), what any contact does, and what it does beside
+# that where nothing is needed; our choice: the experts are off by half, contact by more than most effects.
+TAKEN_UP_MEAN, TAKEN_UP_DEVIATION = (1.0, 0.0, 0.0), (0.5, 0.03, 0.05)
 X_TREES: Mapping[str, object] = MappingProxyType(
     {"objective": "regression", "num_leaves": 7, "min_data_in_leaf": 100, "rounds": 40, "learning_rate": 0.05}
 )
@@ -98,6 +99,11 @@ class Lesson:
         """(n,) one over the variance of the outcome."""
         return np.asarray(1 / np.maximum(self.chance * (1 - self.chance), LEAST_VARIANCE))
 
+    @cached_property
+    def levers(self) -> "_Levers":
+        """What reactions tell, and what outcomes say of it; takes minutes. Raises ValueError as training.needs.fit_needs."""
+        return _levers(self)
+
 
 def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     """The candidate of the greatest cross-fitted DR value (see _winner), fitted on all matured decisions.
@@ -124,7 +130,7 @@ def fit_effects(data: DecisionData, *, seed: int = 7, threads: int = 1) -> Fit:
     scores = {learner: dr_scores(data, greedy(effects, data.eligible), q) for learner, effects in told.items()}
     values = {learner: mean_by_team(score - scores[Learner.EXPERT], data.team) for learner, score in scores.items()}
     lesson = lesson_of(data, seed=seed, threads=threads)
-    winner = _winner(scores, data, preferred=Learner.TAKE_UP if is_borne_out(lesson) else Learner.PRIOR_R)
+    winner = _winner(scores, data, preferred=Learner.TAKE_UP if are_heeded(lesson) else Learner.PRIOR_R)
     if winner is Learner.EXPERT:
         note = f"no candidate is {'surely ' if len(data) < YOUNG_LOG else ''}worth more than the experts: the experts speak"
         model = expert_model(data.arms, note=note, decisions=counts)
@@ -141,7 +147,7 @@ def _winner(scores: Mapping[Learner, Floats], data: DecisionData, *, preferred: 
     EXPERT where the winner chooses just as it does, and in a log below YOUNG_LOG where it is not surely better.
 
     One standard error: Breiman et al. 1984, section 3.4.3. Our choice of the preferred: PRIOR_R, whose prior holds the experts'
-    rule, or TAKE_UP where outcomes bear it out; among candidates as close as this the greatest value is chance.
+    rule, or TAKE_UP where reactions are heeded; among candidates as close as this the greatest value is chance.
     """
     best = max(scores, key=lambda learner: float(scores[learner].mean()))
     ahead = mean_by_team(scores[best] - scores[preferred], data.team)
@@ -296,54 +302,73 @@ def learn_prior_r(lesson: Lesson) -> EffectModel:
 def learn_take_up(lesson: Lesson) -> EffectModel:
     """What helps is what answers the need that reactions tell of (training.needs); the experts where they tell nothing.
 
-    tau_a(x) = slope(x) (b sum_z P(z | x) answers(z, a) + c): b and c by the R learner's regression, as in learn_prior_r, on
-    chances cross-fitted by team. Two numbers, our choice: an outcome says so little that more of them would be chance.
+    tau_a(x) = slope(x) (b sum_z P(z | x) answers(z, a) + c + u P(nothing | x)): b, c and u by the R learner's regression, as in
+    learn_prior_r, on chances cross-fitted by team. Three numbers, our choice: an outcome says so little that more of them would
+    be chance.
     """
     if not can_learn_needs(lesson.data):
         return learn_expert(lesson)
     model = _started(lesson, Learner.TAKE_UP)
     taught = (np.array(model.weights) > 0).astype(float)
-    helps, contact = _levers(lesson, model)
-    gram, cross = _two(lesson, helps, contact)
+    levers = lesson.levers
     scale = np.array(TAKEN_UP_DEVIATION) ** -2.0
-    found = np.linalg.solve(gram + np.diag(scale), cross + scale * np.array(TAKEN_UP_MEAN))
+    found = np.linalg.solve(levers.gram + np.diag(scale), levers.cross + scale * np.array(TAKEN_UP_MEAN))
     return replace(
         model,
         weights=tuple(taught.tolist()),
-        needs=fit_needs(lesson.data, model),
+        needs=fit_needs(lesson.data, model, levers.choice),
         taken_up=(float(found[0]), float(found[1])),
+        unneeded=float(found[2]),
     )
 
 
-def is_borne_out(lesson: Lesson) -> bool:
-    """Whether outcomes alone say surely (95 %) that what answers the need reactions tell of keeps seats."""
+def are_heeded(lesson: Lesson) -> bool:
+    """Whether TAKE_UP is preferred: needs foretell the reactions of teams kept aside better than the offers by themselves do, and
+    outcomes are likelier if answering these needs keeps seats, about as the experts expect, than if it does nothing.
+
+    Our choice: even odds beforehand. People may like what does not help them; the gate asks for proof of whatever was learned.
+    """
     if not can_learn_needs(lesson.data):
         return False
-    gram, cross = _two(lesson, *_levers(lesson, _started(lesson, Learner.TAKE_UP)))
-    if np.linalg.matrix_rank(gram) < len(gram):
-        return False
-    covariance = np.linalg.inv(gram)
-    return bool((covariance @ cross)[0] > _95 * np.sqrt(covariance[0, 0]))
+    levers, mean, deviation = lesson.levers, np.array(TAKEN_UP_MEAN), np.array(TAKEN_UP_DEVIATION)
+    helping = _evidence(levers.gram, levers.cross, mean, deviation)
+    nothing = _evidence(levers.gram[1:, 1:], levers.cross[1:], mean[1:], deviation[1:])
+    return levers.choice.is_telling and helping > nothing
 
 
-def _levers(lesson: Lesson, model: EffectModel) -> tuple[Floats, Floats]:
-    """(n,) what helps by needs told from other teams, and any contact: each drawn less expected, times the slope."""
-    data, drawn = lesson.data, lesson.drawn()
+def _evidence(gram: Floats, cross: Floats, mean: Floats, deviation: Floats) -> float:
+    """Log of the likelihood of a regression, its coefficients integrated out under normal priors, up to a constant."""
+    scaled = deviation[:, None] * gram * deviation + np.eye(len(mean))
+    left = deviation * (cross - gram @ mean)
+    fit = mean @ cross - mean @ gram @ mean / 2
+    return float(fit + left @ np.linalg.solve(scaled, left) / 2 - np.linalg.slogdet(scaled)[1] / 2)
+
+
+@dataclass(frozen=True)
+class _Levers:
+    """Normal equations, (3, 3) and (3,), of what the outcome leaves on three levers: what helps by needs told from other teams,
+    any contact, and contact where nothing is needed; each drawn less expected, times the slope. choice: of training.needs.choose."""
+
+    gram: Floats
+    cross: Floats
+    choice: Choice
+
+
+def _levers(lesson: Lesson) -> _Levers:
+    data, drawn, model = lesson.data, lesson.drawn(), _started(lesson, Learner.TAKE_UP)
+    choice = choose(data, model, seed=lesson.seed)
     codes, levels = model.codes(data.seen.categories), [len(names) for names in model.levels]
-    helps = np.zeros(data.propensity.shape)
+    helps, nothing = np.zeros(data.propensity.shape), np.zeros(len(data))
     fold = data.folds(lesson.seed + 5, folds=INNER_FOLDS)
     for number in np.unique(fold).tolist():
         past, inside = data.take(fold != number), fold == number
-        needs = fit_needs(past if can_learn_needs(past) else data, model)
-        helps[inside] = needs.helps(data.seen.strengths[inside], data.seen.vectors[inside], codes[inside], levels)
-    return data.seen.slope * (drawn * helps).sum(axis=1), -data.seen.slope * drawn[:, 0]
-
-
-def _two(lesson: Lesson, helps: Floats, contact: Floats) -> tuple[Floats, Floats]:
-    """Normal equations, (2, 2) and (2,), of what the outcome leaves on the two."""
-    rows = np.stack((helps, contact), axis=1)
+        needs = fit_needs(past if can_learn_needs(past) else data, model, choice)
+        at = data.seen.strengths[inside], data.seen.vectors[inside], codes[inside], levels
+        helps[inside], nothing[inside] = needs.helps(*at), needs.chances(*at)[:, 0]
+    rows = np.stack(((drawn * helps).sum(axis=1), -drawn[:, 0], -drawn[:, 0] * nothing), axis=1)
+    rows *= data.seen.slope[:, None]
     weighted = rows * lesson.precision()[:, None]
-    return weighted.T @ rows, weighted.T @ (lesson.data.kept - lesson.chance)
+    return _Levers(weighted.T @ rows, weighted.T @ (data.kept - lesson.chance), choice)
 
 
 def _learn_contact(lesson: Lesson, model: EffectModel) -> tuple[tuple[lgb.Booster, ...], tuple[float, float], Floats]:
