@@ -35,7 +35,18 @@ from features.feedback import Feedback
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.postgres import PARTITIONED, Month, add_months, following, insert_events, months_of, read_by_copy
 from features.sources import Source, advance_sources, read_sources
-from features.sqlite import AT_ONCE, VERSION_TABLE, Disk, checkpoint, empty_wal, file_of, is_busy, listen, probe
+from features.sqlite import (
+    AT_ONCE,
+    CACHE_KIB,
+    VERSION_TABLE,
+    Disk,
+    checkpoint,
+    empty_wal,
+    file_of,
+    is_busy,
+    listen,
+    probe,
+)
 from features.tables import (
     CHUNK_ROWS,
     DECISIONS,
@@ -121,10 +132,11 @@ class Arrivals:
 class EventLog:
     """The log in one database. Safe for several threads and processes; every write is one transaction."""
 
-    def __init__(self, url: str, *, lock_seconds: float | None = None) -> None:
+    def __init__(self, url: str, *, lock_seconds: float | None = None, cache_kib: int = CACHE_KIB) -> None:
         """url: SQLAlchemy's. Brings the schema up to date. Raises ValueError when the database cannot be opened.
 
         lock_seconds: so long what is locked by others is waited for on PostgreSQL; None: for ever. SQLite has BUSY_SECONDS.
+        cache_kib: what each connection to SQLite may keep in memory.
         """
         self._months: dict[str, set[Month]] = {table: set() for table in PARTITIONED}
         try:
@@ -142,7 +154,7 @@ class EventLog:
                 file = self._file = file_of(self._engine)
                 self._turn, self._disk = threading.Lock(), Disk(file, empty=lambda: empty_wal(self._engine))
                 self._writer = self._engine if file is None else _engine_of(url)  # in memory each engine has its own
-                listen(self._engine, self._writer)
+                listen(self._engine, self._writer, cache_kib=cache_kib)
             self._migrate()
             this = (datetime.now(UTC).year, datetime.now(UTC).month)
             for table in () if self._is_sqlite else PARTITIONED:

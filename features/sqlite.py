@@ -168,15 +168,15 @@ def checkpoint(engine: sa.Engine) -> None:
         connection.close()
 
 
-def listen(reader: sa.Engine, writer: sa.Engine) -> None:
+def listen(reader: sa.Engine, writer: sa.Engine, *, cache_kib: int = CACHE_KIB) -> None:
     """Make the connections of two engines what they are for: to read at any time, or to write when it is their turn.
 
-    One that is both is of a database in memory, where nobody else writes.
+    One that is both is of a database in memory, where nobody else writes. cache_kib: of each connection, at most.
     """
 
     @sa.event.listens_for(reader, "connect")
     def _reads(connection: Any, _record: object) -> None:
-        _prepare(connection, busy_seconds=BUSY_SECONDS)
+        _prepare(connection, busy_seconds=BUSY_SECONDS, cache_kib=cache_kib)
 
     @sa.event.listens_for(reader, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -187,7 +187,7 @@ def listen(reader: sa.Engine, writer: sa.Engine) -> None:
 
     @sa.event.listens_for(writer, "connect")
     def _writes(connection: Any, _record: object) -> None:
-        _prepare(connection, busy_seconds=BUSY_SECONDS)
+        _prepare(connection, busy_seconds=BUSY_SECONDS, cache_kib=cache_kib)
         connection.execute("PRAGMA busy_timeout=0")  # _begin_to_write asks by itself
 
     @sa.event.listens_for(writer, "begin")
@@ -215,14 +215,14 @@ def is_busy(error: sa.exc.DBAPIError) -> bool:
     )
 
 
-def _prepare(connection: Any, *, busy_seconds: float) -> None:
+def _prepare(connection: Any, *, busy_seconds: float, cache_kib: int) -> None:
     connection.isolation_level = None  # we emit BEGIN ourselves (pysqlite would begin too late)
     cursor = connection.cursor()
     # NORMAL: a commit does not wait for the disk (Disk.sync does); checkpoints do, so that the file is never torn
     for pragma in (
         f"busy_timeout={busy_seconds * 1000:.0f}",
         "synchronous=NORMAL",
-        f"cache_size=-{CACHE_KIB}",
+        f"cache_size=-{cache_kib}",
         f"wal_autocheckpoint={WAL_PAGES}",
     ):
         cursor.execute(f"PRAGMA {pragma}")

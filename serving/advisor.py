@@ -40,6 +40,9 @@ from serving.watch import Watch
 from serving.webhooks import Webhooks
 
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
+# our choice, of each connection to SQLite: it is full within a minute, so that a service's memory does not creep for hours; what is
+# more, the system keeps
+CACHE_KIB = 8_192
 LOCK_SECONDS = 30.0  # our choice: as long as SQLite's writers wait, and below the deadline of a request
 COMMAND_LINE = Reader("command-line", "score", "operations")
 _log = logging.getLogger(__name__)
@@ -85,7 +88,7 @@ class Advisor:
         self._tools: Mapping[str, ToolProfile] = load_tools(settings.home / "tools.yaml")
         own = settings.home / "interventions.yaml"
         self.catalogue: tuple[Intervention, ...] = load_interventions(own if own.exists() else SHIPPED)
-        self.log = EventLog(settings.database_url, lock_seconds=LOCK_SECONDS)
+        self.log = EventLog(settings.database_url, lock_seconds=LOCK_SECONDS, cache_kib=CACHE_KIB)
         self._objected = objected or People(self.log.database).has_objected
         self._policies: dict[str, str] = {}  # by who tells the effects
         self._champions = Champions()
