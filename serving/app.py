@@ -31,7 +31,7 @@ from serving.documents import JSON, body, describe, items_or_problem, problems, 
 from serving.examples import EXAMPLES
 from serving.feedback import OutcomeIn, ReactionIn, add_feedback, logged
 from serving.groups import Groups
-from serving.idempotency import Answer, Answers, Idempotent
+from serving.idempotency import Answer, Answers, Idempotent, work_of
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
 from serving.ops import add_ops, session_of
@@ -161,7 +161,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "decide")
         seats = _own(asked.seats, caller_of(request))
         wanted = None if asked.interventions is None else frozenset(asked.interventions)
-        decided = await desk.ask(Asked(seats, wanted, reader)) if seats else []
+        decided = await desk.ask(Asked(seats, wanted, reader, work_of(request))) if seats else []
         if isinstance(decided, Exception):
             raise decided
         by_seat = {
