@@ -7,8 +7,10 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
+import pytest
 
 from features.decisions import Decision
 from serving.advisor import Advisor
@@ -95,6 +97,34 @@ def test_malformed_bodies_get_4xx_with_the_path_of_a_field(client: Any, advisor:
                 assert isinstance(one["field"], str), (path, content, answer.text)
             expected = "application/json" if problems else "application/problem+json"
             assert answer.headers["content-type"] == expected, (path, content, answer.text)
+
+
+EXTREME = (
+    "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1677-01-01T00:00:00Z", "2262-04-12T00:00:00Z",
+    "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("at", EXTREME)
+def test_the_first_and_the_last_instants_that_there_are_get_an_answer(
+    client: Any, advisor: Advisor, now: datetime, at: str
+) -> None:
+    advisor.log.record_decisions([Decision("d-1", SEAT, now, "refresher", {"refresher": 1.0})])
+    seat = {"person_id": "acme/p", "tool": "claude", "assigned_at": at}
+    cloud_event = {"specversion": "1.0", "id": "i", "source": "/lms", "type": "prompt", "subject": SEAT, "time": at}
+    answers = [
+        client.post("/v1/events", json={"events": [{**GOOD["/v1/events"]["events"][0], "occurred_at": at}]}),
+        client.post("/v1/events", json=cloud_event, headers={"content-type": "application/cloudevents+json"}),
+        client.request("PUT", "/v1/seats/acme/s-1", json=seat),
+        client.post("/v1/seats", json={"seats": [{**seat, "seat_id": "acme/s-2", "removed_at": at}]}),
+        client.post(f"{DECISION}/reactions", json={"stage": "seen", "at": at}),
+        *(client.get(f"/v1/worklist?organization=acme&day={quote(day)}") for day in (at, at[:10])),
+        client.get("/v1/segments?organization=acme"),
+        client.post("/v1/score", json={"seats": ["acme/s-1", "acme/s-2", SEAT]}),
+        client.post("/v1/decide", json={"seats": ["acme/s-1", "acme/s-2", SEAT]}),
+    ]
+
+    assert [(answer.request.url.path, answer.text) for answer in answers if answer.status_code >= 500] == []
 
 
 def test_concurrent_answers_equal_sequential_ones(client: Any) -> None:
