@@ -449,7 +449,9 @@ def test_what_an_earlier_version_told_is_not_told_again(advisor: Advisor, receiv
         command.downgrade(config, "0010")
         connection.exec_driver_sql("INSERT INTO told VALUES ('d-60', 'decision.matured', 1)")
         command.upgrade(config, "head")
+        kept = connection.exec_driver_sql("SELECT seat_id FROM told").scalars().all()  # for who goes back once more
 
+    assert kept == ["d-60"]
     assert advisor.mature() == 1
     (told_now,) = advisor.webhooks.deliveries()
     assert json.loads(told_now.body)["data"]["decision_id"] == "d-57"
