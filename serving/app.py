@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
+from starlette.types import Message
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
@@ -84,8 +85,9 @@ has a `problem` in its place; the others are answered. Scores are not for apprai
 
 
 def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
-    """The API over an advisor, and over what takes in events. `state.gate` is to be flushed, `state.close` to be called: it
-    decides what waits, and ends the threads.
+    """The API over an advisor, and over what takes in events. `state.gate` is to be flushed, `state.finish` to be awaited: it
+    keeps the answers of calls that nobody waits for any more; then `state.close` to be called: it decides what waits, and
+    ends the threads.
     """
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
@@ -107,7 +109,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
             await advisor.records.ask(advisor.reads(shown, reader))
 
     answers = Answers(database, clock=lambda: advisor.now)
-    app.add_middleware(Idempotent, answers=answers, meters=meters, replays=read_again)  # the innermost
+    working: set[asyncio.Task[list[Message]]] = set()
+    # the innermost
+    app.add_middleware(Idempotent, answers=answers, meters=meters, replays=read_again, working=working)
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
     app.add_middleware(Deadline)
@@ -282,7 +286,11 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         log_probes.close(waits=False)
         store_probes.close(waits=False)
 
-    app.state.close = close
+    async def finish(seconds: float) -> None:
+        if working:
+            await asyncio.wait(working, timeout=seconds)
+
+    app.state.close, app.state.finish = close, finish
     describe(
         app,
         (

@@ -170,11 +170,18 @@ class Idempotent:
     """ASGI middleware: honours Idempotency-Key on every POST that writes."""
 
     def __init__(
-        self, app: ASGIApp, answers: Answers, meters: Meters, replays: Callable[[Request, Answer], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        answers: Answers,
+        meters: Meters,
+        replays: Callable[[Request, Answer], Awaitable[None]],
+        working: "set[asyncio.Task[list[Message]]]",
     ) -> None:
-        """replays: called before an answer that was kept is sent again."""
+        """replays: called before an answer that was kept is sent again. working: where the calls that are being answered
+        are held, for an event loop holds its tasks weakly, and whoever stops the service waits for them.
+        """
         self._app, self._answers, self._meters, self._replays = app, answers, meters, replays
-        self._working: set[asyncio.Task[list[Message]]] = set()  # an event loop holds its tasks weakly
+        self._working = working
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it as before."""

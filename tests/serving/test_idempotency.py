@@ -134,6 +134,33 @@ def test_a_call_that_outlived_its_deadline_decides_once_and_its_answer_waits_for
     assert again.json()["items"][0]["decision_id"] == decision.decision_id
 
 
+def test_whoever_stops_the_service_waits_for_calls_that_nobody_else_waits_for(
+    advisor: Advisor, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, may_go_on = advisor.decide, threading.Event()
+
+    def slow(*args: Any, **fields: Any) -> Any:
+        may_go_on.wait()
+        return decide(*args, **fields)
+
+    monkeypatch.setattr(advisor, "decide", slow)
+    app = make_app(advisor)
+    text = app.state.keys.create(name="k", scopes=[Scope.DECIDE], now=advisor.now, rate_per_second=1e6)[1]
+    headers = {"Authorization": f"Bearer {text}", **KEY}
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(Deadline(app, seconds=0.3))
+        async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as http:
+            late = await http.post("/v1/decide", json={"seats": [SEAT]})
+        may_go_on.set()
+        await app.state.finish(20.0)
+        return late.status_code
+
+    assert asyncio.run(ask()) == 504
+    with advisor.log.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT status FROM answers").scalars().all() == [200]
+
+
 def test_a_claim_is_renewed_while_its_call_is_worked_on(advisor: Advisor) -> None:
     now = [advisor.now]
     answers, call = Answers(advisor.log.database, clock=lambda: now[0]), Call("k", "one", "body")
