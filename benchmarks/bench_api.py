@@ -35,6 +35,7 @@ from features.keys import Keys, Scope
 from features.log import EventLog
 
 PORT, PEER_PORT = 3918, 3919
+CLIENTS = (1, 8, 32)
 TOTAL = re.compile(r"Requests/sec:\s+([\d.]+)")
 TIMES = {"p50": re.compile(r"50%\s+([\d.]+)(us|ms|s)\b"), "p99": re.compile(r"99%\s+([\d.]+)(us|ms|s)\b")}
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1_000.0}
@@ -126,8 +127,7 @@ def measure_ours(home: Path, seats: list[str], wrk: str, *, workers: int, second
     command = [sys.executable, "-c", "import rekindle; rekindle.main()", "serve"]
     url = f"http://127.0.0.1:{PORT}"
     with running(command, f"{url}/readyz", environ, home / "service.log") as pid:
-        loads = [("score", 1, clients) for clients in (1, 8, 32)] + [("score", 100, 1), ("score", 100, 8)]
-        loads += [("decide", 1, clients) for clients in (1, 8, 32)]
+        loads = [(call, n, clients) for call in ("score", "decide") for n in (1, 100) for clients in CLIENTS]
         for call in ("score", "decide"):
             answer = httpx.post(
                 f"{url}/v1/{call}", json={"seats": seats[:1]}, headers={"Authorization": f"Bearer {key}"}
@@ -163,7 +163,7 @@ def measure_peer(home: Path, wrk: str, *, seconds: int, rows: list[list[str]]) -
         script = home / "peer.lua"
         quoted = body.replace("\\", "\\\\").replace("'", "\\'")
         script.write_text(f"wrk.method='POST'\nwrk.headers['content-type']='application/json'\nwrk.body='{quoted}'\n")
-        for clients in (1, 8):
+        for clients in CLIENTS:
             found = fire(wrk, f"{url}/invocations", script, pid, clients=clients, seconds=seconds)
             rows.append(_row("mlflow models serve, 1 row sent", 1, clients, found))
 

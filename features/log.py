@@ -120,6 +120,16 @@ class Received:
 
 
 @dataclass(frozen=True)
+class KnownEvent:
+    """What tells an event of the log from another one that has its id elsewhere."""
+
+    source: str
+    seat_id: str
+    kind: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True)
 class Arrivals:
     """What a source told us within a window: how many events, how many later than its lag, and the latest of them."""
 
@@ -570,13 +580,15 @@ class EventLog:
         with self._connect() as connection:
             return [Rejected(row.place, row.field, row.reason) for row in connection.execute(query)]
 
-    def event_sources(self, event_ids: Iterable[str]) -> dict[str, str]:
-        """Where those of the events that are in the log come from, by id."""
-        found: dict[str, str] = {}
+    def known_events(self, event_ids: Iterable[str]) -> dict[str, KnownEvent]:
+        """Those of the events that are in the log, by id."""
+        found: dict[str, KnownEvent] = {}
+        columns = (EVENTS.c.event_id, EVENTS.c.source, EVENTS.c.seat_id, EVENTS.c.kind, EVENTS.c.occurred_at)
         with self._connect() as connection:
             for condition in each_condition(EVENTS.c.event_id, event_ids):
-                rows = connection.execute(sa.select(EVENTS.c.event_id, EVENTS.c.source).where(condition))
-                found.update((row.event_id, row.source) for row in rows)
+                for row in connection.execute(sa.select(*columns).where(condition)):
+                    at = from_microseconds(row.occurred_at)
+                    found[row.event_id] = KnownEvent(row.source, row.seat_id, row.kind, at)
         return found
 
     def event_count(self, *, available_by: datetime | None = None) -> int:

@@ -55,7 +55,7 @@ _peers = _table("peers", "day")
 _peers_versions = _table("peers_versions", "day")
 _set_aside = _table("set_aside", "at", "place", "reason")
 _audit = _table("audit", "seat_id", "at")
-_answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body")
+_answers = _table("answers", "key_id", "idempotency_key", "begun_at", "body", "erased_meanwhile")
 _deliveries = _table("deliveries", "seat_id", "created_at", "state")
 _told = _table("told", "seat_id")
 
@@ -292,7 +292,7 @@ def _only_the_tool(categories: Sequence[str]) -> list[str]:
 def _forget_mentions(connection: sa.Connection, identifiers: Sequence[str]) -> None:
     """Rows that hold an identifier in a text: what was set aside, and answers kept for retries.
 
-    Answers that are being made might still name the person: their claims go, so that they are not kept.
+    Answers that are being made might still name the person: they are not kept, but their calls stay claimed.
     """
     for identifier in identifiers:
         connection.execute(
@@ -301,10 +301,11 @@ def _forget_mentions(connection: sa.Connection, identifiers: Sequence[str]) -> N
                 | _set_aside.c.reason.contains(identifier, autoescape=True)
             )
         )
-    connection.execute(sa.delete(_answers).where(_answers.c.body.is_(None)))
+    connection.execute(sa.update(_answers).where(_answers.c.body.is_(None)).values(erased_meanwhile=True))
     alternatives = b"|".join(re.escape(identifier.encode()) for identifier in identifiers)
     named = re.compile(rb"(?<!%b)(?:%b)(?!%b)" % (_PART, alternatives, _PART))
-    kept = connection.execute(sa.select(_answers.c.key_id, _answers.c.idempotency_key, _answers.c.body))
+    columns = (_answers.c.key_id, _answers.c.idempotency_key, _answers.c.body)
+    kept = connection.execute(sa.select(*columns).where(_answers.c.body.is_not(None)))
     found = [(row.key_id, row.idempotency_key) for row in kept if named.search(bytes(row.body))]
     for key_id, idempotency_key in found:
         connection.execute(

@@ -32,7 +32,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig, RepoConfig
 from google.protobuf.message import DecodeError
 from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from features.catalogue import BY_NAME, CATEGORIES, FEATURES, Group, catalogue_hash
@@ -57,6 +59,10 @@ SNAPSHOTS = "snapshots.parquet"
 LEFT_OVER_SECONDS = 86_400
 _TOOL = CATEGORIES.index(BY_NAME["tool"])
 REDIS_RETRIES, REDIS_PAUSE_S = 2, 0.02  # our choice: a lost packet is tried again, an absent server is not waited for
+# Our choice: a server that hangs is waited for once and so long, and then not asked again for a while. A connection
+# string that says its own `socket_timeout` has the last word.
+REDIS_PATIENCE_S, SILENT_SECONDS = 1.0, 5.0
+_PATIENCE = f"socket_timeout={REDIS_PATIENCE_S},socket_connect_timeout={REDIS_PATIENCE_S}"
 STALE_AFTER_HOURS = 26  # design: freshness; a nightly sweep refreshes every seat, plus two hours of grace
 
 
@@ -122,7 +128,7 @@ class FeatureStore:
         online = (
             SqliteOnlineStoreConfig(path=str(self.home / "feast" / "online.db"))
             if redis is None
-            else RedisOnlineStoreConfig(connection_string=redis)
+            else RedisOnlineStoreConfig(connection_string=f"{_PATIENCE},{redis}")
         )
         self._feast = feast.FeatureStore(
             config=RepoConfig(
@@ -137,7 +143,9 @@ class FeatureStore:
         )
         if redis is not None:  # its own patience, 10 s and more, would hold up every request while the server is away
             client = self._feast._get_provider().online_store._get_client(online)
-            client.set_retry(Retry(ConstantBackoff(REDIS_PAUSE_S), REDIS_RETRIES))
+            again = (RedisConnectionError,)  # and not what took too long: that would take as long once more
+            client.set_retry(Retry(ConstantBackoff(REDIS_PAUSE_S), REDIS_RETRIES, supported_errors=again))
+        self._silent_until = 0.0
         self._online_view: feast.FeatureView | None = None
 
     @_named
@@ -267,11 +275,17 @@ class FeatureStore:
         return {seat: from_microseconds(row["as_of_microseconds"].int64_val) for seat, row in found if row is not None}
 
     def _read(self, seat_ids: Sequence[str]) -> list[dict[str, Value] | None]:
+        if time.monotonic() < self._silent_until:
+            raise StoreFailure(f"the online store did not answer within {REDIS_PATIENCE_S:g} s a moment ago")
         if self._online_view is None:
             self._online_view = self._feast.get_feature_view(ONLINE_VIEW)
         keys = [EntityKey(join_keys=["seat_id"], entity_values=[Value(string_val=seat)]) for seat in seat_ids]
         provider = self._feast._get_provider()  # the store's own `online_read`: 5 times faster than the public call
-        rows = provider.online_read(self._feast.config, self._online_view, keys, list(ONLINE_COLUMNS))
+        try:
+            rows = provider.online_read(self._feast.config, self._online_view, keys, list(ONLINE_COLUMNS))
+        except RedisTimeout:
+            self._silent_until = time.monotonic() + SILENT_SECONDS
+            raise
         # an unknown entity is None on SQLite, a row of empty values on Redis
         return [values if values and values["catalogue"].string_val else None for _, values in rows]
 

@@ -1,5 +1,6 @@
 """Uses of interventions, counted from the decision log while nobody else decides."""
 
+import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ _decisions = sa.table(
     "decisions",
     *(sa.column(name) for name in ("seat_id", "target_person_id", "decided_at", "intervention")),
 )
-_ids = sa.table("decisions", sa.column("decision_id"))
+_ids = sa.table("decisions", sa.column("decision_id"), sa.column("body"))
 # Built once: building a statement costs several times what executing it does (docs/benchmarks.md).
 _USES = tuple(
     sa.select(_decisions).where(
@@ -86,6 +87,14 @@ class Deciding:
             query = sa.select(_ids.c.decision_id).where(_ids.c.decision_id.in_(chunk))
             found.update(self._connection.execute(query).scalars())
         return frozenset(found)
+
+    def made(self, decision_ids: Collection[str]) -> dict[str, Decision]:
+        """Those of the decisions that are in the log, by id."""
+        found: dict[str, Decision] = {}
+        for chunk in _chunks(decision_ids):
+            rows = self._connection.execute(sa.select(_ids).where(_ids.c.decision_id.in_(chunk)))
+            found.update((row.decision_id, Decision.of_document(json.loads(row.body))) for row in rows)
+        return found
 
     def erased(self, identifiers: Collection[str]) -> frozenset[str]:
         """Those of the identifiers of persons and seats that were erased."""

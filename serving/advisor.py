@@ -189,11 +189,13 @@ class Advisor:
         wanted: frozenset[str] | None,
         readers: Mapping[str, Reader] | None = None,
         requests: Sequence[Sequence[str]] | None = None,
+        decision_ids: Mapping[str, str] | None = None,
     ) -> list[Decision | Problem]:
         """A decision for each seat or why there is none, in the order given; logged before it is returned.
 
         readers: by seat, who gets to see its decision: audited with it. requests: the seats by the request that asks for them,
-        where they are several: what is computed on the spot is counted for each.
+        where they are several: what is computed on the spot is counted for each. decision_ids: by seat, the id that its
+        decision is to have, a new one where it has none; one that is in the log is the decision.
         """
         now = self._clock()
         with self.log.reading():
@@ -203,9 +205,11 @@ class Advisor:
             scores = self._scored(rows, explain=False)
             asked = {score.row.seat_id: seats[score.row.seat_id] for score in scores}
             book = self._book(asked, now=now, catalogue=self.catalogue) if asked else None
-        decisions = [] if book is None else self._decided(scores, asked, book, wanted=wanted, readers=readers or {})
-        for decision in decisions:
-            self.meters.decided(decision)
+        decisions = (
+            []
+            if book is None
+            else self._decided(scores, asked, book, wanted=wanted, readers=readers or {}, ids=decision_ids or {})
+        )
         by_seat = {decision.seat_id: decision for decision in decisions}
         return [
             row if isinstance(row, Problem) else by_seat.get(row.seat_id) or self._missing(row.seat_id, is_known=False)
@@ -361,6 +365,7 @@ class Advisor:
         *,
         wanted: frozenset[str] | None,
         readers: Mapping[str, Reader],
+        ids: Mapping[str, str],
     ) -> list[Decision]:
         estimator = self.effects.current  # one for the whole request: it may be swapped meanwhile
         effects = self._estimates(scores, estimator, self.catalogue)
@@ -368,18 +373,27 @@ class Advisor:
             now = self._clock()  # after waiting for its turn
             book.read_uses(deciding, now=now)
             gone = deciding.erased(asked)  # since their features were read
-            decisions = []
+            made = deciding.made(ids.values())
+            decisions, new = [], []
             for score, expected in zip(scores, effects, strict=True):
-                if score.row.seat_id in gone:
+                seat_id = score.row.seat_id
+                if seat_id in gone:
                     continue
-                decision = self._decision(
-                    score, asked[score.row.seat_id], book, expected, told_by=estimator.label, wanted=wanted, now=now
-                )
-                book.add(decision)
+                decision_id = ids.get(seat_id) or str(uuid.uuid4())
+                decision = made.get(decision_id)
+                if decision is None:
+                    decision = self._decision(
+                        score, asked[seat_id], book, expected,
+                        decision_id=decision_id, told_by=estimator.label, wanted=wanted, now=now,
+                    )  # fmt: skip
+                    book.add(decision)
+                    new.append(decision)
                 decisions.append(decision)
-            deciding.record(decisions)
+            deciding.record(new)
             read = [Read(now, readers[item.seat_id], item.seat_id) for item in decisions if item.seat_id in readers]
             deciding.record_reads(self._served(scores, now=now), read)
+        for decision in new:
+            self.meters.decided(decision)
         return decisions
 
     def _decision(
@@ -389,13 +403,13 @@ class Advisor:
         book: FactBook,
         effects: Estimates,
         *,
+        decision_id: str,
         told_by: str,
         wanted: frozenset[str] | None,
         now: datetime,
     ) -> Decision:
         row, terms = score.row, self._terms
         held = self._is_held(seat, now=now)
-        decision_id = str(uuid.uuid4())
         decided = decide(
             Snapshot(row.seat_id, row.as_of, row.vector, row.categories, score.risk, score.model.label),
             book.of(row.seat_id, wanted=wanted, in_holdout=held, now=now),

@@ -1,7 +1,7 @@
 """The API: routes, their documentation, and how a score or a decision looks from outside."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
+from starlette.types import Message
 
 from features.catalogue import catalogue_hash
 from features.decisions import Decision
@@ -31,7 +32,7 @@ from serving.documents import JSON, body, describe, items_or_problem, problems, 
 from serving.examples import EXAMPLES
 from serving.feedback import OutcomeIn, ReactionIn, add_feedback, logged
 from serving.groups import Groups
-from serving.idempotency import Answer, Answers, Idempotent
+from serving.idempotency import Answer, Answers, Idempotent, work_of
 from serving.intake import Intake, Outcome, Status
 from serving.meters import Timed
 from serving.ops import add_ops, session_of
@@ -70,6 +71,8 @@ MAX_EVENTS = 1_000
 # Our choice: so few are done in the event loop, within about 10 ms; handing them to a thread would cost more than they do.
 IN_LOOP_SEATS, IN_LOOP_EVENTS = 100, 50
 READY_SECONDS = 3.0  # our choice: below the time-outs of those who ask (deploy/)
+REACHABLE, READABLE = "reachable", "readable"
+Probes = Groups[None, str]
 AnyJson = RootModel[Any]
 DESCRIPTION = """Finds the people who are about to give up on a newly rolled-out AI tool, says why, and picks the next step
 most likely to keep them.
@@ -82,8 +85,9 @@ has a `problem` in its place; the others are answered. Scores are not for apprai
 
 
 def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
-    """The API over an advisor, and over what takes in events. `state.gate` is to be flushed, `state.close` to be called: it
-    decides what waits, and ends the threads.
+    """The API over an advisor, and over what takes in events. `state.gate` is to be flushed, `state.finish` to be awaited: it
+    keeps the answers of calls that nobody waits for any more; then `state.close` to be called: it decides what waits, and
+    ends the threads.
     """
     settings = advisor.settings
     limits = {"max_batch": settings.max_batch, "max_body_bytes": settings.max_body_bytes}
@@ -105,7 +109,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
             await advisor.records.ask(advisor.reads(shown, reader))
 
     answers = Answers(database, clock=lambda: advisor.now)
-    app.add_middleware(Idempotent, answers=answers, meters=meters, replays=read_again)  # the innermost
+    working: set[asyncio.Task[list[Message]]] = set()
+    # the innermost
+    app.add_middleware(Idempotent, answers=answers, meters=meters, replays=read_again, working=working)
     app.add_middleware(LimitedBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, gate=gate, meters=meters, session=session_of(advisor, gate))
     app.add_middleware(Deadline)
@@ -159,7 +165,7 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
         reader = reader_of(request, "decide")
         seats = _own(asked.seats, caller_of(request))
         wanted = None if asked.interventions is None else frozenset(asked.interventions)
-        decided = await desk.ask(Asked(seats, wanted, reader)) if seats else []
+        decided = await desk.ask(Asked(seats, wanted, reader, work_of(request))) if seats else []
         if isinstance(decided, Exception):
             raise decided
         by_seat = {
@@ -269,18 +275,22 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     add_aggregates(app, advisor)
     writers: dict[str, Works] = {"events": intake, "decisions": desk, "records": advisor.records}
 
-    def probe(asked: Sequence[None]) -> list[Readiness]:
-        return [readiness_of(advisor, writers)] * len(asked)
-
-    probes: Groups[None, Readiness] = Groups("probes", probe, most=1_000)
-    _add_probes(app, advisor, probes)
+    # each with a thread of its own: what hangs says nothing of the other
+    log_probes: Probes = Groups("log probes", lambda asked: [_log_says(advisor)] * len(asked), most=1_000)
+    store_probes: Probes = Groups("store probes", lambda asked: [_store_says(advisor)] * len(asked), most=1_000)
+    _add_probes(app, advisor, log_probes, store_probes, writers)
 
     def close() -> None:
         desk.close()
         gate.close()
-        probes.close(waits=False)
+        log_probes.close(waits=False)
+        store_probes.close(waits=False)
 
-    app.state.close = close
+    async def finish(seconds: float) -> None:
+        if working:
+            await asyncio.wait(working, timeout=seconds)
+
+    app.state.close, app.state.finish = close, finish
     describe(
         app,
         (
@@ -300,7 +310,9 @@ def create_app(advisor: Advisor, intake: Intake) -> FastAPI:
     return app
 
 
-def _add_probes(app: FastAPI, advisor: Advisor, probes: Groups[None, Readiness]) -> None:
+def _add_probes(
+    app: FastAPI, advisor: Advisor, log_probes: Probes, store_probes: Probes, writers: Mapping[str, "Works"]
+) -> None:
     """Probes take none of the threads that requests wait in: they answer however many those are."""
 
     @app.get("/livez", tags=["operations"])
@@ -312,9 +324,10 @@ def _add_probes(app: FastAPI, advisor: Advisor, probes: Groups[None, Readiness])
     async def readyz() -> Response:
         """Whether this process can answer, what features come from, and what scores. 503 without the log alone: an online
         store that is away costs every process the same, and all of them answer from the log."""
-        asked = probes.ask(None)
-        await asyncio.wait({asked}, timeout=READY_SECONDS)
-        readiness = asked.result() if asked.done() else _not_known(advisor)
+        log, features = log_probes.ask(None), store_probes.ask(None)
+        await asyncio.wait({log, features}, timeout=READY_SECONDS)
+        said = [one.result() if one.done() else f"not known within {READY_SECONDS:g} s" for one in (log, features)]
+        readiness = readiness_of(advisor, writers, log=said[0], features=said[1])
         return json_answer(readiness.model_dump(), status=200 if readiness.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
@@ -366,24 +379,26 @@ class Works(Protocol):
         """Whether the thread lives."""
 
 
-def readiness_of(advisor: Advisor, writers: Mapping[str, Works]) -> Readiness:
+def readiness_of(advisor: Advisor, writers: Mapping[str, Works], *, log: str, features: str) -> Readiness:
     """Whether the service can do its work, part by part. The rule is enough of a model, the log enough of
-    features. writers: by what they write."""
-    log = "reachable" if advisor.log.is_reachable() else "does not answer"
+    features. writers: by what they write; log, features: what their probes say."""
     dead = [name for name, writer in writers.items() if not writer.is_working]
     writing = f"ended: {', '.join(dead)}" if dead else "working"
-    features = "readable"
+    is_ready = (log, writing) == (REACHABLE, "working")
+    shown = features if features == READABLE else f"from the log; the online store is {features}"
+    return Readiness(ready=is_ready, log=log, features=shown, writers=writing, **_what_serves(advisor))
+
+
+def _log_says(advisor: Advisor) -> str:
+    return REACHABLE if advisor.log.is_reachable() else "does not answer"
+
+
+def _store_says(advisor: Advisor) -> str:
     try:
         advisor.read_features()
     except Exception as error:  # a probe answers whatever happens, and each of Feast's stores raises its own
-        features = f"from the log; the online store is not readable: {type(error).__name__}"
-    is_ready = (log, writing) == ("reachable", "working")
-    return Readiness(ready=is_ready, log=log, features=features, writers=writing, **_what_serves(advisor))
-
-
-def _not_known(advisor: Advisor) -> Readiness:
-    said = f"not known within {READY_SECONDS:g} s"
-    return Readiness(ready=False, log=said, features=said, writers=said, **_what_serves(advisor))
+        return f"not readable: {type(error).__name__}"
+    return READABLE
 
 
 def _what_serves(advisor: Advisor) -> dict[str, str]:

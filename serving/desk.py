@@ -1,6 +1,7 @@
 """The desk: decisions of several requests made together, in one transaction, so that they share its sync."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,11 +17,21 @@ Decided = list[Decision | Problem]
 
 @dataclass(frozen=True)
 class Asked:
-    """What one request wants decided. wanted: among these interventions only; None for all; reader: who asks."""
+    """What one request wants decided. wanted: among these interventions only; None for all; reader: who asks. work_id: of
+    a call that may be begun again, which then finds what it decided before.
+    """
 
     seats: Sequence[str]
     wanted: frozenset[str] | None
     reader: Reader
+    work_id: str | None = None
+
+    @property
+    def decision_ids(self) -> dict[str, str]:
+        """By seat the id of its decision, where the call says it."""
+        if self.work_id is None:
+            return {}
+        return {seat: str(uuid.uuid5(uuid.UUID(self.work_id), seat)) for seat in self.seats}
 
 
 @dataclass
@@ -28,6 +39,7 @@ class _Round:
     wanted: frozenset[str] | None
     seats: dict[str, Reader] = field(default_factory=dict)
     requests: list[Sequence[str]] = field(default_factory=list)
+    decision_ids: dict[str, str] = field(default_factory=dict)
     members: list[int] = field(default_factory=list)
 
 
@@ -56,7 +68,11 @@ class Desk:
         for part in _rounds(waiting):
             try:
                 decided = self._advisor.decide(
-                    list(part.seats), wanted=part.wanted, readers=part.seats, requests=part.requests
+                    list(part.seats),
+                    wanted=part.wanted,
+                    readers=part.seats,
+                    requests=part.requests,
+                    decision_ids=part.decision_ids,
                 )
             except Exception as error:  # the next round may fare better, and each caller is told
                 answers.update(dict.fromkeys(part.members, error))
@@ -76,6 +92,7 @@ def _rounds(waiting: Sequence[Asked]) -> Iterator[_Round]:
         part.wanted = asked.wanted
         part.seats.update(dict.fromkeys(asked.seats, asked.reader))
         part.requests.append(asked.seats)
+        part.decision_ids.update(asked.decision_ids)
         part.members.append(number)
     if part.members:
         yield part

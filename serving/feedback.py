@@ -167,7 +167,7 @@ def add_feedback(app: FastAPI, advisor: Advisor) -> None:
     def worklist(
         request: Request,
         organization: AskedOrganization = None,
-        day: Annotated[date | None, Query(description="UTC; today where it is left out.")] = None,
+        day: Annotated[date | None, Query(lt=date.max, description="UTC; today where it is left out.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 100,
         cursor: Annotated[str | None, Query(max_length=MAX_LENGTH)] = None,
     ) -> Response:
@@ -256,10 +256,9 @@ def _work_item(
 
 
 def _reacted_at(at: datetime, decision: Decision, *, now: datetime) -> datetime:
-    at = at.astimezone(UTC)
     if at > now + CLOCK_SKEW:
         raise invalid("at", f"expected no later than now ({now.isoformat()}), came {at.isoformat()}")
     if at < decision.decided_at - CLOCK_SKEW:
         decided = decision.decided_at.isoformat()
         raise invalid("at", f"expected no earlier than the decision ({decided}), came {at.isoformat()}")
-    return max(at, decision.decided_at)  # a sender's clock may run behind
+    return max(at.astimezone(UTC), decision.decided_at)  # a sender's clock may run behind

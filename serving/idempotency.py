@@ -33,14 +33,19 @@ IN_FLIGHT = timedelta(seconds=60)  # so long after its last renewal a claim is h
 RENEW_SECONDS = 15.0
 MAX_LENGTH = 255
 TIDY_EVERY = 256  # calls between two removals of what is older than RETENTION
-PASSING = (404, 409)  # nothing was done, and what stood in the way, such as features that are missing, may be over soon
+PASSING = (404, 409)  # what stood in the way, such as features that are missing, may be over soon
 _log = logging.getLogger(__name__)
 _READS = ("/v1/score",)  # POSTs that store nothing a second call could double
 _READ_SUFFIX = "/replay"
+_WORK = "rekindle.work"
 
 _answers = sa.table(
     "answers",
-    *(sa.column(name) for name in ("key_id", "idempotency_key", "fingerprint", "claim", "status", "media_type")),
+    *(
+        sa.column(name)
+        for name in ("key_id", "idempotency_key", "fingerprint", "claim", "work_id", "status", "media_type")
+    ),
+    sa.column("erased_meanwhile", sa.Boolean()),
     sa.column("begun_at", sa.BigInteger()),
     sa.column("body", sa.LargeBinary()),
 )
@@ -69,6 +74,14 @@ class Call:
         return (_answers.c.key_id == self.key_id) & (_answers.c.idempotency_key == self.idempotency_key)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """The right to make an answer. work_id: by which what the call does can be found, the same for all claims on it."""
+
+    token: str
+    work_id: str
+
+
 class Answers:
     """The answers kept for retries, in one database."""
 
@@ -76,18 +89,21 @@ class Answers:
         self._database, self._clock = database, clock
         self._begun = 0
 
-    def begin(self, call: Call) -> Answer | str:
-        """The answer that the call had before; else a claim on making it.
+    def begin(self, call: Call) -> Answer | Claim:
+        """The answer that the call had before; else a claim on making it, with the work of a claim before whose answer
+        was not kept.
 
         Raises ProblemError: 422 where the key came with another body, 409 while the first call is being answered.
         """
         now = self._clock()
+        claim = Claim(secrets.token_hex(16), secrets.token_hex(16))
         row = {
             "key_id": call.key_id,
             "idempotency_key": call.idempotency_key,
             "fingerprint": call.fingerprint,
             "begun_at": to_microseconds(now),
-            "claim": secrets.token_hex(16),
+            "claim": claim.token,
+            "erased_meanwhile": False,
             "status": None,
             "media_type": None,
             "body": None,
@@ -102,38 +118,47 @@ class Answers:
                     return Answer(known.status, known.media_type, bytes(known.body))
                 if known.begun_at > to_microseconds(now - IN_FLIGHT):
                     raise _in_flight()
+                claim = Claim(claim.token, known.work_id or claim.work_id)
             if known is not None:  # this one, and not what another writer has put there since
                 connection.execute(sa.delete(_answers).where(call.where, _answers.c.claim == known.claim))
             insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            claiming = insert(_answers).values(row).on_conflict_do_nothing().returning(_answers.c.claim)
+            claiming = (
+                insert(_answers)
+                .values(row | {"work_id": claim.work_id})
+                .on_conflict_do_nothing()
+                .returning(_answers.c.claim)
+            )
             if (
                 connection.execute(claiming).first() is None
             ):  # PostgreSQL's writers do not wait for each other until here
                 raise _in_flight()
-        return str(row["claim"])
+        return claim
 
-    def finish(self, call: Call, claim: str, answer: Answer) -> None:
-        """Keep the answer, durably: it is sent only then."""
+    def finish(self, call: Call, claim: Claim, answer: Answer) -> None:
+        """Keep the answer, durably: it is sent only then. Where somebody was erased since the call was begun it may name
+        them: then the call can be begun again instead, and finds its work.
+        """
+        values = {"status": answer.status, "media_type": answer.media_type, "body": answer.body}
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(_answers)
-                .where(call.where, _answers.c.claim == claim)
-                .values(status=answer.status, media_type=answer.media_type, body=answer.body)
-            )
+            kept = sa.update(_answers).where(call.where, _is_of(claim), ~_answers.c.erased_meanwhile).values(**values)
+            if not connection.execute(kept).rowcount:
+                self._free(connection, call, claim)
 
-    def renew(self, call: Call, claim: str) -> None:
+    def renew(self, call: Call, claim: Claim) -> None:
         """The call is still being answered."""
         with self._database.write_soon() as connection:
             connection.execute(
-                sa.update(_answers)
-                .where(call.where, _answers.c.claim == claim)
-                .values(begun_at=to_microseconds(self._clock()))
+                sa.update(_answers).where(call.where, _is_of(claim)).values(begun_at=to_microseconds(self._clock()))
             )
 
-    def abandon(self, call: Call, claim: str) -> None:
-        """Nothing came of it: the next call may try."""
+    def release(self, call: Call, claim: Claim) -> None:
+        """There is no answer to keep: the call may be begun again at once, and finds what it did."""
         with self._database.write_soon() as connection:
-            connection.execute(sa.delete(_answers).where(call.where, _answers.c.claim == claim))
+            self._free(connection, call, claim)
+
+    def _free(self, connection: sa.Connection, call: Call, claim: Claim) -> None:
+        given_up = to_microseconds(self._clock() - IN_FLIGHT)
+        connection.execute(sa.update(_answers).where(call.where, _is_of(claim)).values(begun_at=given_up))
 
     def _tidy(self, connection: sa.Connection, now: datetime) -> None:
         if self._begun % TIDY_EVERY == 0:
@@ -145,11 +170,18 @@ class Idempotent:
     """ASGI middleware: honours Idempotency-Key on every POST that writes."""
 
     def __init__(
-        self, app: ASGIApp, answers: Answers, meters: Meters, replays: Callable[[Request, Answer], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        answers: Answers,
+        meters: Meters,
+        replays: Callable[[Request, Answer], Awaitable[None]],
+        working: "set[asyncio.Task[list[Message]]]",
     ) -> None:
-        """replays: called before an answer that was kept is sent again."""
+        """replays: called before an answer that was kept is sent again. working: where the calls that are being answered
+        are held, for an event loop holds its tasks weakly, and whoever stops the service waits for them.
+        """
         self._app, self._answers, self._meters, self._replays = app, answers, meters, replays
-        self._working: set[asyncio.Task[list[Message]]] = set()  # an event loop holds its tasks weakly
+        self._working = working
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it as before."""
@@ -194,9 +226,10 @@ class Idempotent:
         for message in await asyncio.shield(working):
             await send(message)
 
-    async def _worked(self, call: Call, claim: str, scope: Scope, receive: Receive) -> list[Message]:
+    async def _worked(self, call: Call, claim: Claim, scope: Scope, receive: Receive) -> list[Message]:
         """The messages of the answer, once it is kept; the claim is held until then."""
         captured = _Captured()
+        scope[_WORK] = claim.work_id
         app = asyncio.ensure_future(self._app(scope, receive, captured.send))
         while not (await asyncio.wait({app}, timeout=RENEW_SECONDS))[0]:
             try:
@@ -204,7 +237,7 @@ class Idempotent:
             except SQLAlchemyError as error:  # the call waits for the same database: it will be told
                 _log.warning("%s: a claim could not be renewed: %s", scope["path"], type(error).__name__)
         if app.exception() is not None or not captured.is_final:
-            await run_in_threadpool(self._answers.abandon, call, claim)
+            await run_in_threadpool(self._answers.release, call, claim)
             app.result()
         else:
             await run_in_threadpool(self._answers.finish, call, claim, captured.answer)
@@ -234,6 +267,16 @@ class _Captured:
         headers = dict(self.messages[0]["headers"])
         body = b"".join(message.get("body", b"") for message in self.messages[1:])
         return Answer(self.status, headers.get(b"content-type", b"application/json").decode("latin-1"), body)
+
+
+def work_of(request: Request) -> str | None:
+    """By which the work of a call with an Idempotency-Key is found again, should it be begun again; None without one."""
+    work_id: str | None = request.scope.get(_WORK)
+    return work_id
+
+
+def _is_of(claim: Claim) -> sa.ColumnElement[bool]:
+    return _answers.c.claim == claim.token
 
 
 def _in_flight() -> ProblemError:

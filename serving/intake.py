@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from features.events import Event, InvalidItem, events_table, organization_of, parse_event, qualify
-from features.log import EventLog, Received, never_assigned
+from features.log import EventLog, KnownEvent, Received, never_assigned
 from serving.cloudevents import Plain
 from serving.groups import Groups
 
@@ -101,18 +101,25 @@ class Intake:
         self._stored()
         new, answers = set(received.new), []
         for parsed in group:
-            own = new & {event.event_id for event in parsed.events}
+            stored = {one.event_id for one in parsed.events if (one.event_id, one.seat_id) not in received.refused}
+            own = new & stored
             new -= own
             answers.append(Received(frozenset(own), received.refused))
         return answers
 
     def _without_former(self, events: Sequence[Event], group: Sequence[Parsed]) -> Sequence[Event]:
-        """The events but those that an earlier version stored from the same source: they are known."""
+        """The events but those that an earlier version stored: they are known. Its ids are not enough to tell, for it knew
+        them without their sources, of which only so much was kept as fits.
+        """
         former = {event_id: before for parsed in group for event_id, before in parsed.former.items()}
         if not former:
             return events
-        known = self._log.event_sources(former.values())
-        return [event for event in events if known.get(former.get(event.event_id, "")) != event.source]
+        known = self._log.known_events(former.values())
+        return [event for event in events if known.get(former.get(event.event_id, "")) != _as_known(event)]
+
+
+def _as_known(event: Event) -> KnownEvent:
+    return KnownEvent(event.source, event.seat_id, event.kind, event.occurred_at)
 
 
 def _parsed(item: Any, now: datetime, organization: str | None) -> Event | Outcome:

@@ -1,6 +1,6 @@
 """The pages of ops, `/ops`: signing in with a key, and what the monitors, the registry, the feeds and the webhooks say."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -31,6 +31,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+UNKNOWN_KEY = "This key is unknown, revoked or expired."
 NOT_FOR_THIS = "These pages tell of all organisations: they need a key with scope read that is not bound to one."
 
 
@@ -64,8 +65,12 @@ def add_ops(app: FastAPI, advisor: Advisor, gate: Gate) -> None:
             text = body[:MAX_FORM_BYTES].decode("ascii")
             key = parse_qs(text, max_num_fields=4).get("key", [""])[0].strip()
             caller = await gate.admit(f"Bearer {key}")
-        except (ValueError, ProblemError):
-            return _html(pages.sign_in_page(problem="This key is unknown, revoked or expired."), status=401)
+        except ProblemError as error:
+            said, status = error.problem, error.problem.status
+            problem = UNKNOWN_KEY if status == 401 else f"{said.title}: {said.detail}."
+            return _html(pages.sign_in_page(problem=problem), status=status, headers=error.headers)
+        except ValueError:
+            return _html(pages.sign_in_page(problem=UNKNOWN_KEY), status=401)
         if not _may_see(caller):
             return _html(pages.sign_in_page(problem=NOT_FOR_THIS), status=403)
         value = signed(caller.key_id, secret=advisor.session_key, now=advisor.now)
@@ -143,5 +148,5 @@ def _is_https(request: Request) -> bool:
     return request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
 
 
-def _html(text: str, status: int = 200) -> Response:
-    return HTMLResponse(text, status, HEADERS)
+def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return HTMLResponse(text, status, {**HEADERS, **(headers or {})})

@@ -101,8 +101,9 @@ class RekindleService:
                 _log.warning("the write-ahead log could not be moved: %s", type(error).__name__)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml is untyped here
-    def stop(self) -> None:
-        """End the watch and give back every connection."""
+    async def stop(self) -> None:
+        """End the watch and give back every connection, once the answers that retries ask for are kept."""
+        await self.app.state.finish(LAST_ANSWERS_SECONDS)
         self._stopped.set()
         self._watch.join()
         self._note_keys()

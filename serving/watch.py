@@ -169,7 +169,7 @@ class Courier:
 
     async def _serve(self, client: httpx.AsyncClient, webhook: Webhook) -> None:
         try:
-            for state in await self._webhooks.deliver(client, webhook, now=self._clock()):
+            for state in await self._webhooks.deliver(client, webhook, clock=self._clock):
                 self._meters.delivery(str(state))
         except Exception as error:  # databases raise their own; what was claimed comes again
             _log.warning("a webhook waits: %s", type(error).__name__)

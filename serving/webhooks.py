@@ -19,7 +19,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -203,7 +203,7 @@ class Webhooks:
         """End a webhook; what waits for it is dropped. Raises ValueError where there is none of that id."""
         with self._database.write() as connection:
             if not connection.execute(sa.delete(_webhooks).where(_webhooks.c.webhook_id == webhook_id)).rowcount:
-                raise ValueError(f"there is no webhook {webhook_id!r}; see `rekindle webhooks list`")
+                raise _unknown(webhook_id)
             connection.execute(sa.delete(_deliveries).where(_deliveries.c.webhook_id == webhook_id))
 
     def rotate(self, webhook_id: str, *, now: datetime) -> str:
@@ -212,7 +212,7 @@ class Webhooks:
             is_it = _webhooks.c.webhook_id == webhook_id
             generation = connection.execute(sa.select(_webhooks.c.generation).where(is_it)).scalar()
             if generation is None:
-                raise ValueError(f"there is no webhook {webhook_id!r}; see `rekindle webhooks list`")
+                raise _unknown(webhook_id)
             values = {"generation": generation + 1, "rotated_at": to_microseconds(now)}
             connection.execute(sa.update(_webhooks).where(is_it).values(**values))
         return self.secret(webhook_id, generation + 1)
@@ -221,14 +221,18 @@ class Webhooks:
         """Deliveries that were given up are tried again from the beginning, all or those of one webhook or the one; how many.
 
         They keep their `webhook-id`, so that a receiver that got one after all knows it. One that had said that it is gone
-        is told again from then on.
+        is told again from then on. Raises ValueError where there is no webhook of that id.
         """
         which = _deliveries.c.state == State.DEAD
         for column, value in ((_deliveries.c.webhook_id, webhook_id), (_deliveries.c.delivery_id, delivery_id)):
             if value is not None:
                 which &= column == value
-        theirs = _webhooks.c.webhook_id.in_(sa.select(_deliveries.c.webhook_id).where(which))
+        theirs = sa.true() if webhook_id is None else _webhooks.c.webhook_id == webhook_id
         with self._database.write() as connection:
+            if webhook_id is not None and connection.execute(sa.select(_webhooks).where(theirs)).first() is None:
+                raise _unknown(webhook_id)
+            if delivery_id is not None:
+                theirs = _webhooks.c.webhook_id.in_(sa.select(_deliveries.c.webhook_id).where(which))
             connection.execute(sa.update(_webhooks).where(theirs).values(disabled_at=None))
             again = {"state": State.WAITING, "attempts": 0, "due_at": to_microseconds(now)}
             return int(connection.execute(sa.update(_deliveries).where(which).values(**again)).rowcount)
@@ -295,7 +299,9 @@ class Webhooks:
             names = set(connection.execute(sa.select(_webhooks.c.webhook_id).where(waits)).scalars())
         return [webhook for webhook in self.all() if webhook.webhook_id in names] if names else []
 
-    async def deliver(self, client: httpx.AsyncClient, webhook: Webhook, *, now: datetime) -> list[State]:
+    async def deliver(
+        self, client: httpx.AsyncClient, webhook: Webhook, *, clock: Callable[[], datetime]
+    ) -> list[State]:
         """Send what is due of one webhook, one message after the other, and say what became of each.
 
         Ends after AT_ONCE messages or PATIENCE_SECONDS, and once the receiver does not answer or asks for a pause: then
@@ -303,9 +309,10 @@ class Webhooks:
         """
         states: list[State] = []
         end = time.monotonic() + PATIENCE_SECONDS
-        claimed = await asyncio.to_thread(self._claim, webhook, now)
+        claimed = await asyncio.to_thread(self._claim, webhook, clock())
         for delivery in claimed:
-            answer = await self._send(client, webhook, delivery, now)
+            answer = await self._send(client, webhook, delivery, clock)
+            now = clock()  # a pause begins with the answer
             states.append(await asyncio.to_thread(self._note, webhook, delivery, answer, now))
             if answer.rest is not None or answer.said == GONE or time.monotonic() > end:
                 await asyncio.to_thread(self._give_back, claimed[len(states) :], now)
@@ -376,7 +383,10 @@ class Webhooks:
         secrets_ = [self.secret(webhook.webhook_id, generation) for generation in generations]
         return " ".join(signature(secret, delivery.delivery_id, timestamp, delivery.body) for secret in secrets_)
 
-    async def _send(self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery, now: datetime) -> Answer:
+    async def _send(
+        self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery, clock: Callable[[], datetime]
+    ) -> Answer:
+        now = clock()
         timestamp = str(int(now.timestamp()))
         headers = {
             "content-type": "application/json",
@@ -394,9 +404,9 @@ class Webhooks:
                     "POST", webhook.url, content=delivery.body, headers=headers, timeout=None, follow_redirects=False
                 )
                 async with sent as answer:
-                    return Answer(str(answer.status_code), _retry_after(answer.headers.get("retry-after", ""), now))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-            # OSError: no answer in time, or a name that has no address; UnicodeError: one that can be no name
+                    said = str(answer.status_code)
+                    return Answer(said, _retry_after(answer.headers.get("retry-after", ""), clock()))
+        except Exception as error:  # whatever it is, it was an attempt: else it would come again without end
             return Answer(type(error).__name__)
 
     def _note(self, webhook: Webhook, delivery: Delivery, answer: Answer, now: datetime) -> State:
@@ -423,13 +433,17 @@ class Webhooks:
         return state
 
 
+def _unknown(webhook_id: str) -> ValueError:
+    return ValueError(f"there is no webhook {webhook_id!r}; see `rekindle webhooks list`")
+
+
 def _retry_after(header: str, now: datetime) -> timedelta | None:
     """Of `Retry-After`, seconds or a date; None where it says nothing that can be read."""
     if header.isascii() and header.isdigit():
         return timedelta(seconds=min(int(header[:9]), LONGEST_REST.total_seconds()))
     try:
         at = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return at - now if at.tzinfo is not None else None
 

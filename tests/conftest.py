@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import uuid
@@ -134,6 +135,14 @@ class RedisServer:
         """Stop; what it holds is kept in its file."""
         self._server.save()
         self._server.shutdown()
+
+    def hang(self) -> None:
+        """Answer nothing any more, and refuse nothing."""
+        os.kill(self._server.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        os.kill(self._server.pid, signal.SIGCONT)
 
     def empty(self) -> None:
         """Drop everything."""

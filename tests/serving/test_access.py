@@ -1,18 +1,28 @@
 """Keys: nobody calls without one, each does what its scopes say, and no organisation sees another's seats."""
 
 import asyncio
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from features.keys import Key, Keys, Scope, digest_of, opens, parts
+from features.store import FeatureStore
 from serving.access import Gate
 from serving.advisor import Advisor
 from serving.problems import ProblemError
+from serving.settings import Settings
 
 SEAT, PERSON = "acme/s-quiet", "acme/p-quiet"
 AT = "2026-06-01T05:00:00Z"
@@ -153,6 +163,70 @@ def test_what_another_organisation_has_is_as_if_it_were_not_there(
     for path in ("worklist", "segments", "metrics/adoption"):
         assert foreign.get(f"/v1/{path}?organization=acme").status_code == 403
     assert own.get(f"/v1/decisions/{decision['decision_id']}").status_code == 200
+
+
+def written_otherwise(name: str) -> st.SearchStrategy[str]:
+    """The name as somebody might write it who hopes that something on the way takes it for the same."""
+    organization, _, rest = name.partition("/")
+    ways = [
+        name, name.upper(), name.title(), f"{organization.upper()}/{rest}", f"{organization}./{rest}", f"{name}.",
+        f"{organization}//{rest}", f"{organization}/./{rest}", f"globex/../{name}", f"globex/{name}", f"./{name}",
+        quote(name, safe=""), quote(quote(name, safe=""), safe=""), "".join(f"%{ord(letter):02X}" for letter in name),
+        name.replace("a", "\uff41"), name.replace("a", "\u0430"), f"{name}\u200b", f" {name}", rest, f"{name}?x", f"{name}#x",
+    ]  # fmt: skip
+    return st.sampled_from(ways) | st.tuples(st.sampled_from(ways), st.text(max_size=3)).map("".join)
+
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize("stranger", ["globex", "ACME", "acme.", "acm"])
+def test_what_an_organisation_is_answered_does_not_depend_on_what_others_have(
+    advisor: Advisor,
+    settings: Settings,
+    make_advisor: Any,
+    make_app: Any,
+    make_client: Any,
+    tmp_path: Path,
+    stranger: str,
+) -> None:
+    """The same calls where the others are and where nobody else is, however seats, people and decisions are written."""
+    app = make_app(advisor)
+    own = make_client(app, organization="acme")
+    (decision,) = own.post("/v1/decide", json={"seats": [SEAT]}).json()["items"]
+    FeatureStore(tmp_path / "alone").apply()
+    alone = make_advisor(replace(settings, home=tmp_path / "alone", database=None))
+    beside, lonely = make_client(app, organization=stranger), make_client(make_app(alone), organization=stranger)
+
+    def of_acme() -> list[object]:
+        log = advisor.log
+        seats = [seat for seat in log.roster().to_pylist() if seat["seat_id"].startswith("acme/")]
+        events = log.events([seat["seat_id"] for seat in seats]).num_rows
+        decided = log.decisions([SEAT])
+        return [seats, events, str(decided), log.feedback.reactions(decided), log.erasures()]  # text: NaN is not itself
+
+    before = of_acme()
+
+    @settings_of_hypothesis(max_examples=120, deadline=None, derandomize=True, database=None)
+    @given(st.data(), st.sampled_from(sorted(CALLS)))
+    def ask(data: st.DataObject, called: tuple[str, str]) -> None:
+        method, path = called
+        thing = decision["decision_id"] if "decision" in path else PERSON if "people" in path else SEAT
+        name = data.draw(written_otherwise(thing))
+        seen, expected = (told(client, method, path, name) for client in (beside, lonely))
+        assert seen == expected, (method, path, name)
+
+    ask()
+    assert of_acme() == before
+
+
+def told(client: Any, method: str, path: str, name: str) -> tuple[int, str] | None:
+    """The answer, with every id that is drawn taken out; None where the name can be no part of an address."""
+    try:
+        answer = call(client, method, path, name)
+    except httpx.InvalidURL:
+        return None
+    return answer.status_code, UUID.sub("id", answer.text)
 
 
 def test_a_batch_over_two_organisations_answers_the_own_seats_only(

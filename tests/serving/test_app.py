@@ -507,14 +507,19 @@ def test_unready_while_another_process_holds_the_log(
 def test_a_part_that_does_not_answer_makes_the_probe_say_so_in_time(
     client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.app.READY_SECONDS", 0.05)
+    monkeypatch.setattr("serving.app.READY_SECONDS", 0.5)
     hangs = threading.Event()
-    monkeypatch.setattr(advisor, "read_features", hangs.wait)
-
-    answer = client.get("/readyz")
+    with monkeypatch.context() as patched:
+        patched.setattr(advisor, "read_features", hangs.wait)
+        without_features = client.get("/readyz")
+    with monkeypatch.context() as patched:
+        patched.setattr(advisor.log, "is_reachable", hangs.wait)
+        without_log = client.get("/readyz")
     hangs.set()
 
-    assert (answer.status_code, answer.json()["features"]) == (503, "not known within 0.05 s")
+    assert (without_features.status_code, without_features.json()["log"]) == (200, "reachable")
+    assert without_features.json()["features"] == "from the log; the online store is not known within 0.5 s"
+    assert (without_log.status_code, without_log.json()["log"]) == (503, "not known within 0.5 s")
 
 
 def test_unready_once_a_thread_that_writes_has_ended(client: Any, advisor: Advisor) -> None:

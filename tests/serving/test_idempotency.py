@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from features.keys import Scope
 from serving.advisor import Advisor
 from serving.deadline import Deadline
-from serving.idempotency import Answer, Answers, Call
+from serving.idempotency import Answer, Answers, Call, Claim
 from serving.problems import ProblemError
 
 SEAT = "acme/s-quiet"
@@ -91,14 +92,14 @@ def test_in_flight_is_a_conflict_until_its_holder_is_given_up(advisor: Advisor) 
 
     now[0] += timedelta(seconds=61)
     later = answers.begin(call)
-    assert isinstance(claim, str)
-    assert isinstance(later, str)
+    assert isinstance(claim, Claim)
+    assert isinstance(later, Claim)
     answers.finish(call, claim, Answer(200, "text/plain", b"of the dead"))  # whoever comes back late changes nothing
     answers.finish(call, later, Answer(200, "text/plain", b"done"))
 
     assert answers.begin(call) == Answer(200, "text/plain", b"done")
     now[0] += timedelta(days=2)
-    assert isinstance(answers.begin(call), str)
+    assert isinstance(answers.begin(call), Claim)
 
 
 def test_a_call_that_outlived_its_deadline_decides_once_and_its_answer_waits_for_who_asks_again(
@@ -133,11 +134,38 @@ def test_a_call_that_outlived_its_deadline_decides_once_and_its_answer_waits_for
     assert again.json()["items"][0]["decision_id"] == decision.decision_id
 
 
+def test_whoever_stops_the_service_waits_for_calls_that_nobody_else_waits_for(
+    advisor: Advisor, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, may_go_on = advisor.decide, threading.Event()
+
+    def slow(*args: Any, **fields: Any) -> Any:
+        may_go_on.wait()
+        return decide(*args, **fields)
+
+    monkeypatch.setattr(advisor, "decide", slow)
+    app = make_app(advisor)
+    text = app.state.keys.create(name="k", scopes=[Scope.DECIDE], now=advisor.now, rate_per_second=1e6)[1]
+    headers = {"Authorization": f"Bearer {text}", **KEY}
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(Deadline(app, seconds=0.3))
+        async with httpx.AsyncClient(transport=transport, base_url="http://rekindle", headers=headers) as http:
+            late = await http.post("/v1/decide", json={"seats": [SEAT]})
+        may_go_on.set()
+        await app.state.finish(20.0)
+        return late.status_code
+
+    assert asyncio.run(ask()) == 504
+    with advisor.log.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT status FROM answers").scalars().all() == [200]
+
+
 def test_a_claim_is_renewed_while_its_call_is_worked_on(advisor: Advisor) -> None:
     now = [advisor.now]
     answers, call = Answers(advisor.log.database, clock=lambda: now[0]), Call("k", "one", "body")
     claim = answers.begin(call)
-    assert isinstance(claim, str)
+    assert isinstance(claim, Claim)
     now[0] += timedelta(seconds=50)
     answers.renew(call, claim)
     now[0] += timedelta(seconds=50)
@@ -169,6 +197,66 @@ def test_an_answer_that_failed_is_not_kept(client: Any, advisor: Advisor, monkey
     mended = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
 
     assert (broken.status_code, mended.status_code) == (500, 200)
+
+
+def test_a_decision_whose_answer_could_not_be_kept_is_found_by_the_call_that_comes_again(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise SQLAlchemyError("somebody held the database")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Answers, "finish", fail)
+        lost = client.post("/v1/decide", json={"seats": [SEAT, "acme/s-busy"]}, headers=KEY)
+    meanwhile = client.post("/v1/decide", json={"seats": [SEAT, "acme/s-busy"]}, headers=KEY)
+    monkeypatch.setattr("serving.idempotency.IN_FLIGHT", timedelta(0))
+    found = client.post("/v1/decide", json={"seats": [SEAT, "acme/s-busy"]}, headers=KEY)
+
+    assert (lost.status_code, meanwhile.status_code, found.status_code) == (503, 409, 200)
+    decisions = advisor.log.decisions([SEAT, "acme/s-busy"])
+    assert sorted(one.decision_id for one in decisions) == sorted(item["decision_id"] for item in found.json()["items"])
+    assert len(decisions) == 2
+
+
+def test_a_decision_whose_answer_failed_is_found_by_the_call_that_comes_again(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(advisor, "use_case", fail)
+        broken = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+    found = client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY)
+
+    (decision,) = advisor.log.decisions([SEAT])
+    assert (broken.status_code, found.json()["items"][0]["decision_id"]) == (500, decision.decision_id)
+
+
+def test_an_erasure_ends_no_call_of_others_that_is_being_answered(
+    client: Any, advisor: Advisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, meanwhile = advisor.decide, []
+
+    def erased_on_the_way(*args: Any, **fields: Any) -> Any:
+        decided = decide(*args, **fields)
+        if not meanwhile:
+            advisor.erase("acme/p-busy")
+            answers = Answers(advisor.log.database, clock=lambda: advisor.now)
+            with advisor.log.database.read() as connection:
+                row = connection.exec_driver_sql("SELECT * FROM answers").one()
+            with pytest.raises(ProblemError) as refused:
+                answers.begin(Call(row.key_id, row.idempotency_key, row.fingerprint))
+            meanwhile.append(refused.value.problem.status)
+        return decided
+
+    monkeypatch.setattr(advisor, "decide", erased_on_the_way)
+    first, again, replayed = (client.post("/v1/decide", json={"seats": [SEAT]}, headers=KEY) for _ in range(3))
+
+    (decision,) = advisor.log.decisions([SEAT])
+    assert meanwhile == [409]
+    assert {one.json()["items"][0]["decision_id"] for one in (first, again, replayed)} == {decision.decision_id}
+    assert ["idempotent-replayed" in one.headers for one in (first, again, replayed)] == [False, False, True]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside"])

@@ -26,6 +26,7 @@ from features.refresh import Refresher
 from features.store import FeatureStore
 from features.tools import load_tools
 from features.touched import CLAIM
+from serving.cloudevents import plain
 from serving.freshness import Freshness
 from serving.groups import Closed
 from serving.intake import Intake, Status
@@ -98,6 +99,37 @@ def test_one_event_id_at_an_unknown_and_a_known_seat_is_judged_apart(intake: Int
 
     assert (unknown.status, known.status) == (Status.REJECTED, Status.ACCEPTED)
     assert stored_ids(log) == ["acme/e-1"]
+
+
+def test_one_event_id_in_two_requests_of_a_group_at_an_unknown_and_a_known_seat_is_judged_apart(
+    log: EventLog, intake: Intake
+) -> None:
+    wrong, right = (intake.parse([item(1, seat)], organization=None) for seat in ("acme/nobody", SEATS[0]))
+    received = intake._write([wrong, right])
+
+    outcomes = [parsed.outcomes(one)[0].status for parsed, one in zip((wrong, right), received, strict=True)]
+    assert outcomes == [Status.REJECTED, Status.ACCEPTED]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"subject": SEATS[1]}, {"type": "com.example.session"}, {"time": (NOW - timedelta(minutes=6)).isoformat()}],
+)
+def test_only_the_same_event_is_known_from_an_earlier_version(
+    log: EventLog, intake: Intake, make_event: Any, other: dict[str, str]
+) -> None:
+    """Two sources may look the same in the 64 characters that were kept, and both count from 1."""
+    at = NOW - timedelta(minutes=5)
+    stored = make_event(SEATS[0], "prompt", 0, event_id="acme/1", occurred_at=at, available_at=at, source="x" * 64)
+    log.append(Batch(seats_table([]), events_table([stored])), now=NOW)
+    same = {
+        "specversion": "1.0", "id": "1", "source": "x" * 64 + "/a", "type": "com.example.prompt", "subject": SEATS[0],
+        "time": at.isoformat(),
+    }  # fmt: skip
+    (known,) = intake.take([plain(same)])
+    (new,) = intake.take([plain({**same, "source": "x" * 64 + "/b", **other})])
+
+    assert (known.status, new.status) == (Status.DUPLICATE, Status.ACCEPTED)
 
 
 def test_a_failed_refresh_gives_its_seats_back_at_once(

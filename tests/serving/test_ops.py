@@ -25,6 +25,7 @@ from serving.advisor import Advisor
 from serving.app import create_app
 from serving.intake import Intake
 from serving.ops_pages import run_page
+from serving.problems import ProblemError
 from serving.sessions import SESSION, cookie_of, key_of, set_cookie, signed
 from serving.settings import Settings
 from serving.webhooks import Topic
@@ -113,6 +114,21 @@ def test_a_wrong_key_is_turned_away(address: str) -> None:
     assert answer.status_code == 401
     assert "unknown, revoked or expired" in answer.text
     assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_key_that_cannot_be_looked_at_now_is_not_called_unknown(
+    client: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    async def refuse(_: str) -> None:
+        raise ProblemError(status, "later", "Not now", "come again", headers={"Retry-After": "5"})
+
+    monkeypatch.setattr(client.app.state.gate, "admit", refuse)
+    answer = client.post("/ops/sign-in", data={"key": "rk_0_no"})
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (status, "5")
+    assert "Not now: come again." in answer.text
+    assert "unknown" not in answer.text
 
 
 @pytest.mark.parametrize("name", ["bound", "score"])

@@ -1,5 +1,6 @@
 """Real servers that go away and come back: what docs/api.md says happens, and nobody has to restart anything."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,28 @@ def test_a_redis_that_goes_away_costs_freshness_alone_and_comes_back_by_itself(
     after = scored(redis_client)
     assert (after["degraded"], after["risk"]) == (before["degraded"], before["risk"])
     assert redis_client.get("/readyz").json()["features"] == "readable"
+
+
+def test_a_redis_that_hangs_costs_a_second_and_freshness_alone(redis_client: Any, redis_server: Any) -> None:
+    before = scored(redis_client)
+    redis_server.hang()
+    try:
+        begun = time.monotonic()
+        during = [scored(redis_client) for _ in range(3)]
+        assert time.monotonic() - begun < 8  # one wait of a second, and what a busy machine adds; never one for each
+        readiness = redis_client.get("/readyz")
+    finally:
+        redis_server.go_on()
+
+    assert [(one["degraded"].count("features_from_log"), one["risk"]) for one in during] == [(1, before["risk"])] * 3
+    assert (readiness.status_code, readiness.json()["log"], readiness.json()["writers"]) == (
+        200, "reachable", "working",
+    )  # fmt: skip
+    assert readiness.json()["features"].startswith("from the log; the online store is not readable")
+    end = time.monotonic() + 20
+    while scored(redis_client)["degraded"] != before["degraded"]:
+        assert time.monotonic() < end, "the online store is not asked again"
+        time.sleep(0.2)
 
 
 def test_a_redis_that_comes_back_empty_is_filled_from_the_log(redis_client: Any, redis_server: Any) -> None:

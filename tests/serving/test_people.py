@@ -23,7 +23,7 @@ from features.store import FeatureStore
 from features.tools import load_tools
 from serving.advisor import Advisor
 from serving.cloudevents import event_id, plain
-from serving.idempotency import Answer, Answers, Call
+from serving.idempotency import Answer, Answers, Call, Claim
 
 BUSY, QUIET = "acme/s-busy", "acme/s-quiet"
 PERSON = "acme/p-quiet"
@@ -210,7 +210,8 @@ def test_what_was_on_its_way_does_not_bring_the_erased_back(
     late = client.post("/v1/decide", json={"seats": [QUIET, BUSY]}).json()["items"]
     monkeypatch.undo()
     advisor.records.put(record).result()
-    answers.finish(call, str(claim), Answer(200, "application/json", f'{{"seat_id":"{QUIET}"}}'.encode()))
+    assert isinstance(claim, Claim)
+    answers.finish(call, claim, Answer(200, "application/json", f'{{"seat_id":"{QUIET}"}}'.encode()))
     with pytest.raises(SeatGone):
         log.feedback.react(decision, Stage.SEEN, at=now, now=now)
     log.record_decisions([replace(decision, decision_id="again"), replace(decision, decision_id="d", seat_id=BUSY)])
@@ -244,7 +245,9 @@ def test_answers_that_name_the_erased_are_not_kept_and_those_of_others_are(advis
     bodies = {"own": f"no person {PERSON!r}.", "seat": f'"{QUIET}"', "other": f'"{QUIET}-2"', "longer": f'"x{QUIET}"'}
     for name, body in bodies.items():
         call = Call("k", name, "f")
-        answers.finish(call, str(answers.begin(call)), Answer(200, "application/json", body.encode()))
+        claim = answers.begin(call)
+        assert isinstance(claim, Claim)
+        answers.finish(call, claim, Answer(200, "application/json", body.encode()))
 
     advisor.erase(PERSON)
 

@@ -52,7 +52,9 @@ def deliver(advisor: Advisor, now: datetime) -> dict[State, int]:
     async def served() -> list[list[State]]:
         async with httpx.AsyncClient() as http:
             due = advisor.webhooks.due(now=now)
-            return await asyncio.gather(*(advisor.webhooks.deliver(http, webhook, now=now) for webhook in due))
+            return await asyncio.gather(
+                *(advisor.webhooks.deliver(http, webhook, clock=lambda: now) for webhook in due)
+            )
 
     states = [state for one in asyncio.run(served()) for state in one]
     return {state: states.count(state) for state in State}
@@ -155,7 +157,8 @@ def test_what_was_given_up_is_sent_again_under_its_old_id(advisor: Advisor, rece
     assert advisor.webhooks.resend(now=now, delivery_id=first.delivery_id) == 1
     assert deliver(advisor, now=now)[State.DELIVERED] == 1
     assert advisor.webhooks.deliveries(state=State.DEAD) == [second]
-    assert advisor.webhooks.resend(now=now, webhook_id="another") == 0
+    another = advisor.webhooks.add(receiver.url, topics=[], organization="other", now=now)
+    assert advisor.webhooks.resend(now=now, webhook_id=another.webhook_id) == 0
     assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 1
     assert deliver(advisor, now=now)[State.DELIVERED] == 1
 
@@ -271,6 +274,7 @@ def test_a_receiver_that_sends_a_byte_at_a_time_is_given_up_on_in_time(
         (429, "1", REST),
         (502, None, REST),
         (504, "soon", REST),
+        (429, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", REST),
     ],
 )
 def test_an_overwhelmed_receiver_is_left_alone_as_long_as_it_asks(
@@ -308,6 +312,52 @@ def test_a_receiver_that_is_gone_is_told_nothing_more_until_it_is_sent_to_again(
     assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 2
     told(advisor, now, seat="acme/s-old")
     assert deliver(advisor, now=now)[State.DELIVERED] == 3
+
+
+def test_a_receiver_that_is_gone_can_come_back_when_nothing_of_it_waits_any_more(
+    advisor: Advisor, receiver: Any, now: datetime
+) -> None:
+    webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    receiver.status = 410
+    deliver(advisor, now=now)
+    with advisor.log.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM deliveries")  # as erasure and retention do
+
+    assert advisor.webhooks.resend(now=now, webhook_id=webhook.webhook_id) == 0
+    assert advisor.webhooks.all()[0].disabled_at is None
+    with pytest.raises(ValueError, match="there is no webhook 'nobody'"):
+        advisor.webhooks.resend(now=now, webhook_id="nobody")
+
+
+def test_a_pause_begins_with_the_answer(advisor: Advisor, receiver: Any, now: datetime) -> None:
+    webhook = advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+    receiver.status, receiver.retry_after = 429, "60"
+    slow = timedelta(seconds=10)
+
+    async def served() -> list[State]:
+        async with httpx.AsyncClient() as http:
+            return await advisor.webhooks.deliver(http, webhook, clock=lambda: now + slow * bool(receiver.got))
+
+    assert asyncio.run(served()) == [State.WAITING]
+    assert advisor.webhooks.due(now=now + timedelta(seconds=69)) == []
+    assert len(advisor.webhooks.due(now=now + timedelta(seconds=70))) == 1
+
+
+def test_whatever_goes_wrong_in_a_delivery_is_an_attempt(
+    advisor: Advisor, receiver: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> bool:
+        raise RuntimeError("unheard of")
+
+    monkeypatch.setattr("serving.webhooks.is_forbidden", fail)
+    advisor.webhooks.add(receiver.url, topics=Topic, organization=None, now=now)
+    told(advisor, now)
+
+    assert deliver(advisor, now=now)[State.WAITING] == 1
+    (failed,) = advisor.webhooks.failing()
+    assert (failed.attempts, failed.last_answer) == (1, "RuntimeError")
 
 
 def test_a_redirect_is_not_followed(advisor: Advisor, receiver: Any, now: datetime) -> None:
@@ -449,7 +499,9 @@ def test_what_an_earlier_version_told_is_not_told_again(advisor: Advisor, receiv
         command.downgrade(config, "0010")
         connection.exec_driver_sql("INSERT INTO told VALUES ('d-60', 'decision.matured', 1)")
         command.upgrade(config, "head")
+        kept = connection.exec_driver_sql("SELECT seat_id FROM told").scalars().all()  # for who goes back once more
 
+    assert kept == ["d-60"]
     assert advisor.mature() == 1
     (told_now,) = advisor.webhooks.deliveries()
     assert json.loads(told_now.body)["data"]["decision_id"] == "d-57"
