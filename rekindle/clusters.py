@@ -65,7 +65,15 @@ def blocks_on(
     else:
         known_seats(state)
         now = max(utc_now(), complete_until(state.log.sources()))
-        inputs = Inputs.gone_on_with(state.log, url, state.tools, out_address, now=now)
+        inputs = Inputs.gone_on_with(
+            state.log,
+            url,
+            state.tools,
+            out_address,
+            now=now,
+            complete_until=complete_until,
+            with_labels=with_labels,
+        )
     until = complete_until(list(inputs.sources))
     with progress_bar("computing features on the cluster", unit="snapshots") as advance:
         manifest = build_on(

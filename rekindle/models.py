@@ -130,8 +130,9 @@ def training_data_on(state: State, cluster: "Cluster", *, events: str, share: fl
     drawn = seats_of_a_share(seats, share).implode()
     address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
     manifest, _ = blocks_on(state, cluster, address, events=events, with_labels=True)
-    blocks = (block.filter(pl.col("seat_id").is_in(drawn)) if share < 1 else block for block in read_blocks(address))
-    features, labels = split_labels(pl.concat(blocks))
+    blocks = read_blocks(address, manifest)
+    wanted = (block.filter(pl.col("seat_id").is_in(drawn)) if share < 1 else block for block in blocks)
+    features, labels = split_labels(pl.concat(wanted))
     return {
         "features": features,
         "labels": labels,

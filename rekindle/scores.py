@@ -87,8 +87,8 @@ def _score_file(
             scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
         else:
             blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
-            score_on(cluster, source, blocks, scorer, progress=advance)
-            scored = join_blocks(blocks, target)
+            manifest = score_on(cluster, source, blocks, scorer, progress=advance)
+            scored = join_blocks(blocks, manifest, target)
     missing = lacks(Path(source), scorer) if Path(source).is_file() else []
     document = {
         "scored": scored,
