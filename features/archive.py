@@ -88,10 +88,13 @@ class LogReader:
         columns: Sequence[str],
     ) -> pa.Table:
         """The events of the seats."""
+        url = self.url or os.environ.get(DATABASE_VARIABLE)
+        if not url:
+            raise ValueError(
+                f"a worker has no {DATABASE_VARIABLE}: every worker needs the address of the log, as this process"
+            )
         read = dict.fromkeys((*columns, "available_at"))
-        table = _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
-            seat_ids, since=since, kinds=kinds, columns=tuple(read)
-        )
+        table = _opened(url).events(seat_ids, since=since, kinds=kinds, columns=tuple(read))
         available = table.column("available_at")
         return table.filter(pc.less_equal(available, pa.scalar(self.moment, available.type))).select(list(columns))
 

@@ -15,6 +15,7 @@ from rekindle.clusters import (
     EventsAt,
     OnEngine,
     Workers,
+    absolute,
     blocks_on,
     check_engine,
     cluster_at,
@@ -69,7 +70,7 @@ def features_build(
         return
     from features.runs import read_blocks
 
-    blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
+    blocks = absolute(out_address or str(state.home / BLOCKS_FOLDER / "features"))
     with cluster_at(address, workers) as cluster:
         manifest, peak = blocks_on(state, cluster, blocks, events=events, with_labels=False)
     with progress_bar("writing the offline store", unit="snapshots") as advance:

@@ -53,11 +53,12 @@ def train_command(
     from training.signals import open_signal
 
     state = open_state()
-    if on_signal and open_signal(state.home) is None:
-        say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
-        return
     check_engine(engine, address=address, events=events)
     apply_erasures(state)
+    if on_signal and open_signal(state.home) is None:
+        forget_erased(state)
+        say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
+        return
     if engine is Engine.DASK:
         with cluster_at(address, workers) as cluster:
             data = training_data_on(state, cluster, events=events, share=share)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import features.archive
-from features.archive import Archive, write_archive, write_day
+from features.archive import Archive, LogReader, write_archive, write_day
 from features.database import Database
 from features.events import Batch, Event, Seat, events_table, seats_table
 from features.log import EventLog
@@ -169,3 +169,9 @@ def test_an_archive_is_the_same_whether_it_was_written_at_once_or_brought_up_to_
     ]
     assert tables[0].sort("event_id").equals(tables[1].sort("event_id"))
     assert isinstance(one.roster(), pa.Table)
+
+
+def test_a_worker_that_knows_no_database_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REKINDLE_DATABASE", raising=False)
+    with pytest.raises(ValueError, match="a worker has no REKINDLE_DATABASE"):
+        LogReader(None, NOW).events(["acme/s1"], columns=["kind"])
