@@ -11,6 +11,7 @@ reads a few groups, however many seats there are.
 import hashlib
 import json
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -32,11 +33,14 @@ from fsspec.implementations.local import LocalFileSystem
 from features.events import EVENT_SCHEMA, MICROSECONDS_PER_DAY, Kind
 from features.instants import MICROSECOND, from_microseconds, to_microseconds
 from features.log import EventLog
-from features.runs import write_whole
+from features.runs import PARTIAL, write_whole
 from features.sources import Source
 from features.tables import ROSTER_SCHEMA
 
 MANIFEST = "manifest.json"
+OURS = re.compile(
+    rf"(events/day=\d{{4}}-\d\d-\d\d/|roster-)[0-9a-f]{{32}}\.parquet({PARTIAL})?|manifest\.json{PARTIAL}"
+)
 DATABASE_VARIABLE = "REKINDLE_DATABASE"
 FILE_ROWS = 200_000  # our choice, measured: small enough that what a file says of its groups is read in no time
 NEVER_PUBLISHED = timedelta(days=1)  # our choice: whoever wrote a file so long ago does not write the archive any more
@@ -84,10 +88,13 @@ class LogReader:
         columns: Sequence[str],
     ) -> pa.Table:
         """The events of the seats."""
+        url = self.url or os.environ.get(DATABASE_VARIABLE)
+        if not url:
+            raise ValueError(
+                f"a worker has no {DATABASE_VARIABLE}: every worker needs the address of the log, as this process"
+            )
         read = dict.fromkeys((*columns, "available_at"))
-        table = _opened(self.url or os.environ[DATABASE_VARIABLE]).events(
-            seat_ids, since=since, kinds=kinds, columns=tuple(read)
-        )
+        table = _opened(url).events(seat_ids, since=since, kinds=kinds, columns=tuple(read))
         available = table.column("available_at")
         return table.filter(pc.less_equal(available, pa.scalar(self.moment, available.type))).select(list(columns))
 
@@ -197,7 +204,8 @@ def write_archive(
     """Bring the address up to what the log holds of the days that were over at `until`; returns what is there then.
 
     Days that are there as the log has them are left alone: a day with late or erased events is written anew, and one that
-    lacks a file. Readers of the archive of before keep what they opened until the next run (`publish`).
+    lacks a file. Readers of the archive of before keep what they opened until the next run (`publish`). Raises ValueError
+    where the address holds somebody else's manifest.
     """
     found = _opened_or_none(address)
     before = {day: list(files) for day, files in groupby(found.files if found else (), lambda file: file.day)}
@@ -225,7 +233,8 @@ def write_archive(
 
 def publish(archive: Archive) -> Archive:
     """Make this what the address holds. The files that it replaces stay until the next time, for who reads them now; those
-    that were replaced the time before go, and those of a run that never came so far, once they are a day old.
+    that were replaced the time before go, and those of a run that never came so far, once they are a day old. What is not
+    named as we name files is left alone.
     """
     fs, root = fsspec.core.url_to_fs(archive.address.rstrip("/"))
     before = _opened_or_none(archive.address)
@@ -234,10 +243,11 @@ def publish(archive: Archive) -> Archive:
     body = json.dumps({**_document(published), "replaced": published.replaced}).encode()
     write_whole(f"{archive.address.rstrip('/')}/{MANIFEST}", lambda file: file.write(body))
     kept = {f"{root}/{name}" for name in (*published.named, *published.replaced)}
-    for path in (*fs.glob(f"{root}/events/*/*.parquet"), *fs.glob(f"{root}/roster-*.parquet")):
-        if str(path) in kept:
+    for path in (*fs.glob(f"{root}/events/*/*"), *fs.glob(f"{root}/roster-*"), *fs.glob(f"{root}/{MANIFEST}.*")):
+        name = str(path).removeprefix(f"{root}/")
+        if str(path) in kept or not OURS.fullmatch(name):
             continue
-        if str(path).removeprefix(f"{root}/") in ended or datetime.now(UTC) - fs.modified(path) > NEVER_PUBLISHED:
+        if name in ended or datetime.now(UTC) - fs.modified(path) > NEVER_PUBLISHED:
             fs.rm(path)
     return published
 
@@ -292,12 +302,15 @@ def _crc(text: str) -> int:
 
 def _opened_or_none(address: str) -> Archive | None:
     fs, path = fsspec.core.url_to_fs(f"{address.rstrip('/')}/{MANIFEST}")
-    if not fs.exists(path):
+    if not fs.exists(path) or not fs.size(path):  # empty: of a machine that went down
         return None
     try:
-        return Archive.open(address)
-    except ValueError:  # of an earlier version: written anew
-        return None
+        document = json.loads(fs.cat_file(path))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not {"roster", "sources"} <= document.keys():
+        raise ValueError(f"{address} holds a {MANIFEST} that is no archive's: an archive needs an address of its own")
+    return _of_document(address, document) if "files" in document else None  # of an earlier version: written anew
 
 
 def _read_field(item: pa.Field) -> pa.Field:

@@ -151,11 +151,11 @@ def lacks(source: Path, scorer: Scorer) -> list[str]:
     ]
 
 
-def join_blocks(address: str, target: Path) -> int:
-    """The blocks of a complete run of scores as one file, there as a whole or not at all; how many rows."""
+def join_blocks(address: str, manifest: Manifest, target: Path) -> int:
+    """The blocks of that complete run of scores as one file, there as a whole or not at all; how many rows."""
     rows = 0
     with _replacing(target) as partial_file, pq.ParquetWriter(partial_file, RISK_SCHEMA) as writer:
-        for block in read_blocks(address):
+        for block in read_blocks(address, manifest):
             writer.write_table(block.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(RISK_SCHEMA))
             rows += block.height
     return rows

@@ -83,19 +83,31 @@ class Inputs:
 
     @staticmethod
     def gone_on_with(
-        log: EventLog, url: str | None, tools: Mapping[str, ToolProfile], out: str, *, now: datetime
+        log: EventLog,
+        url: str | None,
+        tools: Mapping[str, ToolProfile],
+        out: str,
+        *,
+        now: datetime,
+        complete_until: Callable[[list[Source]], datetime],
+        with_labels: bool = False,
+        block_seats: int | None = None,
     ) -> "Inputs":
-        """Those that a run at the address `out` began with in the last day and did not finish, where the log still knows the
-        same of their moment; else the log as it is known now.
+        """Those that a run at the address `out` began with in the last day and did not finish, where it is the run that
+        `build_on` would make of them now, up to as far as they are complete; else the log as it is known now.
         """
-        for known in unfinished(out).values():
+        for name, known in unfinished(out).items():
             if "moment" not in known:
                 continue
             moment, sources = datetime.fromisoformat(known["moment"]), list(map(source_of, known["sources"]))
             if now - moment > GIVEN_UP:  # what came since is worth more than its blocks
                 continue
             found = Inputs.of_log(log, url, tools, moment=moment, sources=sources)
-            if found.version == known["version"]:
+            if found.version != known["version"]:
+                continue
+            until = complete_until(sources)
+            size = block_seats or seats_of_a_block(found, until=until)
+            if name == fingerprint(found, until=until, with_labels=with_labels, block_seats=size):
                 return found
         return Inputs.of_log(log, url, tools, moment=now)
 
@@ -231,8 +243,9 @@ def build_on(
     facts = {"catalogue": catalogue_hash(), "until": until.isoformat(), "version": inputs.version,
              "computed_blocks": len(missing)}  # fmt: skip
     gone = erased(book.seat_ids.to_list())
-    if gone and keep_rows(out, ~pl.col("seat_id").is_in(sorted(gone))):
-        found = {number: block for number, block in run.done().items() if number in found}
+    if gone and keep_rows(out, ~pl.col("seat_id").is_in(sorted(gone)), is_cut=False):
+        there = run.done()
+        found = {number: there.get(number, block) for number, block in found.items()}
     return run.finish(list(found.values()), facts)
 
 

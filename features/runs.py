@@ -11,6 +11,7 @@ runs that write to one address at once each keeps its folder; the last to finish
 """
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ import fsspec.core
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 CURRENT, BEGUN = "current.json", "run.json"
 FOLDER = re.compile(r"[0-9a-f]{24}")
@@ -31,6 +33,8 @@ PARTIAL = r"\.[0-9a-f]{32}\.partial"
 OF_A_RUN = re.compile(rf"(run\.json|block-\d{{5,}}\.parquet)({PARTIAL})?")
 OF_THE_ADDRESS = re.compile(rf"current\.json({PARTIAL})?")
 GIVEN_UP = timedelta(days=1)  # our choice: a run that wrote nothing for so long goes when another one finishes
+LEFT_OVER = timedelta(hours=1)  # our choice: a file that is being written grows all the while
+CUT = b"cut"  # in a block's metadata: rows were taken out of it that its run would compute
 WHOLE_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})  # an object appears when it is closed
 
 
@@ -80,7 +84,7 @@ class Run:
                 f"{self.address} holds what is no run of ours ({', '.join(foreign[:3])}{', …' if foreign[3:] else ''}): "
                 "blocks need an address of their own, a new or empty folder"
             )
-        if not fs.exists(f"{root}/{self.fingerprint}/{BEGUN}"):
+        if _begun(fs, f"{root}/{self.fingerprint}/{BEGUN}") is None:
             body = json.dumps(known).encode()
             write_whole(f"{self.address.rstrip('/')}/{self.fingerprint}/{BEGUN}", lambda file: file.write(body))
 
@@ -89,7 +93,7 @@ class Run:
         return Block(number, table.num_rows, write_whole(self.path(number), lambda file: _write_block(file, table)))
 
     def done(self) -> dict[int, Block]:
-        """The blocks that are there, by number; one that cannot be read counts as not there."""
+        """The blocks that are there, by number; one that cannot be read, or that lost rows to retention, counts as not there."""
         fs, folder = fsspec.core.url_to_fs(f"{self.address.rstrip('/')}/{self.fingerprint}")
         if not fs.exists(folder):
             return {}
@@ -98,9 +102,11 @@ class Run:
             number = int(str(path).rsplit("-", 1)[1].removesuffix(".parquet"))
             try:
                 with fs.open(path, "rb") as file:
-                    found[number] = Block(number, pq.read_metadata(file).num_rows, int(fs.size(path)))
+                    metadata = pq.read_metadata(file)
             except (pa.ArrowInvalid, OSError):
                 continue
+            if CUT not in (metadata.metadata or {}):
+                found[number] = Block(number, metadata.num_rows, int(fs.size(path)))
         return found
 
     def finish(self, blocks: Sequence[Block], facts: Mapping[str, Any]) -> Manifest:
@@ -147,44 +153,87 @@ def unfinished(address: str) -> dict[str, dict[str, Any]]:
     found = {}
     for name, path in _entries(fs, root).items():
         begun = f"{path}/{BEGUN}"
-        if FOLDER.fullmatch(name) and (done is None or name != done.fingerprint) and fs.exists(begun):
-            found[name] = (fs.modified(begun), json.loads(fs.cat_file(begun)))
+        if FOLDER.fullmatch(name) and (done is None or name != done.fingerprint):
+            known = _begun(fs, begun)
+            if known is not None:
+                found[name] = (fs.modified(begun), known)
     return {name: known for name, (_, known) in sorted(found.items(), key=lambda item: item[1][0], reverse=True)}
 
 
-def keep_rows(address: str, condition: pl.Expr) -> int:
+def _begun(fs: Any, path: str) -> dict[str, Any] | None:  # fs: fsspec's, which has no types
+    """What a run began with; None where it is not there, or was cut off."""
+    if not fs.exists(path):
+        return None
+    try:
+        known: dict[str, Any] = json.loads(fs.cat_file(path))
+    except ValueError:
+        return None
+    return known
+
+
+def seats_in(address: str) -> set[str]:
+    """The seats in the blocks at the address, of whichever run; of a block that cannot be read nothing is known."""
+    fs, root = fsspec.core.url_to_fs(address.rstrip("/"))
+    found: set[str] = set()
+    for path in fs.glob(f"{root}/*/block-*.parquet"):
+        # damaged, or of a run that another one replaced just now
+        with suppress(pa.ArrowInvalid, OSError), fs.open(path, "rb") as file:
+            found.update(pq.read_table(file, columns=["seat_id"]).column("seat_id").unique().to_pylist())
+    return found
+
+
+def keep_rows(address: str, condition: pl.Expr, *, is_cut: bool) -> int:
     """Rewrite every block at the address, of whichever run, with the rows that are to stay, each whole or not at all, so
     that who reads or writes there meanwhile is not stopped; how many rows went. condition: of `seat_id` and `as_of`.
+    is_cut: the run would compute those rows again, so a block without them is not done. A block that cannot be read goes, and
+    so does what is left of one that was never whole.
     """
     fs, root = fsspec.core.url_to_fs(address.rstrip("/"))
     gone = 0
     for path in fs.glob(f"{root}/*/block-*.parquet"):
         with suppress(FileNotFoundError):  # another run finished just now, and took this one away
-            gone += _keep_in(fs, path, condition)
+            try:
+                gone += _keep_in(fs, path, condition, is_cut=is_cut)
+            except pa.ArrowInvalid:
+                fs.rm(path)
+    for path in fs.glob(f"{root}/*/block-*.partial"):
+        with suppress(FileNotFoundError):  # it became whole
+            if datetime.now(UTC) - fs.modified(path) > LEFT_OVER:
+                fs.rm(path)
     return gone
 
 
-def _keep_in(fs: Any, path: str, condition: pl.Expr) -> int:  # fs: fsspec's, which has no types
+def _keep_in(fs: Any, path: str, condition: pl.Expr, *, is_cut: bool) -> int:  # fs: fsspec's, which has no types
     with fs.open(path, "rb") as file:
         keys = pl.DataFrame(pl.from_arrow(pq.read_table(file, columns=["seat_id", "as_of"])))
         stays = keys.select(condition.alias("stays"))["stays"]
         if stays.all():
             return 0
         table = pq.read_table(file).filter(pa.array(stays.to_list(), pa.bool_()))
+    if is_cut:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), CUT: b""})
     write_whole(fs.unstrip_protocol(path), lambda body: _write_block(body, table))
     return int((~stays).sum())
 
 
-def read_blocks(address: str) -> Iterator[pl.DataFrame]:
-    """The blocks of the last complete run, in order. Raises ValueError where there is none."""
-    manifest = current(address)
+def read_blocks(address: str, manifest: Manifest | None = None) -> Iterator[pl.DataFrame]:
+    """The blocks of a complete run, in order. manifest: which one; the last by default. Raises ValueError where there is none,
+    or another one finished and took it away.
+    """
+    manifest = manifest or current(address)
     if manifest is None:
         raise ValueError(f"{address} holds no complete run: run `rekindle features build --engine dask` first")
     run = Run(address, manifest.fingerprint)
     for block in manifest.blocks:
         fs, path = fsspec.core.url_to_fs(run.path(block.number))
-        with fs.open(path, "rb") as file:
-            yield pl.DataFrame(pl.from_arrow(pq.read_table(file)))
+        try:
+            with fs.open(path, "rb") as file:
+                frame = pl.DataFrame(pl.from_arrow(pq.read_table(file)))
+        except FileNotFoundError:
+            raise ValueError(
+                f"another run finished at {address} and took the place of this one: run the same command again"
+            ) from None
+        yield frame
 
 
 def _write_block(file: Any, table: pa.Table) -> None:  # file: open to be written, of whichever file system
@@ -234,5 +283,10 @@ def write_whole(address: str, body: Any) -> int:  # body: callable that writes t
         partial = f"{path}.{uuid.uuid4().hex}.partial"
         with fs.open(partial, "wb") as file:
             body(file)
+            if isinstance(
+                fs, LocalFileSystem
+            ):  # else a machine that goes down may leave the name without what it names
+                file.flush()
+                os.fsync(file.fileno())
         fs.mv(partial, path)
     return int(fs.size(path))

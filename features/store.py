@@ -50,7 +50,7 @@ from features.definitions import (
 )
 from features.instants import EPOCH, from_microseconds
 from features.online import KEY_VERSION, PackedRows, entity_key, write_redis, write_sqlite
-from features.runs import keep_rows
+from features.runs import keep_rows, seats_in
 from features.tools import ToolProfile, load_tools
 
 ONLINE_COLUMNS = ("vector", "categories", "catalogue", "as_of_microseconds")
@@ -295,27 +295,25 @@ class FeatureStore:
         if not seat_ids:
             return 0
         self._erase_online(seat_ids)
-        return self._keep(~pl.col("seat_id").is_in(list(seat_ids)))
+        return self._keep(~pl.col("seat_id").is_in(list(seat_ids)), is_cut=False)  # no run makes them again
 
     @_named
     def retain(self, *, since: datetime) -> int:
         """Take out the offline rows of snapshots before `since`; returns how many."""
-        return self._keep(pl.col("as_of") >= since)
+        return self._keep(pl.col("as_of") >= since, is_cut=True)
 
     @_named
     def seats_kept(self) -> set[str]:
         """The seats that offline features, and blocks that a cluster made of them, are of in this folder."""
-        blocks = self.home.glob(f"{BLOCKS_FOLDER}/*/*/block-*.parquet")
-        found: set[str] = set()
-        for path in (*self.home.glob(f"{OFFLINE_FOLDER}/*/{SNAPSHOTS}"), *blocks):
-            with suppress(FileNotFoundError):  # of a run that another one replaced just now
-                found.update(pl.scan_parquet(path).select("seat_id").unique().collect()["seat_id"])
+        found = set[str]().union(*(seats_in(str(address)) for address in self.home.glob(f"{BLOCKS_FOLDER}/*")))
+        for path in self.home.glob(f"{OFFLINE_FOLDER}/*/{SNAPSHOTS}"):
+            found.update(pl.scan_parquet(path).select("seat_id").unique().collect()["seat_id"])
         return found
 
-    def _keep(self, condition: pl.Expr) -> int:
+    def _keep(self, condition: pl.Expr, *, is_cut: bool) -> int:
         """Keep those rows alone, offline and in blocks (features.runs); how many offline rows went."""
         for address in self.home.glob(f"{BLOCKS_FOLDER}/*"):
-            keep_rows(str(address), condition)
+            keep_rows(str(address), condition, is_cut=is_cut)
         return self._keep_offline(condition)
 
     def _erase_online(self, seat_ids: Sequence[str]) -> None:

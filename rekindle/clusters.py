@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,6 +44,11 @@ def check_engine(engine: Engine, *, address: str, events: str = "") -> None:
         raise ValueError("--address and --events belong to --engine dask")
 
 
+def absolute(address: str) -> str:
+    """The address as workers understand it, whose working folder may be another one."""
+    return address if "://" in address else str(Path(address).absolute())
+
+
 @contextmanager
 def cluster_at(address: str, workers: int) -> "Iterator[Cluster]":
     """The cluster at an address, or local worker processes, while the block runs."""
@@ -59,13 +65,22 @@ def blocks_on(
     from features.archive import Archive
     from features.engine import Inputs, build_on
 
+    out_address = absolute(out_address)
     url = None if os.environ.get("REKINDLE_DATABASE") else state.log_url
     if events:
-        inputs = Inputs.of_archive(Archive.open(events), state.tools, erased=state.log.erased)
+        inputs = Inputs.of_archive(Archive.open(absolute(events)), state.tools, erased=state.log.erased)
     else:
         known_seats(state)
         now = max(utc_now(), complete_until(state.log.sources()))
-        inputs = Inputs.gone_on_with(state.log, url, state.tools, out_address, now=now)
+        inputs = Inputs.gone_on_with(
+            state.log,
+            url,
+            state.tools,
+            out_address,
+            now=now,
+            complete_until=complete_until,
+            with_labels=with_labels,
+        )
     until = complete_until(list(inputs.sources))
     with progress_bar("computing features on the cluster", unit="snapshots") as advance:
         manifest = build_on(

@@ -15,6 +15,7 @@ from rekindle.clusters import (
     EventsAt,
     OnEngine,
     Workers,
+    absolute,
     blocks_on,
     check_engine,
     cluster_at,
@@ -69,11 +70,11 @@ def features_build(
         return
     from features.runs import read_blocks
 
-    blocks = out_address or str(state.home.absolute() / BLOCKS_FOLDER / "features")
+    blocks = absolute(out_address or str(state.home / BLOCKS_FOLDER / "features"))
     with cluster_at(address, workers) as cluster:
         manifest, peak = blocks_on(state, cluster, blocks, events=events, with_labels=False)
     with progress_bar("writing the offline store", unit="snapshots") as advance:
-        snapshots = state.store.write_offline(_watched(read_blocks(blocks), advance))
+        snapshots = state.store.write_offline(_watched(read_blocks(blocks, manifest), advance))
     apply_erasures(state)  # of those who were erased meanwhile
     document = {"snapshots": snapshots, "blocks": len(manifest.blocks), "computed": manifest.facts["computed_blocks"],
                 "out": blocks, "peak_mib": peak}  # fmt: skip

@@ -53,11 +53,12 @@ def train_command(
     from training.signals import open_signal
 
     state = open_state()
-    if on_signal and open_signal(state.home) is None:
-        say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
-        return
     check_engine(engine, address=address, events=events)
     apply_erasures(state)
+    if on_signal and open_signal(state.home) is None:
+        forget_erased(state)
+        say({"trained": False}, "Monitoring has not asked for a new model: nothing to do.", as_json=as_json)
+        return
     if engine is Engine.DASK:
         with cluster_at(address, workers) as cluster:
             data = training_data_on(state, cluster, events=events, share=share)
@@ -130,8 +131,9 @@ def training_data_on(state: State, cluster: "Cluster", *, events: str, share: fl
     drawn = seats_of_a_share(seats, share).implode()
     address = str(state.home.absolute() / BLOCKS_FOLDER / "training")
     manifest, _ = blocks_on(state, cluster, address, events=events, with_labels=True)
-    blocks = (block.filter(pl.col("seat_id").is_in(drawn)) if share < 1 else block for block in read_blocks(address))
-    features, labels = split_labels(pl.concat(blocks))
+    blocks = read_blocks(address, manifest)
+    wanted = (block.filter(pl.col("seat_id").is_in(drawn)) if share < 1 else block for block in blocks)
+    features, labels = split_labels(pl.concat(wanted))
     return {
         "features": features,
         "labels": labels,

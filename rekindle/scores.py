@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from rekindle.clusters import BLOCKS_FOLDER, Address, Engine, OnEngine, Workers, check_engine, cluster_if_asked
+from rekindle.clusters import (
+    BLOCKS_FOLDER,
+    Address,
+    Engine,
+    OnEngine,
+    Workers,
+    absolute,
+    check_engine,
+    cluster_if_asked,
+)
 from rekindle.state import State, known_seats, open_state
 from rekindle.terminal import EXIT_SET_ASIDE, SHOWN_REJECTIONS, AsJson, err, out, print_json, progress_bar, say, utc_now
 
@@ -87,8 +96,8 @@ def _score_file(
             scored = score_parquet(Path(source), target, scorer, threads=threads, progress=advance)
         else:
             blocks = str(state.home.absolute() / BLOCKS_FOLDER / "scores")
-            score_on(cluster, source, blocks, scorer, progress=advance)
-            scored = join_blocks(blocks, target)
+            manifest = score_on(cluster, absolute(source), blocks, scorer, progress=advance)
+            scored = join_blocks(blocks, manifest, target)
     missing = lacks(Path(source), scorer) if Path(source).is_file() else []
     document = {
         "scored": scored,

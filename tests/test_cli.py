@@ -31,6 +31,7 @@ import rekindle.terminal
 from features.events import Batch, Event, Seat, events_table, seats_table
 from features.log import EventLog
 from monitoring.findings import Evidence, Finding, Severity
+from training.gate import Verdict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # a command's connections end with its process
@@ -987,7 +988,7 @@ def test_another_rollout_is_not_mixed_with_the_one_that_is_there(demo: Demo) -> 
 def test_a_demo_whose_model_is_not_promoted_still_tells_the_whole_story(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.train._gate", lambda *_, **__: (False, "the test says so"))
+    monkeypatch.setattr("training.train.apply_gate", lambda *_, **__: Verdict(False, "the test says so"))
     ran = run(tmp_path / "home", "demo", "--seats", 200, "--days", 120)
     assert (ran.status, "rekindle:" in ran.err) == (OK, False)
     assert "Not promoted: the test says so; until one does, the three-warnings rule serves" in " ".join(ran.out.split())

@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from features.archive import Archive
 from features.catalogue import Group
 from features.cluster import Cluster
 from features.definitions import view_name
+from features.engine import Inputs
+from features.people import People
 from features.references import PERSON, REFERENCE_FILE, digest
-from rekindle.models import training_data, training_data_on
+from features.runs import Manifest, Run
+from features.store import FeatureStore
+from rekindle.clusters import blocks_on
+from rekindle.models import train_command, training_data, training_data_on
 from rekindle.state import open_state
 
 
@@ -175,3 +182,42 @@ def test_blocks_do_not_go_where_something_else_is(home: Path, tmp_path: Path) ->
     assert done.returncode == 2
     assert "holds what is no run of ours (thesis.odt)" in " ".join(done.stderr.split())
     assert (tmp_path / "thesis.odt").read_text() == "mine"
+
+
+def test_workers_are_told_whole_paths(
+    home: Path, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run in folders of their own."""
+    monkeypatch.setenv("REKINDLE_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    state = open_state()
+    said(home, "archive", str(tmp_path / "archive"))
+    told: list[str] = []
+
+    def build_on(_cluster: object, inputs: Inputs, out: str, **_options: object) -> Manifest:
+        assert isinstance(inputs.reader, Archive)
+        told.extend((inputs.reader.address, out))
+        return Manifest("", (), {})
+
+    monkeypatch.setattr("features.engine.build_on", build_on)
+    blocks_on(state, cluster, "out", events="archive", with_labels=False)
+    blocks_on(state, cluster, "memory://out", events=f"file://{tmp_path}/archive", with_labels=False)
+    assert told == [str(tmp_path / "archive"), str(tmp_path / "out"), f"file://{tmp_path}/archive", "memory://out"]
+
+
+def test_who_trains_on_a_signal_alone_applies_erasures_every_time(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(home, tmp_path / "home")
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path / "home"))
+    state = open_state()
+    seat, person = pl.DataFrame(pl.from_arrow(state.log.seats())).select("seat_id", "person_id").row(0)
+    run = Run(str(state.home / "blocks" / "training"), "a" * 24)
+    run.begin({})
+    run.write(0, pa.table({"seat_id": [seat], "as_of": pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC"))}))
+    of_the_service = FeatureStore(tmp_path / "service")
+    of_the_service.apply()
+    People(state.log.database).erase(person, store=of_the_service, now=datetime.now(UTC))
+    assert seat in state.store.seats_kept()
+    train_command(on_signal=True, as_json=True)
+    assert seat not in state.store.seats_kept()

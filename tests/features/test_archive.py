@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import features.archive
-from features.archive import Archive, write_archive, write_day
+from features.archive import Archive, LogReader, write_archive, write_day
 from features.database import Database
 from features.events import Batch, Event, Seat, events_table, seats_table
 from features.log import EventLog
@@ -120,6 +120,44 @@ def test_what_was_never_published_goes_after_a_day(log: EventLog, tmp_path: Path
     assert files(tmp_path) == archive.named | set(archive.replaced) | {new}
 
 
+def test_files_of_somebody_else_stay_however_old_and_parts_of_a_file_go_after_a_day(
+    log: EventLog, tmp_path: Path
+) -> None:
+    hexes = "0" * 32
+    theirs = {
+        "events/day=2026-05-04/theirs.parquet",
+        "events/2026/part-0.parquet",
+        f"events/theirs/{hexes}.parquet",
+        "roster-of-the-choir.parquet",
+        "roster-notes.txt",
+        "manifest.json.bak",
+    }
+    parts = {
+        f"events/day=2026-05-04/{hexes}.parquet.{hexes}.partial",
+        f"roster-{hexes}.parquet.{hexes}.partial",
+        f"manifest.json.{hexes}.partial",
+    }
+    for name in theirs | parts:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+        os.utime(tmp_path / name, (time.time() - 90_000,) * 2)
+    young = tmp_path / f"roster-{hexes[1:]}1.parquet.{hexes}.partial"
+    young.write_text("at work")
+    write_archive(log, str(tmp_path), until=NOW)
+    assert {name for name in theirs if (tmp_path / name).exists()} == theirs
+    assert not any((tmp_path / name).exists() for name in parts)
+    assert young.exists()
+
+
+@pytest.mark.parametrize("body", ['{"metadata": {}, "nodes": {}}', "[]", "not JSON"])
+def test_somebody_elses_manifest_is_refused_and_left_as_it_is(log: EventLog, tmp_path: Path, body: str) -> None:
+    (tmp_path / "manifest.json").write_text(body)
+    with pytest.raises(ValueError, match=r"holds a manifest\.json that is no archive's"):
+        write_archive(log, str(tmp_path), until=NOW)
+    assert files(tmp_path) == set()
+    assert (tmp_path / "manifest.json").read_text() == body
+
+
 def test_an_archive_is_the_same_whether_it_was_written_at_once_or_brought_up_to_date(
     log: EventLog, tmp_path: Path
 ) -> None:
@@ -131,3 +169,9 @@ def test_an_archive_is_the_same_whether_it_was_written_at_once_or_brought_up_to_
     ]
     assert tables[0].sort("event_id").equals(tables[1].sort("event_id"))
     assert isinstance(one.roster(), pa.Table)
+
+
+def test_a_worker_that_knows_no_database_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REKINDLE_DATABASE", raising=False)
+    with pytest.raises(ValueError, match="a worker has no REKINDLE_DATABASE"):
+        LogReader(None, NOW).events(["acme/s1"], columns=["kind"])

@@ -78,7 +78,7 @@ def test_scores_of_a_cluster_are_those_of_one_process(rows, cluster, learned, tm
     rows.write_parquet(source, row_group_size=group_rows)
     score_parquet(source, tmp_path / "one.parquet", learned)
     manifest = score_on(cluster, str(source), str(tmp_path / "blocks"), learned)
-    assert manifest.rows == join_blocks(str(tmp_path / "blocks"), tmp_path / "many.parquet") == 100
+    assert manifest.rows == join_blocks(str(tmp_path / "blocks"), manifest, tmp_path / "many.parquet") == 100
     one, many = (pl.read_parquet(tmp_path / name) for name in ("one.parquet", "many.parquet"))
     assert one.select("seat_id", "as_of", "is_learned").equals(many.select("seat_id", "as_of", "is_learned"))
     risks = [name for name in one.columns if one[name].dtype == pl.Float64]

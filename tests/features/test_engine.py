@@ -34,7 +34,7 @@ from features.log import EventLog
 from features.observed import observed
 from features.peers import Parts, days_needed
 from features.roster import Roster
-from features.runs import Run, current, read_blocks
+from features.runs import Run, current, keep_rows, read_blocks
 from features.tools import load_tools
 
 TOOLS = load_tools()
@@ -282,6 +282,23 @@ def test_what_a_stopped_run_finished_is_not_computed_again(world, cluster, tmp_p
     assert_same_bits(pl.concat(read_blocks(str(tmp_path))), world.single)
 
 
+def test_blocks_that_retention_cut_are_computed_again_from_an_archive_that_has_it_all(world, cluster, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(rows):
+        raise Stopped
+
+    out = str(tmp_path)
+    with pytest.raises(Stopped):
+        build_on(cluster, world.archived, out, until=world.until, block_seats=60, progress=stop)
+    halfway = world.single["as_of"].median()
+    assert keep_rows(out, pl.col("as_of") >= halfway, is_cut=True)
+    found = build_on(cluster, world.archived, out, until=world.until, block_seats=60)
+    assert found.rows == world.single.height
+    assert_same_bits(pl.concat(read_blocks(out)), world.single)
+
+
 # --- a log that goes on ------------------------------------------------------------------------------------------------
 
 
@@ -304,9 +321,22 @@ def told(own_log, name, *, available_at, occurred_at=None):
     own_log.log.append(Batch(seats_table([]), events_table([one])), now=available_at)
 
 
-def began(own_log, out, *, now):
-    inputs = Inputs.gone_on_with(own_log.log, own_log.url, TOOLS, out, now=now)
-    return inputs, max(source.watermark for source in inputs.sources) + timedelta(microseconds=1)
+def complete_until(sources):
+    return max(source.watermark for source in sources) + timedelta(microseconds=1)
+
+
+def began(own_log, out, *, now, tools=TOOLS, with_labels=True, block_seats=8):
+    inputs = Inputs.gone_on_with(
+        own_log.log,
+        own_log.url,
+        tools,
+        out,
+        now=now,
+        complete_until=complete_until,
+        with_labels=with_labels,
+        block_seats=block_seats,
+    )
+    return inputs, complete_until(inputs.sources)
 
 
 def build_alone(url, out):
@@ -342,7 +372,7 @@ def test_a_killed_run_is_gone_on_with_though_events_came_in_and_is_of_its_moment
 def test_what_was_known_and_came_in_late_is_said_and_begins_another_run(own_log, tmp_path):
     out = str(tmp_path / "out")
     inputs, until = began(own_log, out, now=MOMENT)
-    Run(out, features.engine.fingerprint(inputs, until=until, with_labels=False, block_seats=100)).begin(inputs.known)
+    Run(out, features.engine.fingerprint(inputs, until=until, with_labels=True, block_seats=8)).begin(inputs.known)
     assert began(own_log, out, now=MOMENT + timedelta(days=1))[0].known == inputs.known
     assert inputs.is_as_before(own_log.log)
     late = MOMENT + timedelta(days=1, seconds=1)
@@ -351,6 +381,18 @@ def test_what_was_known_and_came_in_late_is_said_and_begins_another_run(own_log,
     assert not inputs.is_as_before(own_log.log)
     later, _ = began(own_log, out, now=MOMENT + timedelta(days=1))
     assert later.known["moment"] == (MOMENT + timedelta(days=1)).isoformat()
+
+
+@pytest.mark.parametrize("changed", [{"tools": {}}, {"with_labels": False}, {"block_seats": 9}, {"catalogue": "other"}])
+def test_a_run_that_cannot_be_finished_any_more_binds_nobody_to_its_moment(own_log, tmp_path, monkeypatch, changed):
+    out = str(tmp_path / "out")
+    inputs, until = began(own_log, out, now=MOMENT)
+    Run(out, features.engine.fingerprint(inputs, until=until, with_labels=True, block_seats=8)).begin(inputs.known)
+    options = {name: value for name, value in changed.items() if name != "catalogue"}
+    if "catalogue" in changed:
+        monkeypatch.setattr("features.engine.catalogue_hash", lambda: changed["catalogue"])
+    later = MOMENT + timedelta(hours=1)
+    assert began(own_log, out, now=later, **options)[0].known["moment"] == later.isoformat()
 
 
 def test_workers_read_what_was_available_at_the_moment(own_log):

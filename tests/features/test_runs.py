@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from features.runs import Run, current, keep_rows, read_blocks, unfinished
+from features.runs import Run, current, keep_rows, read_blocks, seats_in, unfinished, write_whole
 
 AS_OF = datetime(2026, 5, 4, tzinfo=UTC)
 FIRST, SECOND, THIRD = ("a" * 24, "b" * 24, "c" * 24)
@@ -100,9 +100,77 @@ def test_rows_are_taken_out_of_blocks_while_they_are_read_and_written(tmp_path: 
     block = running.write(0, table("acme/s2", "acme/s3"))
     untouched = running.write(1, table("acme/s3"))
     before = (tmp_path / SECOND / "block-00001.parquet").stat()
-    assert keep_rows(str(tmp_path), pl.col("seat_id") != "acme/s2") == 2
+    assert keep_rows(str(tmp_path), pl.col("seat_id") != "acme/s2", is_cut=False) == 2
     assert next(reading)["seat_id"].to_list() == ["acme/s1"]
     assert (tmp_path / SECOND / "block-00001.parquet").stat() == before
     running.finish([block, untouched], {})
     assert pl.concat(read_blocks(str(tmp_path)))["seat_id"].to_list() == ["acme/s3", "acme/s3"]
     assert current(str(tmp_path)) is not None
+
+
+@pytest.mark.parametrize(("is_cut", "done"), [(True, [1]), (False, [0, 1])])
+def test_a_block_that_lost_what_its_run_would_compute_is_not_done(
+    tmp_path: Path, is_cut: bool, done: list[int]
+) -> None:
+    run = begun(str(tmp_path), FIRST)
+    run.write(0, table("acme/s1", "acme/s2"))
+    run.write(1, table("acme/s2"))
+    assert keep_rows(str(tmp_path), pl.col("seat_id") != "acme/s1", is_cut=is_cut) == 1
+    assert sorted(run.done()) == done
+    assert seats_in(str(tmp_path)) == {"acme/s2"}
+
+
+def test_a_damaged_block_stops_nobody_and_is_computed_again(tmp_path: Path) -> None:
+    run = begun(str(tmp_path), FIRST)
+    run.write(0, table("acme/s1"))
+    damaged = tmp_path / FIRST / "block-00001.parquet"
+    for body in (b"", (tmp_path / FIRST / "block-00000.parquet").read_bytes()[:-9]):
+        damaged.write_bytes(body)
+        assert seats_in(str(tmp_path)) == {"acme/s1"}
+        assert keep_rows(str(tmp_path), pl.col("seat_id") != "acme/s2", is_cut=False) == 0
+        assert not damaged.exists()
+        assert list(run.done()) == [0]
+
+
+def test_a_run_whose_beginning_was_cut_off_is_begun_again(tmp_path: Path) -> None:
+    begun(str(tmp_path), FIRST)
+    (tmp_path / FIRST / "run.json").write_bytes(b"")
+    assert unfinished(str(tmp_path)) == {}
+    begun(str(tmp_path), FIRST)
+    assert unfinished(str(tmp_path)) == {FIRST: {"of": "a"}}
+
+
+def test_what_a_killed_writer_left_goes_when_rows_are_taken_out_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    finished(str(tmp_path), FIRST)
+    old, young = (tmp_path / FIRST / f"block-00000.parquet.{digit * 32}.partial" for digit in "01")
+    for path in (old, young):
+        path.write_bytes(b"acme/s2")
+    os.utime(old, (time.time() - 4_000,) * 2)
+    keep_rows(str(tmp_path), pl.col("seat_id") != "acme/s2", is_cut=False)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_who_made_a_run_reads_that_one_and_is_told_when_another_took_its_place(tmp_path: Path) -> None:
+    run = begun(str(tmp_path), FIRST)
+    own = run.finish([run.write(0, table("acme/s1")), run.write(1, table("acme/s1"))], {})
+    slow = begun(str(tmp_path), SECOND)
+    block = slow.write(0, table("acme/s2"))
+    assert pl.concat(read_blocks(str(tmp_path), own))["seat_id"].to_list() == ["acme/s1", "acme/s1"]
+    reading = read_blocks(str(tmp_path), own)
+    next(reading)
+    slow.finish([block], {})
+    with pytest.raises(ValueError, match=r"another run finished at .*: run the same command again"):
+        next(reading)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+
+    def fsync(handle: int) -> None:
+        assert not (tmp_path / "named").exists()
+        synced.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert write_whole(str(tmp_path / "named"), lambda file: file.write(b"whole")) == 5
+    assert synced == [5]
