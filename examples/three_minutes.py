@@ -34,7 +34,7 @@ def main() -> int:
         )
         quick_closes = [
             {
-                "event_id": f"three-minutes-{now:%Y%m%d%H%M%S}-{number}",
+                "event_id": f"three-minutes-{now:%Y%m%d%H%M%S%f}-{number}",
                 "seat_id": SEAT,
                 "kind": "session",
                 "occurred_at": (now - timedelta(minutes=number)).isoformat(),
